@@ -1,0 +1,26 @@
+"""Which examples a network finds easy or hard, and why.
+
+``Recorder``, ``scores``, ``split`` and ``optim`` are loaded when first used, so that importing the package
+(and ``hardness --help``) doesn't import torch.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Recorder": "hardness.dynamics.recorder",
+    "scores": "hardness.dynamics.scores",
+    "split": "hardness.subsets",
+}
+
+__all__ = ["Recorder", "optim", "scores", "split"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "optim":
+        return importlib.import_module("hardness.optim")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'hardness' has no attribute {name!r}")

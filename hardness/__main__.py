@@ -1,0 +1,3 @@
+from hardness.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""``hardness STAGE``: the flags are the fields of the stage's dataclass."""
+
+import importlib
+import os
+import signal
+import sys
+from typing import Annotated
+
+import tyro
+
+from hardness import config as c
+from hardness.errors import UserError
+
+STAGES = {
+    c.Demo: "hardness.stages.demo:demo",
+    c.Track: "hardness.stages.track:track",
+    c.Split: "hardness.stages.split:split",
+    c.Retrain: "hardness.stages.retrain:retrain",
+    c.Memorize: "hardness.stages.memorize:memorize",
+    c.Report: "hardness.stages.report:report",
+}
+
+# Union of the dataclasses, each under its own name.
+_COMMANDS = Annotated[c.Demo, tyro.conf.subcommand("demo")]
+for _stage in list(STAGES)[1:]:
+    _COMMANDS = _COMMANDS | Annotated[_stage, tyro.conf.subcommand(_stage.__name__.lower())]
+
+
+def main() -> None:
+    """Exit status: 0 well, 2 a mistake that the user can mend (one line on stderr), 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+        config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
+        module, function = STAGES[type(config)].split(":")
+        getattr(importlib.import_module(module), function)(config)
+    except UserError as error:
+        _leave(f"hardness: {error}", 2)
+    except OSError as error:
+        _leave(f"hardness: expected to read and write files; found {error}; check path, rights and space", 2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leave(line: str, status: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(status)
+
+
+_DESCRIPTION = """Which examples does a network find easy or hard, and why? (arXiv:2003.07422)
+
+Begin with `hardness demo`: the whole story on digits in about a minute."""

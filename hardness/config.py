@@ -1,0 +1,310 @@
+"""What each stage can be told: one frozen dataclass a stage, checked when it is built.
+
+The command line's flags are these fields, and its help is their docstrings. Nothing here imports torch,
+so a configuration that cannot work is refused at once.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hardness.errors import UserError, unknown_name
+from hardness.registry import OPTIMIZERS, TORCHVISION_DATASETS, check_model, parse_data
+
+Schedule = Literal["constant", "step", "cosine"]
+
+
+def _require(holds: bool, expected: str, found: Any, do: str) -> None:
+    if not holds:
+        raise UserError(expected, str(found), do)
+
+
+def _require_fraction(name: str, value: float) -> None:
+    _require(0 < value < 1, f"0 < {name} < 1", value, "choose another")
+
+
+def _require_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        is_positive = value is None or (value > 0 and math.isfinite(value))
+        _require(is_positive, f"a positive --{name.replace('_', '-')}", value, "choose another")
+
+
+def _check_data(data: str) -> None:
+    entry, place = parse_data(data)
+    if entry.name == "digits":
+        _require(not place, "digits alone", data, "leave out what follows the colon")
+        return
+    if entry.name == "torchvision":
+        name, _, place = place.partition(":")
+        if name not in TORCHVISION_DATASETS:
+            raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
+    _require(bool(place), f"a path after {entry.name}", repr(data), f"write {entry.name}:...:PATH")
+
+
+def _check_folder(data: str, val_fraction: float | None) -> None:
+    """Image folders: PATH, PATH/train and PATH/val must be there."""
+    entry, place = parse_data(data)
+    if entry.name not in ("imagefolder", "imagenet"):
+        _require(
+            val_fraction is None, "--val-fraction with an image folder only", data, "leave out the flag"
+        )
+        return
+    root = Path(place)
+    _require(root.is_dir(), f"a folder {root}", "none there", "check the path")
+    inside = sorted(path.name for path in root.iterdir())[:5]
+    held = f"{root} holding {', '.join(inside) or 'nothing'}"
+    _require((root / "train").is_dir(), f"a folder {root / 'train'}", held, "put one folder a class there")
+    if val_fraction is None:
+        do = "put the validation images there, or pass --val-fraction 0.1"
+        _require((root / "val").is_dir(), f"a folder {root / 'val'}", held, do)
+    else:
+        found = f"{root / 'val'} and --val-fraction {val_fraction}"
+        _require(not (root / "val").is_dir(), f"no {root / 'val'}", found, "leave out --val-fraction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images, and how they are read."""
+
+    data: str = "digits"
+    """digits | imagefolder:PATH | imagenet:PATH | torchvision:NAME:PATH."""
+    size: int | None = None
+    """Image folders: height and width in pixels. imagenet: 224 (299 for inception_v3); imagefolder: the
+    short side of the first image, at most 224."""
+    val_fraction: float | None = None
+    """Image folders without val/: the share of train/ that is held out as the validation set."""
+    download: bool = False
+    """torchvision's data sets: fetch the files if they aren't there."""
+    on_bad_image: Literal["stop", "null"] = "stop"
+    """An image that can't be read: stop and name it, or leave the example out and record it as null."""
+    cache: Literal["auto", "host", "none"] = "auto"
+    """Image folders: decode once and keep the pixels in memory (host), or read them every epoch (none).
+    auto: host where they fit in a quarter of it."""
+    workers: int | None = None
+    """Processes that decode images. Default: one a core, at most 16."""
+
+    def __post_init__(self) -> None:
+        _check_data(self.data)
+        _check_folder(self.data, self.val_fraction)
+        _require_positive(size=self.size)
+        if self.val_fraction is not None:
+            _require_fraction("--val-fraction", self.val_fraction)
+        _require(
+            self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Which labels are given to the network instead of the clean ones."""
+
+    noise_seed: int = 0
+    """Seed of the label noise; the wrong labels depend on it alone."""
+    given_labels: Path | None = None
+    """Parquet or CSV with columns example_id and label (class index): real noisy labels, put in place."""
+
+    def __post_init__(self) -> None:
+        if self.given_labels is not None:
+            found = f"no file {self.given_labels}"
+            _require(
+                self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained."""
+
+    epochs: int = 20
+    lr: float = 0.1
+    """Learning rate."""
+    batch_size: int = 64
+    """Examples a step; an epoch is round(examples / batch size) steps whose sizes differ by at most one."""
+    momentum: float | None = None
+    """Momentum; default: the optimizer's own (sgd 0, sgdm 0.9, the others 0)."""
+    allow_momentum: bool = False
+    """Allow momentum with m3, rm3 and ra3, which the paper's authors found unstable."""
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    """Learning rate over the epochs: constant, step (a tenth after each third) or cosine (to zero)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    resume: bool = False
+    """Go on with an interrupted run; starts one where there is none."""
+    out: Path | None = None
+    """The run's folder. Default: a new one under runs/."""
+
+    def __post_init__(self) -> None:
+        _require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
+        _require(0 <= self.weight_decay < math.inf, "--weight-decay of 0 or more", self.weight_decay, "mend it")
+        if self.momentum is not None:
+            _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
+
+    def _check_optimizer(self, name: str) -> None:
+        if OPTIMIZERS[name].is_robust and self.momentum and not self.allow_momentum:
+            raise UserError(
+                f"momentum 0 with {name}, since the paper's authors found others unstable",
+                f"--momentum {self.momentum}",
+                "leave it out, or insist with --allow-momentum",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which network is trained."""
+
+    model: str = "mlp"
+    """mlp | small_cnn | any of torchvision's classifiers, e.g. resnet18."""
+    stem: Literal["standard", "small"] = "standard"
+    """small: a ResNet's first layer becomes a 3 x 3 convolution of stride 1 and its max-pooling goes,
+    to fit pictures of 32 to 64 pixels."""
+
+    def __post_init__(self) -> None:
+        check_model(self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track(Data, Labels, Network, Training):
+    """Train, and record for every example, every epoch, what the network made of it."""
+
+    optimizer: str = "sgdm"
+    """sgd | sgdm | m3 | rm3 | ra3."""
+    record: Literal["eval", "train"] = "eval"
+    """eval: a pass in evaluation mode after the epoch. train: the forward pass that training makes anyway."""
+    noise: float = 0.0
+    """Probability with which each label is redrawn uniformly over all classes."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for part in (Data, Labels, Network, Training):
+            part.__post_init__(self)
+        self._check_optimizer(self.optimizer)
+        _check_noise(self.noise, self.given_labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Form easy and hard subsets, and their matched controls, from a tracked run."""
+
+    run: tuple[Path, ...] = ()
+    """Tracked runs; several are pooled by mean rank. Default: the newest under runs/."""
+    rule: Literal["quantile", "learned-by"] = "quantile"
+    """quantile: the ends of the ranking. learned-by: the paper's split, correct in the eval record at
+    --epoch against the rest."""
+    quantile: float = 0.2
+    """The share of the examples that is called easy, and hard; 0 < quantile <= 0.5."""
+    by: str = "first_learned_epoch"
+    """The score that ranks the examples."""
+    balance: Literal["none", "class"] = "none"
+    """class: take the quantile within each class."""
+    epoch: int = 2
+    """learned-by: the epoch that decides."""
+    train_size: int | None = None
+    """learned-by: examples in each subset's train fold."""
+    test_size: int | None = None
+    """learned-by: examples in each subset's test fold."""
+    test_fraction: float = 1 / 6
+    """quantile: the share of the examples in the test fold."""
+    seed: int = 0
+    """Seed of folds and controls, beside those of the runs."""
+    name: str | None = None
+    """The split's file is RUN/splits/NAME.parquet. Default: from the settings, e.g. q0.2."""
+    materialize: Path | None = None
+    """Also write SUBSET/train|val/CLASS/ trees of image files to this folder."""
+    link: Literal["hard", "symbolic", "copy"] = "hard"
+    """How --materialize puts files in place."""
+
+    def __post_init__(self) -> None:
+        from hardness.dynamics.scores import SCORES
+
+        _require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
+        _require_fraction("--test-fraction", self.test_fraction)
+        SCORES[self.by]
+        if self.name is not None and Path(self.name).name != self.name:
+            raise UserError("a --name without folders", repr(self.name), "give a plain name")
+        if self.rule == "learned-by":
+            sizes = f"--train-size {self.train_size} --test-size {self.test_size}"
+            _require(None not in (self.train_size, self.test_size), "both sizes", sizes, "give both")
+            _require_positive(train_size=self.train_size, test_size=self.test_size, epoch=self.epoch)
+            _require(
+                self.balance == "none", "--balance none with learned-by", self.balance, "leave it out"
+            )
+            _require(len(self.run) < 2, "one run with learned-by", f"{len(self.run)} runs", "name one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain(Training):
+    """Train from scratch on each subset, and measure on every subset's test fold."""
+
+    split: Path | None = None
+    """The split's file. Default: the newest under runs/."""
+    seeds: int = 3
+    """How many times each subset is trained on."""
+    data: str | None = None
+    """The data set, where it has moved since it was tracked."""
+    model: str | None = None
+    """This and the next four: by default as in the tracked run."""
+    optimizer: str | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    schedule: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            seeds=self.seeds, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size
+        )
+        if self.data is not None:
+            _check_data(self.data)
+        if self.model is not None:
+            check_model(self.model)
+        if self.optimizer is not None:
+            self._check_optimizer(self.optimizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorize(Data, Labels, Network, Training):
+    """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
+
+    optimizers: tuple[str, ...] = ("sgd", "sgdm", "ra3", "m3", "rm3")
+    noise: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Probabilities with which each label is redrawn."""
+    seeds: int = 1
+    """How many seeds each optimizer is trained with."""
+
+    def __post_init__(self) -> None:
+        for part in (Data, Labels, Network, Training):
+            part.__post_init__(self)
+        _require_positive(seeds=self.seeds)
+        for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
+            _require(len(values) > 0, f"at least one of --{name}", "none", "name one")
+            _require(len(set(values)) == len(values), f"each of --{name} once", values, "drop the repeats")
+        for optimizer in self.optimizers:
+            self._check_optimizer(optimizer)
+        for noise in self.noise:
+            _check_noise(noise, self.given_labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Draw the comparison from run folders alone: figures, tables, one page."""
+
+    runs: tuple[Path, ...] = ()
+    """Run folders of track, retrain and memorize. Default: every finished one under runs/."""
+    out: Path = Path("reports/report")
+    title: str = "Easy and hard examples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The whole story on digits: track, split, retrain, memorize, report. About a minute on a laptop."""
+
+    runs: Path = Path("runs/demo")
+    """Where the runs go; what is finished there isn't run again."""
+    out: Path = Path("reports/demo")
+
+
+def _check_noise(noise: float, given_labels: Path | None) -> None:
+    _require(0 <= noise <= 1, "--noise within 0..1", noise, "choose another")
+    if noise > 0 and given_labels is not None:
+        raise UserError("label noise or --given-labels", "both", "choose one")

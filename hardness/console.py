@@ -1,0 +1,42 @@
+"""What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_out = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line; nothing in it is markup."""
+    _out.print(escape(text))
+
+
+def warn(text: str) -> None:
+    _out.print(f"[yellow]warning:[/] {escape(text)}")
+
+
+def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+    """Yield ``steps`` under a progress bar with the time left; silent where stdout is no terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_out, transient=True, disable=not _out.is_terminal) as bars:
+        yield from bars.track(steps, total=total, description=label)
+
+
+def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A small table: text to the left, numbers as given to the right."""
+    view = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for index, name in enumerate(header):
+        view.add_column(escape(name), justify="left" if index == 0 else "right")
+    for row in rows:
+        view.add_row(*(escape(str(cell)) for cell in row))
+    _out.print(view)

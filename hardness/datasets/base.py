@@ -1,0 +1,110 @@
+"""What every data set hands out: (image, given label, example id)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardness.errors import UserError
+
+
+class Images(Protocol):
+    """Pixels by position: ``images[ids]`` is uint8 (B, C, H, W). A uint8 tensor is one."""
+
+    def __getitem__(self, ids: Sequence[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet(torch.utils.data.Dataset):
+    """Images with labels. An example's id is its position here, whatever subset it is read through."""
+
+    images: Images
+    keys: Sequence[str]
+    """A stable name for every example."""
+    clean_labels: Tensor
+    """(N,) int64."""
+    given_labels: Tensor
+    """(N,) int64: what the network is told."""
+    unreadable: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """int64 ids of images that can't be read and that the user asked to leave out."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """int64 ids of the examples that can be read."""
+        return np.setdiff1d(np.arange(len(self)), self.unreadable)
+
+    def __getitem__(self, example_id: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One (uint8 (C, H, W), label (), id ())."""
+        image, label, number = self._gather([example_id])
+        return image[0], label[0], number[0]
+
+    def __getitems__(self, ids: Sequence[int]) -> tuple[Tensor, Tensor, Tensor] | UserError:
+        """A batch: uint8 (B, C, H, W), int64 (B,), int64 (B,).
+
+        An unreadable image comes back as the error itself, since a worker process of a ``DataLoader``
+        can't raise it whole; ``hardness.training.batches.read`` raises it.
+        """
+        try:
+            return self._gather(ids)
+        except UserError as error:
+            return error
+
+    def _gather(self, ids: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        positions = torch.as_tensor(ids)
+        return self.images[ids], self.given_labels[positions], positions
+
+    def with_labels(self, given_labels: Tensor) -> "ImageSet":
+        """The same images under other given labels."""
+        return replace(self, given_labels=given_labels)
+
+
+def in_memory(images: Tensor, labels: Tensor, prefix: str) -> ImageSet:
+    """An image set over uint8 (N, C, H, W) pixels, with keys ``prefix/00000`` and so on."""
+    keys = [f"{prefix}/{index:05d}" for index in range(len(labels))]
+    return ImageSet(images, keys, labels, labels)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A base training set, its validation set, and what a network must know of them."""
+
+    train: ImageSet
+    validation: ImageSet
+    class_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+    """(C, H, W)."""
+    mean: Sequence[float]
+    """Of a channel, of pixels scaled to 0..1."""
+    std: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise UserError(
+                "a data set of two classes or more", f"only {self.class_names[0]!r}", "add classes"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of training keys and class names, not of pixels: a data set is itself however it is stored."""
+        digest = hashlib.sha256()
+        for name in (*self.class_names, "", *self.train.keys):
+            digest.update(name.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()[:16]
+
+
+def pixel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 (N, C, H, W), scaled to 0..1."""
+    scaled = images.double() / 255
+    return scaled.mean((0, 2, 3)).tolist(), scaled.std((0, 2, 3)).tolist()

@@ -1,0 +1,184 @@
+"""Image folders: PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, in torchvision's class order."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.transforms.v2 import functional as F
+
+from hardness.config import Data
+from hardness.console import progress, say, warn
+from hardness.datasets.base import DataSet, ImageSet
+from hardness.errors import UserError
+
+# Of ImageNet, in RGB order; as torchvision's recipes.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_DECODE_BATCH = 64
+
+
+def load(place: str, config: Data, *, model: str, imagenet_sizes: bool = False) -> DataSet:
+    """Scan the folders, choose the image size, and decode once where the pixels fit in memory."""
+    root = Path(place)
+    class_names = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
+    if not class_names:
+        raise UserError(f"a folder a class in {root / 'train'}", "none", "put the images in class folders")
+    train = _scan(root / "train", class_names)
+    if config.val_fraction is None:
+        foreign = sorted({e.name for e in (root / "val").iterdir() if e.is_dir()} - set(class_names))
+        if foreign:
+            found = f"{', '.join(foreign[:3])} in {root / 'val'} alone"
+            raise UserError("the classes of train/ in val/", found, "remove it or add it to train/")
+        validation = _scan(root / "val", class_names)
+    else:
+        train, validation = _hold_out(train, config.val_fraction)
+
+    size = config.size or _default_size(train[0][0], model, imagenet_sizes)
+    # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
+    resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
+    num_bytes = (len(train) + len(validation)) * 3 * size * size
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    keep = config.cache == "host" or (config.cache == "auto" and num_bytes <= memory / 4)
+    kept = f"kept in memory ({num_bytes / 2**30:.1f} GiB)" if keep else "decoded every epoch"
+    say(f"images: short side to {resize}, centre {size} x {size}, {kept}")
+
+    def image_set(samples: list[tuple[str, int]]) -> ImageSet:
+        files = ImageFiles(tuple(path for path, _ in samples), resize, size)
+        images, unreadable = files, np.empty(0, np.int64)
+        if keep or config.on_bad_image == "null":
+            images, unreadable = _decode(files, default_workers(config.workers), keep, config.on_bad_image)
+        labels = torch.tensor([label for _, label in samples])
+        keys = [Path(path).relative_to(root).as_posix() for path, _ in samples]
+        return ImageSet(images, keys, labels, labels, unreadable)
+
+    return DataSet(
+        train=image_set(train),
+        validation=image_set(validation),
+        class_names=class_names,
+        image_shape=(3, size, size),
+        mean=MEAN,
+        std=STD,
+    )
+
+
+def read_image(path: str, resize: int, crop: int) -> Tensor:
+    """uint8 (3, crop, crop): upright, RGB, short side resized to ``resize``, centre cropped.
+
+    Raises ``UserError`` with the path where the file is no whole image.
+    """
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if "transparency" in image.info:
+                image = image.convert("RGBA")
+            image = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        do = "mend or remove it, or leave it out with --on-bad-image null"
+        raise UserError("a readable image", f"{path} ({error})", do) from error
+    if image.size != (crop, crop):
+        image = F.center_crop(F.resize(image, [resize], antialias=True), [crop, crop])
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Pixels read from files: ``files[ids]`` is uint8 (B, 3, crop, crop)."""
+
+    paths: Sequence[str]
+    resize: int
+    crop: int
+
+    def __getitem__(self, ids: Sequence[int]) -> Tensor:
+        return torch.stack([read_image(self.paths[i], self.resize, self.crop) for i in ids])
+
+
+class _TryRead(torch.utils.data.Dataset):
+    """An image, or the error that reading it gave."""
+
+    def __init__(self, files: ImageFiles):
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def __getitem__(self, index: int) -> Tensor | UserError:
+        try:
+            return self.files[[index]][0]
+        except UserError as error:
+            return error
+
+
+def default_workers(workers: int | None) -> int:
+    """Decoding processes: what was asked for, or one a core, at most 16; none for a single core."""
+    cores = len(os.sched_getaffinity(0))
+    return workers if workers is not None else min(cores, 16) if cores > 1 else 0
+
+
+def _decode(
+    files: ImageFiles, workers: int, keep: bool, on_bad_image: str
+) -> tuple[Tensor | ImageFiles, np.ndarray]:
+    """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
+    reader = _TryRead(files)
+    pixels = torch.zeros(len(reader) if keep else 0, 3, files.crop, files.crop, dtype=torch.uint8)
+    loader = torch.utils.data.DataLoader(
+        reader, batch_size=_DECODE_BATCH, num_workers=workers, collate_fn=list
+    )
+    unreadable = []
+    for batch, images in enumerate(progress(loader, len(loader), "reading images")):
+        for index, image in enumerate(images, start=batch * _DECODE_BATCH):
+            if isinstance(image, Tensor):
+                if keep:
+                    pixels[index] = image
+            elif on_bad_image == "stop":
+                raise image
+            else:
+                warn(f"left out: {image.args[1]}")
+                unreadable.append(index)
+    return (pixels if keep else files), np.array(unreadable, np.int64)
+
+
+def _scan(folder: Path, class_names: list[str]) -> list[tuple[str, int]]:
+    """(path, label) of every image file, in torchvision's order."""
+    classes = {name: index for index, name in enumerate(class_names) if (folder / name).is_dir()}
+    samples = make_dataset(str(folder), classes, IMG_EXTENSIONS, allow_empty=True)
+    for name in sorted(set(classes) - {class_names[label] for _, label in samples}):
+        raise UserError(
+            f"images in {folder / name}",
+            f"no file ending in {' '.join(IMG_EXTENSIONS)}",
+            "add images or remove the folder",
+        )
+    if not samples:
+        raise UserError(f"images in {folder}", "none", "put the images in class folders")
+    return samples
+
+
+def _hold_out(samples: list, fraction: float) -> tuple[list, list]:
+    """A fixed stratified cut into (train, validation), each in the canonical order."""
+    labels = [label for _, label in samples]
+    try:
+        train, held = train_test_split(
+            np.arange(len(samples)), test_size=fraction, random_state=0, stratify=labels
+        )
+    except ValueError as error:
+        raise UserError(
+            "images of every class on both sides of --val-fraction", str(error), "choose another fraction"
+        ) from error
+    return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
+
+
+def _default_size(first_path: str, model: str, imagenet_sizes: bool) -> int:
+    if model == "inception_v3":
+        return 299
+    if imagenet_sizes:
+        return 224
+    try:
+        with Image.open(first_path) as image:
+            return min(*image.size, 224)
+    except OSError as error:
+        raise UserError("a readable image", f"{first_path} ({error})", "mend it, or pass --size") from error

@@ -1,0 +1,40 @@
+"""torchvision's small data sets: MNIST, FashionMNIST, CIFAR10, CIFAR100."""
+
+from pathlib import Path
+
+import torch
+import torchvision
+
+from hardness.config import Data
+from hardness.datasets.base import DataSet, ImageSet, in_memory, pixel_statistics
+from hardness.errors import UserError
+
+
+def load(place: str, config: Data, *, model: str) -> DataSet:
+    """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
+    name, _, root = place.partition(":")
+    source = getattr(torchvision.datasets, name)
+
+    def part(is_train: bool, prefix: str) -> tuple[ImageSet, list[str]]:
+        try:
+            # The CIFAR files hold pickles; torchvision opens them only if their MD5 is the published one.
+            images = source(Path(root), train=is_train, download=config.download)
+        except RuntimeError as error:
+            do = "check the path, or pass --download to fetch them"
+            raise UserError(f"{name}'s files in {root}", str(error), do) from error
+        pixels = torch.as_tensor(images.data)
+        # MNIST: (N, H, W). CIFAR: (N, H, W, C).
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+        return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
+
+    train, class_names = part(True, "train")
+    validation, _ = part(False, "val")
+    mean, std = pixel_statistics(train.images)
+    return DataSet(
+        train=train,
+        validation=validation,
+        class_names=class_names,
+        image_shape=tuple(train.images.shape[1:]),
+        mean=mean,
+        std=std,
+    )

@@ -1,0 +1,98 @@
+"""Files that are whole or not there: written beside their place, then renamed onto it.
+
+Every Parquet file carries the format version and the fingerprint of its data set, and is refused
+where either is another's.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hardness.errors import UserError
+
+FORMAT_VERSION = "1"
+_FORMAT, _FINGERPRINT, _SETTINGS = b"hardness.format", b"hardness.fingerprint", b"hardness.settings"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it onto ``path`` if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.writing"
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(
+    path: Path, table: pa.Table | pd.DataFrame, fingerprint: str, settings: dict[str, Any] | None = None
+) -> None:
+    """Write Parquet; ``settings`` (JSON) says how the table was made."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {
+        **(table.schema.metadata or {}),
+        _FORMAT: FORMAT_VERSION.encode(),
+        _FINGERPRINT: fingerprint.encode(),
+        _SETTINGS: json.dumps(settings or {}, sort_keys=True).encode(),
+    }
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+
+def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
+    check_table(path, fingerprint)
+    return pq.read_table(path, columns=columns, partitioning=None)
+
+
+def check_table(path: Path, fingerprint: str | None = None) -> dict[bytes, bytes]:
+    """The Parquet metadata of a file of ours, checked."""
+    if not path.is_file():
+        raise UserError(f"a file {path}", "none there", "check the path, or run the stage that writes it")
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"a whole Parquet file at {path}", str(error).splitlines()[0], "make it anew"
+        ) from error
+    version = metadata.get(_FORMAT, b"none").decode()
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"format version {FORMAT_VERSION} in {path}",
+            f"format version {version}",
+            "make the run anew with this version of hardness",
+        )
+    found = metadata[_FINGERPRINT].decode()
+    if fingerprint is not None and found != fingerprint:
+        raise UserError(
+            f"data set {fingerprint} in {path}",
+            f"data set {found}",
+            "don't mix files of two data sets in one folder",
+        )
+    return metadata
+
+
+def table_settings(path: Path) -> dict[str, Any]:
+    """How the table at ``path`` was made: what ``write_table`` was given."""
+    return json.loads(check_table(path)[_SETTINGS])

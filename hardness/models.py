@@ -1,0 +1,104 @@
+"""A name -> a network that takes uint8 images: torchvision's classifiers, and two small ones.
+
+A network here normalises its own input, so that a checkpoint is whole and the training step is bare.
+"""
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from hardness.datasets import DataSet
+from hardness.errors import UserError
+from hardness.registry import OWN_MODELS
+
+
+class Normalize(nn.Module):
+    """uint8 (B, C, H, W) -> float32 of mean 0 and standard deviation 1 a channel.
+
+    A single channel is repeated to ``out_channels``, since torchvision's networks take three.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], out_channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.out_channels = out_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        scaled = (images.float() / 255 - self.mean) / self.std
+        return scaled.expand(-1, self.out_channels, -1, -1)
+
+
+def mlp(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Two hidden layers of 256 units; no batch normalisation."""
+    channels, height, width = image_shape
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * height * width, 256),
+        nn.ReLU(),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        nn.Linear(256, num_classes),
+    )
+
+
+def small_cnn(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Three 3 x 3 convolutions, each with max-pooling, then two linear layers; no batch normalisation."""
+    widths = (image_shape[0], 32, 64, 128)
+    layers = []
+    for wide_in, wide_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(
+        *layers,
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(128 * 16, 256),
+        nn.ReLU(),
+        nn.Linear(256, num_classes),
+    )
+
+
+def build(name: str, data: DataSet, *, seed: int, stem: str = "standard") -> nn.Module:
+    """The named network for the images and classes of ``data``, its first weights drawn from ``seed``.
+
+    ``stem="small"``: a ResNet's 7 x 7 convolution of stride 2 becomes 3 x 3 of stride 1 and its
+    max-pooling goes (He et al. 2016, section 4.2). Raises ``UserError`` where the network has no such stem,
+    or the images are too small for it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name in OWN_MODELS:
+            channels, network = data.image_shape[0], OWN_MODELS[name].load()(data.image_shape, data.num_classes)
+        else:
+            # Inception and GoogLeNet: no auxiliary logits, and their own initialisation without a warning.
+            extra = {"aux_logits": False, "init_weights": True} if name in ("inception_v3", "googlenet") else {}
+            channels = 3
+            network = torchvision.models.get_model(name, weights=None, num_classes=data.num_classes, **extra)
+        if stem == "small":
+            _fit_stem(network, name)
+    model = nn.Sequential(Normalize(data.mean, data.std, channels), network)
+    _check_image_size(model, name, data.image_shape)
+    return model
+
+
+def num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _fit_stem(network: nn.Module, name: str) -> None:
+    if not (isinstance(getattr(network, "conv1", None), nn.Conv2d) and hasattr(network, "maxpool")):
+        raise UserError("a ResNet for --stem small", name, "leave out --stem, or choose e.g. resnet18")
+    network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+
+
+@torch.no_grad()
+def _check_image_size(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> None:
+    """Meet a size that the network can't take here, in one line, not in the middle of a stage."""
+    try:
+        model.eval()(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    except (RuntimeError, AssertionError) as error:
+        size = " x ".join(map(str, image_shape[1:]))
+        do = "choose another model, or a larger --size for image folders"
+        raise UserError(f"images large enough for {name}", f"{size} pixels ({error})", do) from error

@@ -1,0 +1,1 @@
+"""track, split, retrain, memorize, report: a configuration in, a run folder out."""

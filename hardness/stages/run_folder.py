@@ -1,0 +1,209 @@
+"""A run folder that explains itself: run.json, log.jsonl, and what the stage adds."""
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hardness import files
+from hardness.console import say
+from hardness.errors import UserError
+
+RUNS = Path("runs")
+# Settings that change where and how fast a run goes, not what comes out of it.
+_OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
+_REPORTED_VERSIONS = ("hardness-toolkit", "torch", "torchvision", "numpy", "pandas", "pyarrow")
+
+
+class RunFolder:
+    """The folder of one run, used as a context while the stage works.
+
+    ``is_finished`` says that there is nothing left to do. Raises ``UserError`` where the folder holds
+    something else: other files, a run of another configuration, or an interrupted one without ``resume``.
+    """
+
+    def __init__(self, stage: str, config: Any):
+        self.stage = stage
+        self.settings = _plain(config)
+        self.path = config.out or _next_path(stage, config.resume, self._shapes_run())
+        self.info: dict[str, Any] = {}
+        self._lock = None
+        if not (self.path / "run.json").exists():
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise UserError(
+                    f"a new or empty folder for --out, or a run of {stage}",
+                    f"{self.path} with something else in it",
+                    "choose another --out",
+                )
+            return
+        self.info = read_info(self.path)
+        self._refuse_other()
+        if self.is_finished:
+            say(f"{self.path} is finished already, with this configuration")
+        elif not config.resume:
+            done = f"{self.path}, {self.info['status']} since {self.info['times']['started']}"
+            raise UserError("a new folder for --out", done, "add --resume to go on, or choose another --out")
+
+    @property
+    def is_finished(self) -> bool:
+        return self.info.get("status") == "finished"
+
+    def _shapes_run(self) -> dict[str, Any]:
+        return {key: value for key, value in self.settings.items() if key not in _OPERATIONAL}
+
+    def _refuse_other(self) -> None:
+        if self.info["stage"] != self.stage:
+            found = f"a run of {self.info['stage']} in {self.path}"
+            raise UserError(f"a run of {self.stage}", found, "choose another --out")
+        for key, value in self._shapes_run().items():
+            found = self.info["config"].get(key)
+            if found != value:
+                raise UserError(
+                    f"{key} {value} in {self.path}", f"a run with {key} {found}", "choose another --out"
+                )
+
+    def __enter__(self) -> "RunFolder":
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{self.path} to ourselves", "another process at work there", "wait for it, or stop it"
+            ) from error
+        self.update(
+            stage=self.stage,
+            config=self.settings,
+            versions=_versions(),
+            git_commit=_git_commit(),
+            status="running",
+            times={"started": self.info.get("times", {}).get("started", _now()), "ended": None},
+        )
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+        try:
+            if kind is None or self.path.exists():
+                self.update(status=status, times={**self.info["times"], "ended": _now()})
+        finally:
+            self._lock.close()
+            (self.path / ".lock").unlink(missing_ok=True)
+        if status == "interrupted":
+            say(f"interrupted; go on with: {self.resume_command()}")
+
+    def resume_command(self) -> str:
+        words = ["hardness", self.stage]
+        for key, value in {**self.settings, "out": str(self.path)}.items():
+            if value is True:
+                words.append(f"--{key.replace('_', '-')}")
+            elif value not in (None, False):
+                values = value if isinstance(value, list) else [value]
+                words += [f"--{key.replace('_', '-')}", *map(str, values)]
+        return shlex.join([*words, *([] if self.settings["resume"] else ["--resume"])])
+
+    def update(self, **info: Any) -> None:
+        """Add to run.json."""
+        self.info.update(info)
+        files.write_json(self.path / "run.json", self.info)
+
+    def log(self, **line: Any) -> None:
+        """Add a line to log.jsonl."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def keep_log(self, keep: Any) -> None:
+        """Drop the lines of log.jsonl for which ``keep(line)`` is false: what will be made again."""
+        lines = [line for line in read_log(self.path) if keep(line)]
+        files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    """run.json of a run folder, whatever its status."""
+    path = run / "run.json"
+    if not path.is_file():
+        found = f"no run.json in {run}" if run.is_dir() else f"no folder {run}"
+        raise UserError("a run folder", found, "check the path, or track a run first")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"JSON in {path}", str(error), "restore the file, or make the run anew") from error
+
+
+def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
+    """run.json of a finished run; raises ``UserError`` for another stage's, or one that isn't finished."""
+    info = read_info(run)
+    if stage is not None and info["stage"] != stage:
+        raise UserError(f"a run of {stage}", f"{run}, a run of {info['stage']}", "name another run")
+    if info["status"] != "finished":
+        raise UserError(
+            f"a finished run in {run}", f"one that is {info['status']}", "finish it with --resume"
+        )
+    return info
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; a last one that a kill cut short is left out."""
+    path = run / "log.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def newest_run(stage: str) -> Path:
+    """The run of a stage under runs/ that was started last."""
+    runs = [run for run in all_runs() if read_info(run)["stage"] == stage]
+    if not runs:
+        raise UserError(f"a run of {stage} under {RUNS}/", "none", f"run `hardness {stage}` first")
+    return max(runs, key=lambda run: (read_info(run)["times"]["started"], run.name))
+
+
+def all_runs() -> list[Path]:
+    """Every run folder under runs/, also in folders of folders."""
+    return sorted(path.parent for path in RUNS.rglob("run.json"))
+
+
+def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
+    """runs/track-3 after runs/track-2; with ``resume``, the newest unfinished one of this configuration."""
+    numbers = {}
+    for path in RUNS.glob(f"{stage}-*"):
+        if path.name.removeprefix(f"{stage}-").isdigit():
+            numbers[int(path.name.removeprefix(f"{stage}-"))] = path
+    if resume:
+        for _, path in sorted(numbers.items(), reverse=True):
+            info = read_info(path) if (path / "run.json").exists() else {}
+            same = all(info.get("config", {}).get(key) == value for key, value in shape.items())
+            if same and info["status"] != "finished":
+                return path
+    return RUNS / f"{stage}-{max(numbers, default=0) + 1}"
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON would give it back."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _REPORTED_VERSIONS}
+    return {"python": platform.python_version(), **versions}
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree, marked where it has been changed; None outside a checkout."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(
+            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

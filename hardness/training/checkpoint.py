@@ -1,0 +1,27 @@
+"""A run's state after a whole epoch, to go on from."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hardness.files import replacing
+
+
+def save(path: Path, model: nn.Module, optimizer: Optimizer, epoch: int) -> None:
+    """Random numbers need no saving: every epoch has its own (``hardness.seeding``)."""
+    with replacing(path) as temporary:
+        torch.save(
+            {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary
+        )
+
+
+def load(path: Path, model: nn.Module, optimizer: Optimizer, device: torch.device) -> int:
+    """Put the saved state in place -> the epoch after which it was saved; 0 where there is no file."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["epoch"]

@@ -1,0 +1,115 @@
+"""Training for some epochs, as an iterator: what happens after an epoch is the caller's business."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hardness import seeding
+from hardness.datasets import ImageSet
+from hardness.dynamics.recorder import Recorder
+from hardness.errors import UserError
+from hardness.optim.m3 import M3, NUM_GROUPS
+from hardness.training.batches import Shuffled, cut, loader, read
+from hardness.training.step import StepNorm, train_step
+
+_MEASURED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What an epoch of training says of itself; a line of log.jsonl."""
+
+    epoch: int
+    lr: float
+    """Learning rate of the last step."""
+    train_loss: float
+    """Mean cross-entropy, nats, of the forward passes that training made."""
+    train_top1: float
+    """Share of correct predictions in those passes."""
+    step_norm: float
+    """Mean L2 norm of the step's direction over a few steps spread over the epoch."""
+    seconds: float
+    images_per_second: float
+
+
+def learning_rate(base: float, schedule: str, progress: float) -> float:
+    """The rate when ``progress`` (0..1) of all steps is done.
+
+    step: divided by 10 at each third (epochs 30 and 60 of 90); cosine: half a cosine down to zero.
+    """
+    if schedule == "step":
+        return base * 0.1 ** math.floor(3 * progress)
+    if schedule == "cosine":
+        return base * (1 + math.cos(math.pi * progress)) / 2
+    return base
+
+
+def fit(
+    model: nn.Module,
+    optimizer: Optimizer,
+    images: ImageSet,
+    ids: np.ndarray,
+    *,
+    epochs: int,
+    batch_size: int,
+    schedule: str,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    first_epoch: int = 1,
+    recorder: Recorder | None = None,
+) -> Iterator[EpochLog]:
+    """Train on ``images[ids]`` and yield after every epoch; the learning rate is the optimizer's at entry.
+
+    Raises ``UserError`` at the end of an epoch in which a loss was not finite, naming the step.
+    """
+    smallest = min(map(len, cut(ids, batch_size)))
+    if isinstance(optimizer, M3) and smallest < NUM_GROUPS:
+        raise UserError("batches of 3 examples or more with m3", str(smallest), "raise --batch-size")
+    base = optimizer.defaults["lr"]
+    order = Shuffled(ids, batch_size, seed)
+    batches = loader(images, order, workers)
+    for epoch in range(first_epoch, epochs + 1):
+        started = time.perf_counter()
+        order.epoch = epoch
+        losses, num_correct, norm = [], [], StepNorm(model)
+        measured = set(np.linspace(0, len(order) - 1, _MEASURED_STEPS, dtype=int).tolist())
+        # Dropout draws from torch's global generator: give each epoch a state of its own, and the user's back.
+        with torch.random.fork_rng():
+            torch.manual_seed(seeding.derive(seed, "dropout", epoch))
+            model.train()
+            for step, (pixels, labels, example_ids) in enumerate(read(batches, device)):
+                rate = learning_rate(base, schedule, (epoch - 1 + step / len(order)) / epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                with norm.measured(rate) if step in measured else nullcontext():
+                    loss, logits = train_step(model, optimizer, pixels, labels)
+                if recorder is not None:
+                    recorder.update(example_ids, logits, labels)
+                losses.append(loss * len(labels))
+                num_correct.append((logits.argmax(1) == labels).sum())
+        # The one wait for the device in an epoch.
+        step_losses = torch.stack(losses).cpu()
+        if len(wrong := (~step_losses.isfinite()).nonzero()):
+            raise UserError(
+                "a finite loss",
+                f"{step_losses[wrong[0, 0]].item()} in epoch {epoch}, step {wrong[0, 0].item() + 1}",
+                "lower --lr, or drop --momentum",
+            )
+        seconds = time.perf_counter() - started
+        yield EpochLog(
+            epoch=epoch,
+            lr=rate,
+            train_loss=step_losses.double().sum().item() / len(ids),
+            train_top1=torch.stack(num_correct).sum().item() / len(ids),
+            step_norm=norm.mean(),
+            seconds=seconds,
+            images_per_second=len(ids) / seconds,
+        )
