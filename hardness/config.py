@@ -46,9 +46,7 @@ def _check_folder(data: str, val_fraction: float | None) -> None:
     """Image folders: PATH, PATH/train and PATH/val must be there."""
     entry, place = parse_data(data)
     if entry.name not in ("imagefolder", "imagenet"):
-        _require(
-            val_fraction is None, "--val-fraction with an image folder only", data, "leave out the flag"
-        )
+        _require(val_fraction is None, "--val-fraction with an image folder only", data, "leave out the flag")
         return
     root = Path(place)
     _require(root.is_dir(), f"a folder {root}", "none there", "check the path")
@@ -90,9 +88,7 @@ class Data:
         _require_positive(size=self.size)
         if self.val_fraction is not None:
             _require_fraction("--val-fraction", self.val_fraction)
-        _require(
-            self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it"
-        )
+        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +103,7 @@ class Labels:
     def __post_init__(self) -> None:
         if self.given_labels is not None:
             found = f"no file {self.given_labels}"
-            _require(
-                self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path"
-            )
+            _require(self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +130,9 @@ class Training:
 
     def __post_init__(self) -> None:
         _require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
-        _require(0 <= self.weight_decay < math.inf, "--weight-decay of 0 or more", self.weight_decay, "mend it")
+        _require(
+            0 <= self.weight_decay < math.inf, "--weight-decay of 0 or more", self.weight_decay, "mend it"
+        )
         if self.momentum is not None:
             _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
 
@@ -226,9 +222,7 @@ class Split:
             sizes = f"--train-size {self.train_size} --test-size {self.test_size}"
             _require(None not in (self.train_size, self.test_size), "both sizes", sizes, "give both")
             _require_positive(train_size=self.train_size, test_size=self.test_size, epoch=self.epoch)
-            _require(
-                self.balance == "none", "--balance none with learned-by", self.balance, "leave it out"
-            )
+            _require(self.balance == "none", "--balance none with learned-by", self.balance, "leave it out")
             _require(len(self.run) < 2, "one run with learned-by", f"{len(self.run)} runs", "name one")
 
 
@@ -251,9 +245,7 @@ class Retrain(Training):
     schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        _require_positive(
-            seeds=self.seeds, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size
-        )
+        _require_positive(seeds=self.seeds, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
         if self.data is not None:
             _check_data(self.data)
         if self.model is not None:

@@ -174,7 +174,14 @@ SCORES = _Registry(
         +1,
         _std("probability"),
     ),
-    Score("mean_loss", "mean cross-entropy, nats", "Arpit et al. 2017, arXiv:1706.05394", "0..", +1, _mean("loss")),
+    Score(
+        "mean_loss",
+        "mean cross-entropy, nats",
+        "Arpit et al. 2017, arXiv:1706.05394",
+        "0..",
+        +1,
+        _mean("loss"),
+    ),
 )
 
 

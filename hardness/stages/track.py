@@ -194,4 +194,6 @@ def _announce(config: Track, train: ImageSet, info: dict) -> None:
 
 def _say_time_left(seconds: float, epochs_left: int) -> None:
     if epochs_left:
-        say(f"an epoch takes {seconds:.1f} s: {epochs_left} more, about {seconds * epochs_left / 60:.1f} minutes")
+        say(
+            f"an epoch takes {seconds:.1f} s: {epochs_left} more, about {seconds * epochs_left / 60:.1f} minutes"
+        )

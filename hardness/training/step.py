@@ -10,7 +10,9 @@ from torch.optim import Optimizer
 from hardness.optim.m3 import M3, NUM_GROUPS
 
 
-def train_step(model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def train_step(
+    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
     """Forward, loss, backward, step -> (mean cross-entropy (), logits (B, C)), both detached.
 
     M3 makes a forward and a backward pass for each group (position in the batch, modulo 3), so that batch
