@@ -10,9 +10,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Recorder": "hardness.dynamics.recorder",
-    "scores": "hardness.dynamics.scores",
-    "split": "hardness.subsets",
+    "Recorder": "hardness.dynamics.recorder:Recorder",
+    "scores": "hardness.dynamics.scores:scores",
+    "split": "hardness.stages.split:subsets_of",
 }
 
 __all__ = ["Recorder", "optim", "scores", "split"]
@@ -22,5 +22,6 @@ def __getattr__(name: str) -> Any:
     if name == "optim":
         return importlib.import_module("hardness.optim")
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        module, attribute = _PUBLIC[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'hardness' has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """``hardness STAGE``: the flags are the fields of the stage's dataclass."""
 
 import importlib
-import os
 import signal
 import sys
 from typing import Annotated

@@ -5,6 +5,7 @@ so a configuration that cannot work is refused at once.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +80,6 @@ class Data:
     cache: Literal["auto", "host", "none"] = "auto"
     """Image folders: decode once and keep the pixels in memory (host), or read them every epoch (none).
     auto: host where they fit in a quarter of it."""
-    workers: int | None = None
-    """Processes that decode images. Default: one a core, at most 16."""
 
     def __post_init__(self) -> None:
         _check_data(self.data)
@@ -88,7 +87,6 @@ class Data:
         _require_positive(size=self.size)
         if self.val_fraction is not None:
             _require_fraction("--val-fraction", self.val_fraction)
-        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +121,8 @@ class Training:
     schedule: Schedule = "constant"
     """Learning rate over the epochs: constant, step (a tenth after each third) or cosine (to zero)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    """Processes that decode images. Default: one a core, at most 16; none where there is one core."""
     resume: bool = False
     """Go on with an interrupted run; starts one where there is none."""
     out: Path | None = None
@@ -133,8 +133,14 @@ class Training:
         _require(
             0 <= self.weight_decay < math.inf, "--weight-decay of 0 or more", self.weight_decay, "mend it"
         )
+        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
         if self.momentum is not None:
             _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
+
+    @property
+    def num_workers(self) -> int:
+        cores = len(os.sched_getaffinity(0))
+        return self.workers if self.workers is not None else min(cores, 16) if cores > 1 else 0
 
     def _check_optimizer(self, name: str) -> None:
         if OPTIMIZERS[name].is_robust and self.momentum and not self.allow_momentum:

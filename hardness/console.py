@@ -1,5 +1,6 @@
 """What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_out = Console(highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def say(text: str) -> None:
@@ -36,7 +37,7 @@ def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """A small table: text to the left, numbers as given to the right."""
     view = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(header):
-        view.add_column(escape(name), justify="left" if index == 0 else "right")
+        view.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         view.add_row(*(escape(str(cell)) for cell in row))
     _out.print(view)

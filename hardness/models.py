@@ -3,6 +3,8 @@
 A network here normalises its own input, so that a checkpoint is whole and the training step is bare.
 """
 
+import itertools
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -46,7 +48,7 @@ def small_cnn(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """Three 3 x 3 convolutions, each with max-pooling, then two linear layers; no batch normalisation."""
     widths = (image_shape[0], 32, 64, 128)
     layers = []
-    for wide_in, wide_out in zip(widths, widths[1:], strict=False):
+    for wide_in, wide_out in itertools.pairwise(widths):
         layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(
         *layers,

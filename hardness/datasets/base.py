@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -102,6 +102,17 @@ class DataSet:
         for name in (*self.class_names, "", *self.train.keys):
             digest.update(name.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """What run.json says of the data set."""
+        return {
+            "num_train": len(self.train),
+            "num_validation": len(self.validation),
+            "class_names": list(self.class_names),
+            "image_shape": list(self.image_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
 
 def pixel_statistics(images: Tensor) -> tuple[list[float], list[float]]:

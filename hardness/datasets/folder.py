@@ -23,7 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DECODE_BATCH = 64
 
 
-def load(place: str, config: Data, *, model: str, imagenet_sizes: bool = False) -> DataSet:
+def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: bool = False) -> DataSet:
     """Scan the folders, choose the image size, and decode once where the pixels fit in memory."""
     root = Path(place)
     class_names = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
@@ -52,7 +52,7 @@ def load(place: str, config: Data, *, model: str, imagenet_sizes: bool = False) 
         files = ImageFiles(tuple(path for path, _ in samples), resize, size)
         images, unreadable = files, np.empty(0, np.int64)
         if keep or config.on_bad_image == "null":
-            images, unreadable = _decode(files, default_workers(config.workers), keep, config.on_bad_image)
+            images, unreadable = _decode(files, workers, keep, config.on_bad_image)
         labels = torch.tensor([label for _, label in samples])
         keys = [Path(path).relative_to(root).as_posix() for path, _ in samples]
         return ImageSet(images, keys, labels, labels, unreadable)
@@ -112,12 +112,6 @@ class _TryRead(torch.utils.data.Dataset):
             return self.files[[index]][0]
         except UserError as error:
             return error
-
-
-def default_workers(workers: int | None) -> int:
-    """Decoding processes: what was asked for, or one a core, at most 16; none for a single core."""
-    cores = len(os.sched_getaffinity(0))
-    return workers if workers is not None else min(cores, 16) if cores > 1 else 0
 
 
 def _decode(

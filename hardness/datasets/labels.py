@@ -9,7 +9,23 @@ import torch
 from torch import Tensor
 
 from hardness import seeding
+from hardness.config import Labels
+from hardness.datasets.base import DataSet, ImageSet
 from hardness.errors import UserError
+
+
+def given_labels(data: DataSet, config: Labels, noise: float) -> Tensor:
+    """(N,) int64: the labels that the configuration puts in place of the clean ones."""
+    clean = data.train.clean_labels
+    if config.given_labels is not None:
+        return read_labels(config.given_labels, len(clean), data.num_classes)
+    return noisy_labels(clean, data.num_classes, noise, config.noise_seed)
+
+
+def noise_rate(images: ImageSet) -> float:
+    """The realised share of corrupt labels among the readable examples."""
+    ids = torch.tensor(images.ids)
+    return (images.given_labels != images.clean_labels)[ids].double().mean().item()
 
 
 def noisy_labels(clean_labels: Tensor, num_classes: int, noise: float, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ from hardness.datasets.base import DataSet, ImageSet, in_memory, pixel_statistic
 from hardness.errors import UserError
 
 
-def load(place: str, config: Data, *, model: str) -> DataSet:
+def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
     name, _, root = place.partition(":")
     source = getattr(torchvision.datasets, name)

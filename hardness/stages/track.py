@@ -6,20 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hardness import datasets, files, models, optim, seeding
-from hardness.config import Data, Labels, Track
+from hardness.config import Track
 from hardness.console import progress, say
-from hardness.datasets import DataSet, ImageSet
-from hardness.datasets.folder import default_workers
-from hardness.datasets.labels import noisy_labels, read_labels
+from hardness.datasets import ImageSet
+from hardness.datasets.labels import given_labels, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
 from hardness.dynamics.store import drop_epochs_after
-from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
+from hardness.training.device import describe_device, resolve_device
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure, predict
 
@@ -34,8 +32,8 @@ def track(config: Track) -> Path:
         return run.path
     with run:
         device = resolve_device(config.device)
-        workers = default_workers(config.workers)
-        data = datasets.load(config, model=config.model)
+        workers = config.num_workers
+        data = datasets.load(config, model=config.model, workers=workers)
         train = data.train.with_labels(given_labels(data, config, config.noise))
         model = models.build(
             config.model, data, seed=seeding.derive(config.seed, "init"), stem=config.stem
@@ -48,7 +46,7 @@ def track(config: Track) -> Path:
             fingerprint=data.fingerprint,
             record_mode=config.record,
             device=describe_device(device),
-            data=describe(data),
+            data=data.describe(),
             num_unreadable=len(train.unreadable),
             noise_rate=noise_rate(train),
             num_parameters=models.num_parameters(model),
@@ -117,47 +115,6 @@ def track(config: Track) -> Path:
     return run.path
 
 
-def resolve_device(device: str) -> torch.device:
-    """``auto``: CUDA where there is one."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("a CUDA device for --device cuda", "none", "use --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def describe_device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {torch.get_num_threads()} threads"
-
-
-def describe(data: DataSet) -> dict:
-    """What run.json says of a data set."""
-    return {
-        "num_train": len(data.train),
-        "num_validation": len(data.validation),
-        "class_names": list(data.class_names),
-        "image_shape": list(data.image_shape),
-        "mean": list(data.mean),
-        "std": list(data.std),
-    }
-
-
-def given_labels(data: DataSet, config: Labels, noise: float) -> torch.Tensor:
-    """(N,) int64: the labels that the configuration puts in place of the clean ones."""
-    clean = data.train.clean_labels
-    if config.given_labels is not None:
-        return read_labels(config.given_labels, len(clean), data.num_classes)
-    return noisy_labels(clean, data.num_classes, noise, config.noise_seed)
-
-
-def noise_rate(images: ImageSet) -> float:
-    """The realised share of corrupt labels among the readable examples."""
-    ids = torch.from_numpy(images.ids)
-    return (images.given_labels != images.clean_labels)[ids].double().mean().item()
-
-
 def examples(images: ImageSet) -> pd.DataFrame:
     """The table of examples.parquet."""
     return pd.DataFrame(
@@ -170,13 +127,6 @@ def examples(images: ImageSet) -> pd.DataFrame:
             "is_readable": np.isin(np.arange(len(images)), images.ids),
         }
     )
-
-
-def tracked_data(config: dict, moved_to: str | None = None) -> Data:
-    """The data settings in a tracked run's configuration."""
-    names = ("data", "size", "val_fraction", "on_bad_image", "cache", "workers")
-    settings = {name: config[name] for name in names}
-    return Data(**{**settings, **({"data": moved_to} if moved_to else {})})
 
 
 def _announce(config: Track, train: ImageSet, info: dict) -> None:
@@ -194,6 +144,4 @@ def _announce(config: Track, train: ImageSet, info: dict) -> None:
 
 def _say_time_left(seconds: float, epochs_left: int) -> None:
     if epochs_left:
-        say(
-            f"an epoch takes {seconds:.1f} s: {epochs_left} more, about {seconds * epochs_left / 60:.1f} minutes"
-        )
+        say(f"an epoch takes {seconds:.1f} s; {epochs_left} more: {seconds * epochs_left / 60:.1f} minutes")

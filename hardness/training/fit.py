@@ -81,8 +81,9 @@ def fit(
         order.epoch = epoch
         losses, num_correct, norm = [], [], StepNorm(model)
         measured = set(np.linspace(0, len(order) - 1, _MEASURED_STEPS, dtype=int).tolist())
-        # Dropout draws from torch's global generator: give each epoch a state of its own, and the user's back.
-        with torch.random.fork_rng():
+        # Dropout draws from torch's global generator: each epoch gives it a state of its own, and puts back
+        # what was there.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seeding.derive(seed, "dropout", epoch))
             model.train()
             for step, (pixels, labels, example_ids) in enumerate(read(batches, device)):

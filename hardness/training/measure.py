@@ -18,7 +18,7 @@ EVAL_BATCH = 512
 def predict(
     model: nn.Module, images: ImageSet, ids: np.ndarray, device: torch.device, workers: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, in the order of ``ids``."""
+    """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``."""
     model.eval()
     batches = loader(images, cut(ids, EVAL_BATCH), workers)
     for pixels, labels, example_ids in read(batches, device):
@@ -49,7 +49,7 @@ def measure(
         sums = torch.zeros(len(together), 3, dtype=torch.float64, device=device)
         members = [torch.zeros(len(images), dtype=torch.bool, device=device) for _ in together]
         for member, group in zip(members, together, strict=True):
-            member[torch.from_numpy(group.ids).to(device)] = True
+            member[torch.tensor(group.ids, device=device)] = True
         clean_labels = images.clean_labels.to(device)
         union = np.unique(np.concatenate([group.ids for group in together]))
         for ids, logits, given_labels in predict(model, images, union, device, workers):

@@ -1,0 +1,1 @@
+"""One file a figure: a table in, a matplotlib figure out."""

@@ -1,0 +1,49 @@
+"""Corrupt against pristine accuracy: who memorizes more at equal progress on the right labels."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness.figures.style import draw_band, optimizer_colours, seeds_note
+from hardness.statistics import summarize
+from hardness.verdicts import EqualPristine
+
+
+def prepare(levels: dict[float, EqualPristine]) -> pd.DataFrame:
+    """Noise -> readings. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.
+
+    ``value``: corrupt (accuracy against the given labels) or corrupt-clean (against the clean ones).
+    """
+    rows = [
+        {"noise": noise, "optimizer": optimizer, "pristine": p, "corrupt": given, "corrupt-clean": clean}
+        for noise, across in levels.items()
+        for (optimizer, seed), corrupt in across.corrupt.items()
+        for p, given, clean in zip(across.grid, corrupt, across.corrupt_clean[optimizer, seed], strict=True)
+    ]
+    return summarize(pd.DataFrame(rows), ["noise", "optimizer", "pristine"], ["corrupt", "corrupt-clean"])
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    levels = sorted(table["noise"].unique())
+    colours = optimizer_colours(list(table["optimizer"].unique()))
+    figure = Figure(figsize=(8, 0.9 + 3.2 * len(levels)))
+    grid = figure.subplots(len(levels), 2, squeeze=False, sharex="row")
+    names = {"corrupt": "their given (wrong) labels", "corrupt-clean": "their clean labels"}
+    for axes_row, noise in zip(grid, levels, strict=True):
+        for axes, (value, against) in zip(axes_row, names.items(), strict=True):
+            panel = table[(table["noise"] == noise) & (table["value"] == value)]
+            for optimizer, line in panel.groupby("optimizer", sort=False):
+                draw_band(axes, line["pristine"], line, color=colours[optimizer], label=optimizer)
+            axes.set(
+                title=f"label noise {noise:g}: against {against}",
+                xlabel="pristine accuracy (share correct), first reached",
+                ylabel="accuracy on corrupt examples",
+            )
+            axes.set_ylim(bottom=0)
+    figure.legend(
+        *grid[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(colours),
+        title="optimizer",
+    )
+    figure.suptitle(f"{title}\n({seeds_note(int(table['num_seeds'].max()))})", fontsize=9)
+    return figure

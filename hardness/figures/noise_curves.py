@@ -1,0 +1,49 @@
+"""Training under label noise: pristine against corrupt, train against validation, a panel a noise level."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hardness.figures.style import draw_band, optimizer_colours, seeds_note
+from hardness.statistics import summarize
+
+ROWS = (
+    ("top1", {"pristine": "-", "corrupt": "--"}),
+    ("top1", {"train": "-", "validation": "--"}),
+    ("loss", {"pristine": "-", "corrupt": "--"}),
+    ("loss", {"train": "-", "validation": "--"}),
+)
+_LABELS = {"top1": "top-1 (share correct)", "loss": "cross-entropy (nats)"}
+
+
+def prepare(curves: pd.DataFrame) -> pd.DataFrame:
+    """Memorization curves -> optimizer, noise, measured_on, epoch, value, mean, low, high, num_seeds."""
+    return summarize(curves, ["noise", "optimizer", "measured_on", "epoch"], ["top1", "loss"])
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    levels = sorted(table["noise"].unique())
+    colours = optimizer_colours(list(table["optimizer"].unique()))
+    figure = Figure(figsize=(1.6 + 3.2 * len(levels), 10))
+    grid = figure.subplots(len(ROWS), len(levels), squeeze=False, sharex=True, sharey="row")
+    for axes_row, (value, dashes) in zip(grid, ROWS, strict=True):
+        axes_row[0].set_ylabel(_LABELS[value])
+        for axes, noise in zip(axes_row, levels, strict=True):
+            panel = table[(table["noise"] == noise) & (table["value"] == value)]
+            for (optimizer, measured_on), line in panel.groupby(["optimizer", "measured_on"], sort=False):
+                if measured_on in dashes:
+                    style = {"color": colours[optimizer], "linestyle": dashes[measured_on]}
+                    draw_band(axes, line["epoch"], line, **style)
+            axes.set(title=f"label noise {noise:g}", yscale="log" if value == "loss" else "linear")
+            if value == "top1":
+                axes.set_ylim(0, 1.02)
+        handles = [
+            Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
+        ]
+        axes_row[-1].legend(handles=handles, loc="best")
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch (0: before training)")
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
+    figure.suptitle(f"{title}\n({seeds_note(int(table['num_seeds'].max()))})", fontsize=9)
+    return figure

@@ -1,0 +1,65 @@
+"""What every figure shares: colours, bands, and how it is saved.
+
+Colours are of Okabe and Ito's palette (2008), told apart by colour-blind readers; no line relies on its
+colour alone where its kind has a dash of its own.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hardness.files import replacing
+
+STYLE = Path(__file__).with_name("hardness.mplstyle")
+
+SUBSET_COLOURS = {
+    "easy": "#009E73",
+    "hard": "#D55E00",
+    "random": "#000000",
+    "easy-control": "#56B4E9",
+    "hard-control": "#CC79A7",
+}
+_OPTIMIZER_COLOURS = {
+    "sgd": "#000000",
+    "sgdm": "#999999",
+    "ra3": "#E69F00",
+    "m3": "#0072B2",
+    "rm3": "#D55E00",
+}
+_SPARE = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+
+
+def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
+    """A colour a name: always the same one for the five of the paper."""
+    others = [name for name in optimizers if name not in _OPTIMIZER_COLOURS]
+    spare = {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
+    return {name: _OPTIMIZER_COLOURS.get(name) or spare[name] for name in optimizers}
+
+
+def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
+    """A mean line, and its interval as a band where there is one. ``summary`` has mean, low, high."""
+    axes.plot(x, summary["mean"], **line)
+    if summary["low"].notna().all():
+        axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.15, linewidth=0)
+
+
+def seeds_note(num_seeds: int, unit: str = "seeds") -> str:
+    """What lines and bands are, for a figure's caption line."""
+    if num_seeds == 1:
+        return f"one of the {unit}, so no interval"
+    return f"mean over {num_seeds} {unit}, band: 95 % Student t interval"
+
+
+def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw, and write PATH.png, PATH.svg and, with the numbers that were drawn, PATH.csv."""
+    with matplotlib.style.context(STYLE):
+        figure = draw(table, title)
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            with replacing(path.parent / f"{path.name}.{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix, metadata=metadata)
+    with replacing(path.parent / f"{path.name}.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,60 @@
+"""Retraining curves of the subsets and their controls: train fold, own test fold, the matched comparison."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note
+from hardness.statistics import summarize
+from hardness.subsets import CONTROLS
+
+PANELS = {
+    "own train fold": dict.fromkeys(SUBSET_COLOURS, "train"),
+    "own test fold": {name: name for name in SUBSET_COLOURS},
+    "subset's test fold": {
+        **{name: name for name in CONTROLS},
+        **{control: name for name, control in CONTROLS.items()},
+    },
+}
+"""Panel -> {trained on: measured on}."""
+_LABELS = {"top1": "top-1 (share correct)", "loss": "cross-entropy (nats)"}
+
+
+def prepare(curves: pd.DataFrame) -> pd.DataFrame:
+    """Retraining curves with tracking_seed -> panel, trained_on, measured_on, epoch, value, mean, low, high.
+
+    Retraining seeds are averaged within a tracking seed first; intervals are over tracking seeds.
+    """
+    means = curves.groupby(
+        ["trained_on", "measured_on", "epoch", "tracking_seed"], as_index=False, sort=False
+    )[["loss", "top1"]].mean()
+    parts = []
+    for panel, pairs in PANELS.items():
+        shown = means[means["trained_on"].map(pairs) == means["measured_on"]]
+        parts.append(
+            summarize(shown, ["trained_on", "measured_on", "epoch"], ["top1", "loss"]).assign(panel=panel)
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    figure = Figure(figsize=(9.5, 5.4))
+    grid = figure.subplots(len(_LABELS), len(PANELS), sharex=True, sharey="row")
+    for row, (value, label) in zip(grid, _LABELS.items(), strict=True):
+        row[0].set_ylabel(label)
+        for axes, panel in zip(row, PANELS, strict=True):
+            shown = table[(table["panel"] == panel) & (table["value"] == value)]
+            for name, colour in SUBSET_COLOURS.items():
+                line = shown[shown["trained_on"] == name].sort_values("epoch")
+                dash = "--" if name in CONTROLS.values() else ":" if name == "random" else "-"
+                if len(line):
+                    draw_band(axes, line["epoch"], line, color=colour, linestyle=dash, label=name)
+            if value == "top1":
+                axes.set(title=panel, ylim=(0, 1.02))
+            else:
+                axes.set(xlabel="epoch (0: before training)", yscale="log")
+    figure.legend(
+        *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
+    )
+    note = seeds_note(int(table["num_seeds"].max()), "tracking seeds")
+    figure.suptitle(f"{title}\n({note})", fontsize=9)
+    return figure

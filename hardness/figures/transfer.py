@@ -1,0 +1,50 @@
+"""Train-on x test-on: top-1 at the last epoch, as a heat map."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness.statistics import summarize
+from hardness.subsets import SUBSETS
+from hardness.verdicts import last_epoch
+
+COLUMNS = (*SUBSETS, "validation", "train")
+
+
+def prepare(curves: pd.DataFrame) -> pd.DataFrame:
+    """Retraining curves with tracking_seed -> trained_on, measured_on, value, mean, low, high, num_seeds."""
+    keys = ["trained_on", "measured_on"]
+    last = last_epoch(curves).groupby([*keys, "tracking_seed"], as_index=False, sort=False)["top1"].mean()
+    return summarize(last, keys, ["top1"])
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    means = table.pivot(index="trained_on", columns="measured_on", values="mean").loc[
+        list(SUBSETS), list(COLUMNS)
+    ]
+    halves = (
+        table.assign(half=table["high"] - table["mean"])
+        .pivot(index="trained_on", columns="measured_on", values="half")
+        .loc[list(SUBSETS), list(COLUMNS)]
+    )
+    figure = Figure(figsize=(8, 4.2))
+    axes = figure.subplots()
+    image = axes.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for row in range(len(SUBSETS)):
+        for column in range(len(COLUMNS)):
+            mean, half = means.iloc[row, column], halves.iloc[row, column]
+            text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
+            colour = "white" if mean < 0.6 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(COLUMNS)), [*SUBSETS, "validation", "own train fold"], rotation=20, ha="right")
+    axes.set_yticks(range(len(SUBSETS)), SUBSETS)
+    axes.set(xlabel="measured on (test folds, validation set, own train fold)", ylabel="trained on")
+    axes.grid(False)
+    figure.colorbar(image, label="top-1 at the last epoch (share correct)")
+    num_seeds = int(table["num_seeds"].max())
+    note = (
+        "one tracking seed"
+        if num_seeds == 1
+        else f"±: 95 % Student t interval over {num_seeds} tracking seeds"
+    )
+    figure.suptitle(f"{title}\n({note})", fontsize=9)
+    return figure

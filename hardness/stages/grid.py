@@ -1,0 +1,122 @@
+"""Training a grid of networks, each measured on groups of examples before the first and after every epoch.
+
+A member that is finished is on disk, and isn't trained again when the run resumes.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hardness import files, models, optim, seeding
+from hardness.config import Training
+from hardness.console import progress, say
+from hardness.datasets import DataSet, ImageSet
+from hardness.stages.run_folder import RunFolder
+from hardness.training.device import resolve_device
+from hardness.training.fit import fit
+from hardness.training.measure import Group, measure
+
+_COLUMNS = ("trained_on", "optimizer", "noise", "seed", "epoch", "measured_on", "loss", "top1", "top5")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One network of the grid."""
+
+    trained_on: str
+    optimizer: str
+    noise: float
+    seed: int
+    """As the curves name it."""
+    stream: int
+    """Seed of its first weights and of the order of its examples; equal streams begin equal."""
+    images: ImageSet
+    ids: np.ndarray
+    groups: Sequence[Group]
+
+    @property
+    def columns(self) -> dict[str, str | float | int]:
+        """What names it in curves.parquet and log.jsonl."""
+        return {
+            "trained_on": self.trained_on,
+            "optimizer": self.optimizer,
+            "noise": self.noise,
+            "seed": self.seed,
+        }
+
+    @property
+    def name(self) -> str:
+        return f"{self.trained_on}-{self.optimizer}-noise{self.noise:g}-seed{self.seed}"
+
+
+def train_grid(
+    run: RunFolder, members: Sequence[Member], data: DataSet, *, model: str, stem: str, config: Training
+) -> pd.DataFrame:
+    """Train the members that aren't finished, and write curves.parquet -> its table."""
+    finished = [member for member in members if _part(run, member).exists()]
+    open_members = [member for member in members if member not in finished]
+    run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
+    epochs = _train_all(run, open_members, data, model, stem, config)
+    for _ in progress(epochs, len(open_members) * config.epochs, run.stage):
+        pass
+    parts = [files.read_table(_part(run, member), data.fingerprint) for member in members]
+    curves = pa.concat_tables(parts)
+    files.write_table(run.path / "curves.parquet", curves, data.fingerprint)
+    shutil.rmtree(run.path / "members")
+    return curves.to_pandas()
+
+
+def _part(run: RunFolder, member: Member) -> Path:
+    return run.path / "members" / f"{member.name}.parquet"
+
+
+def _train_all(
+    run: RunFolder,
+    members: Sequence[Member],
+    data: DataSet,
+    model_name: str,
+    stem: str,
+    config: Training,
+) -> Iterator[int]:
+    """Yield after every epoch of every member."""
+    device = resolve_device(config.device)
+    workers = config.num_workers
+    for number, member in enumerate(members, start=1):
+        model = models.build(model_name, data, seed=seeding.derive(member.stream, "init"), stem=stem).to(
+            device
+        )
+        optimizer = optim.build(
+            member.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
+        )
+        rows = []
+
+        def measured(epoch: int, model=model, member=member, rows=rows) -> None:
+            for row in measure(model, member.groups, device, workers):
+                rows.append({**member.columns, "epoch": epoch, **row})
+
+        measured(0)
+        training = fit(
+            model,
+            optimizer,
+            member.images,
+            member.ids,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            schedule=config.schedule,
+            seed=member.stream,
+            device=device,
+            workers=workers,
+        )
+        for log in training:
+            measured(log.epoch)
+            run.log(**member.columns, **asdict(log))
+            yield log.epoch
+        table = pd.DataFrame(rows, columns=[*_COLUMNS, "num_examples"])
+        files.write_table(_part(run, member), table, data.fingerprint)
+        last = ", ".join(f"{row['measured_on']} {row['top1']:.3f}" for row in rows[-len(member.groups) :])
+        say(f"{number}/{len(members)} {member.name}: {last}")

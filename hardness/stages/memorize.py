@@ -1,0 +1,93 @@
+"""``hardness memorize``: every optimizer under the same label noise, everything else equal."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hardness import datasets, seeding
+from hardness.config import Memorize
+from hardness.console import say, table
+from hardness.datasets import DataSet, ImageSet
+from hardness.datasets.labels import given_labels, noise_rate
+from hardness.stages.grid import Member, train_grid
+from hardness.stages.run_folder import RunFolder
+from hardness.training.device import describe_device, resolve_device
+from hardness.training.measure import Group
+from hardness.verdicts import last_epoch, memorization
+
+_SAMPLE = 50_000
+"""Examples measured of each kind, as in the paper."""
+
+
+def memorize(config: Memorize) -> Path:
+    """Train the grid of noise x optimizer x seed -> the run's folder, with curves.parquet."""
+    run = RunFolder("memorize", config)
+    if run.is_finished:
+        return run.path
+    with run:
+        device = resolve_device(config.device)
+        data = datasets.load(config, model=config.model, workers=config.num_workers)
+        noisy = {noise: data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise}
+        run.update(
+            fingerprint=data.fingerprint,
+            device=describe_device(device),
+            data=data.describe(),
+            num_unreadable=len(data.train.unreadable),
+            noise_rates={f"{noise:g}": noise_rate(images) for noise, images in noisy.items()},
+        )
+        members = [
+            Member(
+                trained_on="all",
+                optimizer=optimizer,
+                noise=noise,
+                seed=seed,
+                stream=seed,
+                images=images,
+                ids=images.ids,
+                groups=_groups(images, data, config.noise_seed),
+            )
+            for noise, images in noisy.items()
+            for seed in range(config.seeds)
+            for optimizer in config.optimizers
+        ]
+        say(
+            f"memorize {config.data}: {len(members)} networks, {config.model}, {len(data.train):,} images, "
+            f"{config.epochs} epochs, on {describe_device(device)}"
+        )
+        for noise, rate in run.info["noise_rates"].items():
+            say(f"noise {noise}: corrupt labels {rate:.4f} of the examples")
+        curves = train_grid(run, members, data, model=config.model, stem=config.stem, config=config)
+        _describe(curves)
+    return run.path
+
+
+def _groups(images: ImageSet, data: DataSet, noise_seed: int) -> list[Group]:
+    """Fixed samples of pristine, corrupt and all training examples, and the clean validation set."""
+    is_corrupt = (images.given_labels != images.clean_labels).numpy()[images.ids]
+    generator = seeding.generator(noise_seed, "measured examples")
+
+    def sample(ids: np.ndarray) -> np.ndarray:
+        return ids if len(ids) <= _SAMPLE else np.sort(generator.choice(ids, _SAMPLE, replace=False))
+
+    corrupt = sample(images.ids[is_corrupt])
+    groups = [
+        Group("pristine", images, sample(images.ids[~is_corrupt])),
+        Group("corrupt", images, corrupt),
+        Group("corrupt-clean", images, corrupt, against_clean=True),
+        Group("train", images, sample(images.ids)),
+        Group("validation", data.validation, data.validation.ids),
+    ]
+    return [group for group in groups if len(group.ids)]
+
+
+def _describe(curves: pd.DataFrame) -> None:
+    for noise, level in curves.groupby("noise", sort=False):
+        last = last_epoch(level).pivot_table("top1", "optimizer", "measured_on", sort=False)
+        table(
+            f"Top-1 at the last epoch, noise {noise:g}, mean over seeds",
+            ["", *last.columns],
+            ([name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()),
+        )
+        for sentence in memorization(level).sentences:
+            say(sentence)

@@ -1,0 +1,279 @@
+"""``hardness report``: figures, tables, verdicts and one page, from run folders alone."""
+
+import base64
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness import files
+from hardness.config import Report
+from hardness.console import say
+from hardness.errors import UserError
+from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
+from hardness.stages.run_folder import RUNS, all_runs, finished_info, read_info
+from hardness.statistics import Estimate
+from hardness.verdicts import equal_pristine as read_across
+from hardness.verdicts import hardness_sentences, hardness_verdicts, memorization
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on the page."""
+
+    name: str
+    caption: str
+
+
+@dataclass
+class Section:
+    """A question, its verdicts in words, the estimates behind them, its figures."""
+
+    title: str
+    settings: str
+    sentences: list[str] = field(default_factory=list)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    drawings: list[Drawing] = field(default_factory=list)
+
+
+def report(config: Report) -> Path:
+    """Draw the report -> its folder: index.html, summary.json, figures/*.png, *.svg, *.csv."""
+    paths = config.runs or tuple(path for path in all_runs() if read_info(path)["status"] == "finished")
+    if not paths:
+        raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
+    runs = {path: finished_info(path) for path in paths}
+    out = config.out
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "summary.json").exists())):
+        raise UserError("a new or empty folder, or a report, for --out", f"{out}, in use", "choose another")
+    shutil.rmtree(out / "figures", ignore_errors=True)
+    sections = [*_first_learned(runs, out), *_hardness(runs, out), *_memorization(runs, out)]
+    table = [_run_row(path, info) for path, info in runs.items()]
+    files.write_json(
+        out / "summary.json",
+        {
+            "format_version": files.FORMAT_VERSION,
+            "title": config.title,
+            "runs": table,
+            "sections": [
+                {
+                    "title": section.title,
+                    "settings": section.settings,
+                    "verdicts": section.sentences,
+                    "estimates": {name: asdict(value) for name, value in section.estimates.items()},
+                    "figures": [drawing.name for drawing in section.drawings],
+                }
+                for section in sections
+            ],
+        },
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html").render(
+        title=config.title, sections=sections, runs=table, embed=lambda name: _embed(out / "figures" / name)
+    )
+    files.write_text(out / "index.html", page)
+    for section in sections:
+        for sentence in section.sentences:
+            say(sentence)
+    say(f"the report: {out / 'index.html'}")
+    return out
+
+
+def _add(
+    section: Section,
+    out: Path,
+    name: str,
+    caption: str,
+    draw: Callable[[pd.DataFrame, str], Figure],
+    table: pd.DataFrame,
+) -> None:
+    name = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    style.save(draw, table, section.settings, out / "figures" / name)
+    section.drawings.append(Drawing(name, caption))
+
+
+def _grouped(runs: dict[Path, dict], stage: str, describe: Callable[[dict], str]) -> dict[str, list[Path]]:
+    """Runs of a stage that differ in their seed alone: description -> paths."""
+    groups: dict[str, list[Path]] = {}
+    for path, info in runs.items():
+        if info["stage"] == stage:
+            groups.setdefault(describe(info), []).append(path)
+    return groups
+
+
+def _first_learned(runs: dict[Path, dict], out: Path) -> list[Section]:
+    sections = []
+    for settings, paths in _grouped(runs, "track", _describe_tracking).items():
+        section = Section("When are examples first learned?", settings)
+        seeds, learned, never = {}, [], []
+        for path in paths:
+            scores = files.read_table(path / "scores.parquet", runs[path]["fingerprint"]).to_pandas()
+            epochs = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
+            seeds[f"{runs[path]['seed']} ({path.name})"] = epochs
+            learned.append(float((epochs == 1).mean()))
+            never.append(float(epochs.isna().mean()))
+        section.estimates = {"learned in epoch 1": Estimate.of(learned), "never learned": Estimate.of(never)}
+        section.sentences.append(
+            f"Share of the examples first learned in epoch 1: {section.estimates['learned in epoch 1']}; "
+            f"never learned: {section.estimates['never learned']}."
+        )
+        table = first_learned.prepare(seeds, runs[paths[0]]["config"]["epochs"])
+        _add(
+            section,
+            out,
+            f"first-learned-{_number(sections)}",
+            "First-learned epoch: histogram, and the share learned at least once by each epoch.",
+            first_learned.draw,
+            table,
+        )
+        sections.append(section)
+    return sections
+
+
+def _hardness(runs: dict[Path, dict], out: Path) -> list[Section]:
+    sections = []
+    for settings, paths in _grouped(runs, "retrain", _describe_retraining).items():
+        section = Section("Do easy examples generalize better amongst themselves?", settings)
+        curves = pd.concat(
+            [_curves(path, runs[path]).assign(tracking_seed=runs[path]["tracking_seed"]) for path in paths]
+        )
+        section.estimates = hardness_verdicts(curves)
+        section.sentences = hardness_sentences(section.estimates)
+        number = _number(sections)
+        _add(
+            section,
+            out,
+            f"transfer-{number}",
+            "Top-1 at the last epoch: trained on (rows), measured on (columns).",
+            transfer.draw,
+            transfer.prepare(curves),
+        )
+        _add(
+            section,
+            out,
+            f"subset-curves-{number}",
+            "Retraining: accuracy and loss on the own train fold, on the own test fold, and on the subset's "
+            "test fold, where easy and hard meet their class-matched controls.",
+            subset_curves.draw,
+            subset_curves.prepare(curves),
+        )
+        sections.append(section)
+    return sections
+
+
+def _memorization(runs: dict[Path, dict], out: Path) -> list[Section]:
+    sections = []
+    for settings, paths in _grouped(runs, "memorize", _describe_memorization).items():
+        for path in paths:
+            section = Section("Does the median stop memorization?", settings)
+            curves = _curves(path, runs[path])
+            number = _number(sections)
+            levels = {}
+            for noise, level in curves.groupby("noise", sort=False):
+                verdict = memorization(level)
+                section.sentences += verdict.sentences
+                section.estimates |= {f"noise {noise:g}: {k}": v for k, v in verdict.estimates.items()}
+                if (across := read_across(level)) is not None:
+                    levels[noise] = across
+            if levels:
+                _add(
+                    section,
+                    out,
+                    f"equal-pristine-{number}",
+                    "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a "
+                    "level, so that slower learning is not mistaken for less memorization.",
+                    equal_pristine.draw,
+                    equal_pristine.prepare(levels),
+                )
+            _add(
+                section,
+                out,
+                f"noise-curves-{number}",
+                "Accuracy and loss by epoch: pristine against corrupt examples, training examples "
+                "against the clean validation set.",
+                noise_curves.draw,
+                noise_curves.prepare(curves),
+            )
+            sections.append(section)
+    return sections
+
+
+def _number(sections: list[Section]) -> int:
+    return len(sections) + 1
+
+
+def _curves(path: Path, info: dict) -> pd.DataFrame:
+    return files.read_table(path / "curves.parquet", info["fingerprint"]).to_pandas()
+
+
+def _describe_tracking(info: dict) -> str:
+    config = info["config"]
+    noise = f", label noise {config['noise']:g}" if config["noise"] else ""
+    return f"{_describe_data(info)}, {_describe_training(config)}{noise}, {info['record_mode']} records"
+
+
+def _describe_retraining(info: dict) -> str:
+    split = info["split"]
+    rule = (
+        f"correct at epoch {split['epoch']}"
+        if split["rule"] == "learned-by"
+        else f"quantile {split['quantile']:g} of {split['by']}"
+    )
+    within = " within each class" if split["balance"] == "class" else ""
+    config = info["config"]
+    return (
+        f"{_describe_data(info)}, {rule}{within}, {info['record_mode']} records, "
+        f"{_describe_training(config)}, {config['seeds']} retrainings a tracking seed"
+    )
+
+
+def _describe_memorization(info: dict) -> str:
+    return f"{_describe_data(info)}, {_describe_training(info['config'])}"
+
+
+def _describe_data(info: dict) -> str:
+    config = info["config"]
+    kind, _, place = (config["data"] or info["tracked"]["data"]).partition(":")
+    size = " x ".join(map(str, info["data"]["image_shape"][1:]))
+    name = Path(place).name or kind
+    return (
+        f"{name} ({info['data']['num_train']:,} images, {len(info['data']['class_names'])} classes, {size})"
+    )
+
+
+def _describe_training(config: dict) -> str:
+    optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
+    return (
+        f"{config['model']},{optimizer} lr {config['lr']:g}, batch {config['batch_size']}, "
+        f"{config['epochs']} epochs"
+    )
+
+
+def _run_row(path: Path, info: dict) -> dict[str, Any]:
+    return {
+        "run": path.name,
+        "stage": info["stage"],
+        "seed": str(info.get("seed", info.get("tracking_seed", f"0..{info['config'].get('seeds', 1) - 1}"))),
+        "data": _describe_data(info),
+        "training": _describe_training(info["config"]),
+        "fingerprint": info["fingerprint"],
+        "device": info["device"],
+        "started": info["times"]["started"],
+        "ended": info["times"]["ended"],
+        "commit": info["git_commit"] or "",
+        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+    }
+
+
+def _embed(path: Path) -> str:
+    """A figure as a data URI, so that the page is one file."""
+    return "data:image/svg+xml;base64," + base64.b64encode(Path(f"{path}.svg").read_bytes()).decode()

@@ -1,0 +1,111 @@
+"""``hardness retrain``: train from scratch on each subset, measure on every subset's test fold."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from hardness import datasets, files, seeding
+from hardness.config import Data, Retrain
+from hardness.console import say, table
+from hardness.errors import UserError
+from hardness.stages.grid import Member, train_grid
+from hardness.stages.run_folder import RUNS, RunFolder, finished_info
+from hardness.subsets import SUBSETS
+from hardness.training.device import describe_device, resolve_device
+from hardness.training.measure import Group
+from hardness.verdicts import hardness_sentences, hardness_verdicts, transfer_matrix
+
+_AS_TRACKED = ("model", "optimizer", "epochs", "lr", "batch_size", "schedule")
+
+
+def retrain(config: Retrain) -> Path:
+    """Retrain on a split -> the run's folder, with curves.parquet."""
+    path = config.split or _newest_split()
+    settings = files.table_settings(path)
+    tracked = path.resolve().parent.parent
+    info = finished_info(tracked, "track")
+    config = replace(
+        config,
+        split=path,
+        **{name: info["config"][name] for name in _AS_TRACKED if getattr(config, name) is None},
+    )
+    run = RunFolder("retrain", config)
+    if run.is_finished:
+        return run.path
+    with run:
+        device = resolve_device(config.device)
+        subsets = files.read_table(path, info["fingerprint"]).to_pandas()
+        images_from = _tracked_data(info["config"], config.data)
+        data = datasets.load(images_from, model=config.model, workers=config.num_workers)
+        if data.fingerprint != info["fingerprint"]:
+            raise UserError(
+                f"data set {info['fingerprint']}, as tracked", data.fingerprint, "name the data with --data"
+            )
+        tracking_seed = seeding.derive(0, *settings["tracking_seeds"])
+        run.update(
+            fingerprint=data.fingerprint,
+            device=describe_device(device),
+            data=data.describe(),
+            record_mode=info["record_mode"],
+            split={**settings, "name": path.stem},
+            tracking_seed="+".join(map(str, settings["tracking_seeds"])),
+            tracked={name: info["config"][name] for name in ("data", *_AS_TRACKED, "noise", "stem")},
+        )
+        examples = files.read_table(tracked / "examples.parquet", data.fingerprint).to_pandas()
+        given = torch.tensor(examples["given_label"].to_numpy("int64"))
+        images = data.train.with_labels(given)
+        folds = {key: group["example_id"].to_numpy() for key, group in subsets.groupby(["subset", "fold"])}
+        shared = [Group(name, images, folds[name, "test"]) for name in SUBSETS]
+        shared.append(Group("validation", data.validation, data.validation.ids))
+        members = [
+            Member(
+                trained_on=name,
+                optimizer=config.optimizer,
+                noise=info["config"]["noise"],
+                seed=seed,
+                # Its own stream: neither the tracking seed's generators nor another seed's retraining.
+                stream=seeding.derive(tracking_seed, "retrain", seed),
+                images=images,
+                ids=folds[name, "train"],
+                groups=[*shared, Group("train", images, folds[name, "train"])],
+            )
+            for seed in range(config.seeds)
+            for name in SUBSETS
+        ]
+        say(
+            f"retrain on {path}: {len(members)} networks, {config.model} with {config.optimizer}, "
+            f"{len(members[0].ids)} examples each, {config.epochs} epochs, on {describe_device(device)}"
+        )
+        curves = train_grid(
+            run, members, data, model=config.model, stem=info["config"]["stem"], config=config
+        )
+        _describe(curves.assign(tracking_seed=run.info["tracking_seed"]))
+    return run.path
+
+
+def _newest_split() -> Path:
+    splits = sorted(RUNS.rglob("splits/*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    if not splits:
+        raise UserError(f"a split under {RUNS}/", "none", "run `hardness split` first, or pass --split")
+    return splits[-1]
+
+
+def _tracked_data(config: dict, moved_to: str | None) -> Data:
+    """The data settings of a tracked run, perhaps at another place now."""
+    names = ("data", "size", "val_fraction", "on_bad_image", "cache")
+    settings = {name: config[name] for name in names}
+    return Data(**(settings | ({"data": moved_to} if moved_to else {})))
+
+
+def _describe(curves: pd.DataFrame) -> None:
+    matrix = transfer_matrix(curves).droplevel("tracking_seed").loc[list(SUBSETS)]
+    columns = [*SUBSETS, "validation", "train"]
+    table(
+        "Top-1 at the last epoch: trained on (rows), measured on (columns)",
+        ["", *columns],
+        ([name, *(f"{row[column]:.3f}" for column in columns)] for name, row in matrix.iterrows()),
+    )
+    for sentence in hardness_sentences(hardness_verdicts(curves)):
+        say(sentence)

@@ -1,0 +1,221 @@
+"""``hardness split``: easy and hard subsets of a tracked run, and their matched controls."""
+
+import errno
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from hardness import files, seeding
+from hardness.config import Split
+from hardness.console import say, table, warn
+from hardness.dynamics import store
+from hardness.dynamics.scores import scores
+from hardness.errors import UserError
+from hardness.registry import parse_data
+from hardness.stages.run_folder import finished_info, newest_run
+from hardness.subsets import (
+    CONTROLS,
+    FOLDS,
+    SUBSETS,
+    Cut,
+    class_difference,
+    cut_learned_by,
+    cut_quantile,
+    draw_folds,
+    form,
+    rank,
+)
+
+_SETTINGS = ("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction", "seed")
+_LISTED_CLASSES = 20
+
+
+def split(config: Split) -> Path:
+    """Write RUN/splits/NAME.parquet -> its path. The same command writes the same bytes."""
+    runs = config.run or (newest_run("track"),)
+    infos = [finished_info(run, "track") for run in runs]
+    fingerprint = infos[0]["fingerprint"]
+    for run, info in zip(runs, infos, strict=True):
+        if info["fingerprint"] != fingerprint:
+            raise UserError(
+                f"runs of one data set, {fingerprint}",
+                f"{run} of data set {info['fingerprint']}",
+                "pool runs of the same data only",
+            )
+    if config.rule == "learned-by" and infos[0]["record_mode"] != "eval":
+        raise UserError(
+            "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
+        )
+    examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
+    tables = [files.read_table(run / "scores.parquet", fingerprint).to_pandas() for run in runs]
+    seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
+    subsets, cut = _form(config, examples, tables, runs[0], seed)
+
+    path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
+    settings = {name: getattr(config, name) for name in _SETTINGS}
+    settings |= {"tracking_seeds": [info["seed"] for info in infos]}
+    if path.exists() and (found := files.table_settings(path)) != settings:
+        differs = next(name for name in settings if found.get(name) != settings[name])
+        raise UserError(
+            f"{differs} {settings[differs]} in {path}",
+            f"a split with {differs} {found.get(differs)}",
+            "choose another --name",
+        )
+    if config.materialize is not None:
+        _materialize(config, subsets, examples, infos[0])
+    files.write_table(path, subsets, fingerprint, settings)
+    _describe(subsets, cut, infos[0]["data"]["class_names"], len(runs))
+    say(f"wrote {path}")
+    return path
+
+
+def subsets_of(
+    run: str | Path, quantile: float = 0.2, by: str = "first_learned_epoch", balance: str = "none"
+) -> pd.DataFrame:
+    """The subsets of any recorded run, with or without run.json: the public ``hardness.split``.
+
+    Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique. ``key`` is the id
+    as text where the folder has no examples.parquet.
+    """
+    run = Path(run)
+    table = scores(run)
+    known = run / "examples.parquet"
+    if known.exists():
+        examples = files.read_table(known).to_pandas()
+    else:
+        labels = store.read_epoch(run, 1).given_label
+        ids = table["example_id"]
+        examples = pd.DataFrame({"example_id": ids, "key": ids.astype(str), "given_label": labels})
+    config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
+    return _form(config, examples, [table], run, seeding.derive(0, "split", 0))[0]
+
+
+def _form(
+    config: Split, examples: pd.DataFrame, tables: list[pd.DataFrame], run: Path, seed: int
+) -> tuple[pd.DataFrame, Cut]:
+    ranked = rank(tables, config.by)
+    ids = ranked["example_id"].to_numpy()
+    classes = examples["given_label"].to_numpy()[ids]
+    test_fraction, sizes = config.test_fraction, None
+    if config.rule == "learned-by":
+        epochs = store.recorded_epochs(run)
+        if config.epoch not in epochs:
+            raise UserError(f"--epoch within 1..{len(epochs)}", str(config.epoch), "choose another")
+        sizes = (config.train_size, config.test_size)
+        test_fraction = config.test_size / sum(sizes)
+        is_correct = store.read_epoch(run, config.epoch).is_correct[ids]
+        cut = cut_learned_by(is_correct, *sizes, config.epoch)
+    else:
+        cut = cut_quantile(ranked, classes, config.quantile, config.balance == "class")
+    is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed, "folds"), sizes or (1, 1))
+    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
+    parts = [
+        pd.DataFrame(
+            {
+                "example_id": ids[positions],
+                "key": examples["key"].to_numpy()[ids[positions]],
+                "label": classes[positions],
+                "score": ranked["score"].to_numpy()[positions],
+                "subset": name,
+                "fold": np.where(is_test[positions], "test", "train"),
+            }
+        ).sort_values("example_id")
+        for name, positions in subsets.items()
+    ]
+    return pd.concat(parts, ignore_index=True), cut
+
+
+def _default_name(config: Split) -> str:
+    if config.rule == "learned-by":
+        return f"learned-by-{config.epoch}"
+    parts = [f"q{config.quantile:g}"]
+    if config.by != "first_learned_epoch":
+        parts.append(config.by)
+    if config.balance == "class":
+        parts.append("class")
+    if len(config.run) > 1:
+        parts.append(f"pool{len(config.run)}")
+    return "-".join(parts)
+
+
+def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs: int) -> None:
+    """Sizes, histograms, ties and overlaps, and what to be wary of."""
+    counts = subsets.groupby(["subset", "fold"]).size().unstack()
+    members = {name: set(subsets.loc[subsets["subset"] == name, "example_id"]) for name in SUBSETS}
+    rows = []
+    for name in SUBSETS:
+        twin = next((subset for subset, control in CONTROLS.items() if control == name), None)
+        overlap = f"{len(members[name] & members[twin]) / len(members[name]):.3f}" if twin else ""
+        tied = f"{cut.tied_share[name]:.3f}" if name in cut.tied_share else ""
+        rows.append([name, *(counts.loc[name, fold] for fold in FOLDS), tied, overlap])
+    pooled = f" (mean rank of {num_runs} runs)" if num_runs > 1 else ""
+    table(f"Subsets{pooled}", ["subset", *FOLDS, "tied at the border", "overlap with its subset"], rows)
+
+    histogram = pd.crosstab(subsets["label"], subsets["subset"]).reindex(
+        index=range(len(class_names)), columns=SUBSETS, fill_value=0
+    )
+    difference = (histogram["easy"] - histogram["hard"]).abs()
+    shown = difference.sort_values(ascending=False, kind="stable").index[:_LISTED_CLASSES].sort_values()
+    more = "" if len(shown) == len(class_names) else f" (the {len(shown)} that differ most)"
+    table(
+        f"Examples a class{more}",
+        ["class", *SUBSETS],
+        ([class_names[label], *histogram.loc[label]] for label in shown),
+    )
+    for name, share in cut.tied_share.items():
+        if share > 0.5:
+            warn(
+                f"{share:.0%} of {name} are tied at its border: mean loss decided more than the score did; "
+                "track for more epochs, or choose another --by"
+            )
+    p_value = class_difference(histogram["easy"].to_numpy(), histogram["hard"].to_numpy())
+    if p_value < 0.01:
+        warn(
+            f"easy and hard differ by class more than chance (chi-squared, p = {p_value:.1g}): "
+            "read them beside their class-matched controls, or use --balance class"
+        )
+
+
+def _materialize(config: Split, subsets: pd.DataFrame, examples: pd.DataFrame, info: dict) -> None:
+    """SUBSET/train|val/CLASS/FILE under ``config.materialize``; the class is the given label's."""
+    target = config.materialize
+    entry, place = parse_data(info["config"]["data"])
+    if entry.name not in ("imagefolder", "imagenet"):
+        do = "leave out --materialize"
+        raise UserError("a run on an image folder to --materialize", info["config"]["data"], do)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError("a new or empty folder to --materialize", f"{target}, in use", "choose another")
+    put = {
+        "hard": os.link,
+        "symbolic": lambda source, path: path.symlink_to(source.resolve()),
+        "copy": shutil.copyfile,
+    }[config.link]
+    class_names = info["data"]["class_names"]
+    clean_labels = examples["clean_label"].to_numpy()
+    written = target.parent / f".{target.name}.writing"
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        for row in subsets.itertuples():
+            key = PurePosixPath(row.key)
+            if key.is_absolute() or ".." in key.parts:
+                raise UserError("keys that stay in the data set's folder", row.key, "track anew")
+            moved = clean_labels[row.example_id] != row.label
+            name = f"{row.example_id}-{key.name}" if moved else key.name
+            fold = "train" if row.fold == "train" else "val"
+            path = written / row.subset / fold / class_names[row.label] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put(Path(place) / key, path)
+        if target.exists():
+            target.rmdir()
+        written.rename(target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            found = f"{target} on another than the images"
+            raise UserError("one file system for --link hard", found, "use --link copy") from error
+        raise
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    say(f"wrote {len(subsets)} files under {target}")

@@ -1,0 +1,174 @@
+"""From hardness to subsets: easy, hard, and controls that are matched to them, with folds.
+
+Pure functions of tables and a generator. A fold belongs to the example: every subset takes it from there,
+so nothing that one subset trains on is tested in another.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2_contingency, rankdata
+
+from hardness.dynamics.scores import SCORES
+from hardness.errors import UserError
+
+SUBSETS = ("easy", "hard", "random", "easy-control", "hard-control")
+CONTROLS = {"easy": "easy-control", "hard": "hard-control"}
+FOLDS = ("train", "test")
+_EASY, _REST, _HARD = 0, 1, 2
+
+
+def rank(tables: list[pd.DataFrame], by: str) -> pd.DataFrame:
+    """Order the readable examples from easiest to hardest.
+
+    tables: the scores of one or more runs of one data set, each with a row an example.
+    Returns example_id, score, rank. ``rank`` is the mean over runs of the example's rank by the score, ties
+    sharing theirs; rows of equal rank are ordered by mean loss, then by example id. ``score`` is the score
+    of a single run (null: never learned), or the mean rank of several.
+    """
+    sign, null_is_hardest = SCORES[by].sign, SCORES[by].null_is_hardest
+    is_readable = np.logical_and.reduce([table["mean_loss"].notna() for table in tables])
+    tables = [table[is_readable] for table in tables]
+    ranks, losses = [], []
+    for table in tables:
+        hardness = sign * table[by].to_numpy(np.float64, na_value=np.nan)
+        assert null_is_hardest or not np.isnan(hardness).any()
+        ranks.append(rankdata(np.where(np.isnan(hardness), np.inf, hardness)))
+        losses.append(table["mean_loss"].to_numpy())
+    mean_rank = np.mean(ranks, axis=0)
+    ids = tables[0]["example_id"].to_numpy()
+    score = tables[0][by].to_numpy(np.float64, na_value=np.nan) if len(tables) == 1 else mean_rank
+    order = np.lexsort((ids, np.mean(losses, axis=0), mean_rank))
+    return pd.DataFrame({"example_id": ids, "score": score, "rank": mean_rank}).iloc[order]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which of the ranked examples are called easy and hard."""
+
+    group: np.ndarray
+    """(N,) of 0 easy, 1 rest, 2 hard, in the order of the ranking."""
+    tied_share: dict[str, float]
+    """Share of each subset whose rank is also found just outside it: which of them came in is due to the
+    tie-break, not to the score."""
+
+
+def cut_quantile(ranked: pd.DataFrame, classes: np.ndarray, quantile: float, by_class: bool) -> Cut:
+    """The first and last floor(quantile * N) of the ranking; with ``by_class``, of each class."""
+    group = np.full(len(ranked), _REST)
+    ranks = ranked["rank"].to_numpy()
+    tied = {"easy": 0, "hard": 0}
+    for label in np.unique(classes) if by_class else [None]:
+        members = np.arange(len(ranked)) if label is None else np.flatnonzero(classes == label)
+        size = int(quantile * len(members) + 1e-9)
+        if size == 0:
+            continue
+        for name, value, inwards in (("easy", _EASY, members), ("hard", _HARD, members[::-1])):
+            group[inwards[:size]] = value
+            border = ranks[inwards[size - 1]]
+            if size < len(members) and ranks[inwards[size]] == border:
+                tied[name] += int((ranks[inwards[:size]] == border).sum())
+    sizes = {"easy": (group == _EASY).sum(), "hard": (group == _HARD).sum()}
+    if sizes["easy"] == 0:
+        raise UserError(
+            "at least one example in the easiest part",
+            f"{len(ranked)} examples at quantile {quantile}",
+            "raise --quantile",
+        )
+    return Cut(group, {name: tied[name] / size for name, size in sizes.items()})
+
+
+def cut_learned_by(is_correct: np.ndarray, train_size: int, test_size: int, epoch: int) -> Cut:
+    """The paper's split: correct at an epoch against the rest (arXiv:2003.07422, section 4)."""
+    counts = {"correct": int(is_correct.sum()), "not correct": int((~is_correct).sum())}
+    for name, count in counts.items():
+        if count < train_size + test_size:
+            raise UserError(
+                f"{train_size} + {test_size} examples that are {name} at epoch {epoch}",
+                f"{counts['correct']} correct and {counts['not correct']} not correct",
+                "lower --train-size and --test-size, or choose another --epoch",
+            )
+    return Cut(np.where(is_correct, _EASY, _HARD), {"easy": 0.0, "hard": 0.0})
+
+
+def draw_folds(
+    group: np.ndarray,
+    classes: np.ndarray,
+    test_fraction: float,
+    generator: np.random.Generator,
+    sizes: tuple[int, int] = (1, 1),
+) -> np.ndarray:
+    """(N,) bool: is the example in the test fold? Stratified by class within easy, hard and the rest.
+
+    Each group has round(test_fraction * size) test examples, spread over its classes to within one.
+    ``sizes``: the least (train, test) examples that easy and hard must have.
+    """
+    is_test = np.zeros(len(group), bool)
+    for value in np.unique(group):
+        members = np.flatnonzero(group == value)
+        members = members[np.lexsort((generator.random(len(members)), classes[members]))]
+        num_test = round(test_fraction * len(members))
+        if value != _REST:
+            least_train, least_test = sizes
+            num_test = min(max(num_test, least_test), len(members) - least_train)
+            if num_test < least_test:
+                raise UserError(
+                    f"{least_train} + {least_test} examples in each subset's train and test fold",
+                    f"{len(members)} in all",
+                    "raise --quantile",
+                )
+        # Systematic sampling: every 1/fraction-th along the classes, from a random start.
+        steps = np.floor(np.arange(len(members) + 1) * (num_test / len(members)) + generator.random())
+        is_test[members[np.diff(steps) > 0]] = True
+    return is_test
+
+
+def form(
+    group: np.ndarray,
+    classes: np.ndarray,
+    is_test: np.ndarray,
+    generator: np.random.Generator,
+    sizes: tuple[int, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """Subset name -> positions. Controls match their subset's class counts, fold by fold.
+
+    ``sizes``: (train, test) examples to draw from easy and from hard; None takes all of them.
+    """
+    subsets = {}
+    for name, value in (("easy", _EASY), ("hard", _HARD)):
+        members = np.flatnonzero(group == value)
+        if sizes is not None:
+            members = np.concatenate(
+                [
+                    generator.choice(members[is_test[members] == fold], size, replace=False)
+                    for fold, size in enumerate(sizes)
+                ]
+            )
+        subsets[name] = members
+    everything = np.zeros_like(classes)
+    subsets["random"] = _matched(subsets["easy"], everything, is_test, generator)
+    for name, control in CONTROLS.items():
+        subsets[control] = _matched(subsets[name], classes, is_test, generator)
+    return {name: np.sort(subsets[name]) for name in SUBSETS}
+
+
+def _matched(
+    target: np.ndarray, classes: np.ndarray, is_test: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Random positions with as many examples of each class in each fold as ``target`` has."""
+    stratum = classes * 2 + is_test
+    values, counts = np.unique(stratum[target], return_counts=True)
+    return np.concatenate(
+        [
+            generator.choice(np.flatnonzero(stratum == value), count, replace=False)
+            for value, count in zip(values, counts, strict=True)
+        ]
+    )
+
+
+def class_difference(easy: np.ndarray, hard: np.ndarray) -> float:
+    """p-value of the chi-squared test that easy and hard have the same class histogram (counts a class)."""
+    table = np.array([easy, hard])
+    table = table[:, table.sum(0) > 0]
+    return float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0

@@ -1,0 +1,20 @@
+"""Where a run computes."""
+
+import torch
+
+from hardness.errors import UserError
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto``: CUDA where there is one."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("a CUDA device for --device cuda", "none", "use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def describe_device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {torch.get_num_threads()} threads"

@@ -1,0 +1,216 @@
+"""From curves to verdicts: what the numbers say, with intervals over independent seeds.
+
+The unit is the tracking seed (for memorization: the training seed). Differences are paired by it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hardness.statistics import Estimate
+
+_GRID = 50
+_COMPARED = (("sgd", "m3"), ("sgd", "rm3"), ("ra3", "rm3"))
+"""Control and test: what the second does beyond the first is due to the median (of groups, or rolling)."""
+
+
+def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last epoch (never the best one)."""
+    return curves[curves["epoch"] == curves["epoch"].max()]
+
+
+def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """Train-on x test-on at the last epoch, mean over retraining seeds, one row a tracking seed.
+
+    curves: retraining curves with a column tracking_seed. Index: (tracking_seed, trained_on); columns:
+    measured_on.
+    """
+    last = last_epoch(curves)
+    return last.pivot_table(metric, ["tracking_seed", "trained_on"], "measured_on", aggfunc="mean")
+
+
+def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
+    """The two hardness verdicts, test accuracies, and train accuracies beside them.
+
+    within-subset: (easy -> easy) - (hard -> hard). own-subset advantage: (easy -> easy) -
+    (easy-control -> easy), and the same for hard. All are top-1 at the last epoch.
+    """
+    matrix = transfer_matrix(curves)
+
+    def cell(trained_on: str, measured_on: str) -> np.ndarray:
+        return matrix.xs(trained_on, level="trained_on")[measured_on].to_numpy()
+
+    easy, hard = cell("easy", "easy"), cell("hard", "hard")
+    values = {
+        "easy->easy": easy,
+        "hard->hard": hard,
+        "random->random": cell("random", "random"),
+        "easy-control->easy": cell("easy-control", "easy"),
+        "hard-control->hard": cell("hard-control", "hard"),
+        "easy train": cell("easy", "train"),
+        "hard train": cell("hard", "train"),
+        "within-subset": easy - hard,
+        "own-subset advantage of easy": easy - cell("easy-control", "easy"),
+        "own-subset advantage of hard": hard - cell("hard-control", "hard"),
+    }
+    return {name: Estimate.of(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class EqualPristine:
+    """Corrupt accuracy read across at equal pristine accuracy, at one noise level.
+
+    ``grid`` is p; ``corrupt`` and ``corrupt_clean`` map (optimizer, seed) to accuracies on it, against the
+    given and the clean labels.
+    """
+
+    grid: np.ndarray
+    corrupt: dict[tuple[str, int], np.ndarray]
+    corrupt_clean: dict[tuple[str, int], np.ndarray]
+
+    @property
+    def optimizers(self) -> list[str]:
+        return list(dict.fromkeys(optimizer for optimizer, _ in self.corrupt))
+
+    def at_maximum(self, optimizer: str) -> np.ndarray:
+        """A value a seed, at the largest p that every optimizer reached."""
+        return self._a_seed(optimizer)[:, -1]
+
+    def mean_over_grid(self, optimizer: str) -> np.ndarray:
+        return self._a_seed(optimizer).mean(1)
+
+    def clean_at_maximum(self, optimizer: str) -> np.ndarray:
+        """A value a seed: corrupt examples against their clean labels."""
+        return np.array([v[-1] for (name, _), v in sorted(self.corrupt_clean.items()) if name == optimizer])
+
+    def _a_seed(self, optimizer: str) -> np.ndarray:
+        return np.array([v for (name, _), v in sorted(self.corrupt.items()) if name == optimizer])
+
+
+def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
+    """Read corrupt accuracy at the first epoch at which pristine accuracy crosses p, interpolated.
+
+    curves: of one noise level. p runs over a grid up to the smallest maximum that any run reached; it
+    begins at the largest accuracy that any had before training. None where a group is missing, or no
+    learning happened.
+    """
+    top1 = curves.pivot_table("top1", ["optimizer", "seed", "epoch"], "measured_on", sort=False)
+    # At noise 1 the few labels that came out clean by chance are no pristine examples to learn from.
+    if (curves["noise"] == 1).any() or not {"pristine", "corrupt"} <= set(top1.columns):
+        return None
+    members = {
+        key: table.droplevel([0, 1]).sort_index() for key, table in top1.groupby(level=[0, 1], sort=False)
+    }
+    low = max(table["pristine"].iloc[0] for table in members.values())
+    high = min(table["pristine"].max() for table in members.values())
+    if high <= low:
+        return None
+    grid = np.linspace(low, high, _GRID)
+
+    def across(measured_on: str) -> dict[tuple[str, int], np.ndarray]:
+        return {
+            key: at_first_crossing(table["pristine"].to_numpy(), table[measured_on].to_numpy(), grid)
+            for key, table in members.items()
+        }
+
+    return EqualPristine(grid, across("corrupt"), across("corrupt-clean"))
+
+
+def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """``values`` where the curve ``rising`` first reaches each level of ``grid``, linearly interpolated."""
+    # The running maximum first reaches a level where the curve does.
+    epochs = np.searchsorted(np.maximum.accumulate(rising), grid, side="left")
+    assert epochs.max() < len(rising)
+    before = np.maximum(epochs - 1, 0)
+    rise = rising[epochs] - rising[before]
+    share = np.divide(grid - rising[before], rise, out=np.ones_like(grid), where=rise > 0)
+    return values[before] + share * (values[epochs] - values[before])
+
+
+@dataclass(frozen=True)
+class Memorization:
+    """What one noise level says of the optimizers."""
+
+    estimates: dict[str, Estimate]
+    sentences: list[str]
+
+
+def memorization(curves: pd.DataFrame) -> Memorization:
+    """The memorization verdict of one noise level.
+
+    Between 0 and 1: accuracy on corrupt examples at equal pristine accuracy, at the largest that every run
+    reached and as a mean over the grid, and the paired differences that test the hypothesis: positive where
+    the second optimizer memorized less. Where no example is pristine or none is corrupt: training accuracy
+    at the last epoch.
+    """
+    across = equal_pristine(curves)
+    noise = curves["noise"].iloc[0]
+    if across is None:
+        last = last_epoch(curves)
+        train = last[last["measured_on"] == "train"].groupby("optimizer", sort=False)["top1"]
+        estimates = {f"{optimizer} train": Estimate.of(top1) for optimizer, top1 in train}
+        told = "; ".join(f"{name.split()[0]} {estimate}" for name, estimate in estimates.items())
+        return Memorization(estimates, [f"Noise {noise:g}: training accuracy at the last epoch: {told}."])
+    readings = {"at the maximum": across.at_maximum, "mean over the grid": across.mean_over_grid}
+    estimates = {
+        f"{optimizer} {name}": Estimate.of(read(optimizer))
+        for optimizer in across.optimizers
+        for name, read in {**readings, "clean labels at the maximum": across.clean_at_maximum}.items()
+    }
+    told = "; ".join(
+        f"{optimizer} {estimates[f'{optimizer} at the maximum']}, against their clean labels "
+        f"{estimates[f'{optimizer} clean labels at the maximum'].mean:.3f}"
+        for optimizer in across.optimizers
+    )
+    sentences = [
+        f"Noise {noise:g}: when pristine accuracy first reaches {across.grid[-1]:.3f}, the largest that "
+        f"every run reached, accuracy on corrupt examples is: {told}."
+    ]
+    for first, second in _COMPARED:
+        if {first, second} <= set(across.optimizers):
+            for name, read in readings.items():
+                estimate = Estimate.of(read(first) - read(second))
+                estimates[f"{first} - {second} {name}"] = estimate
+                sentences.append(
+                    f"Noise {noise:g}, {second} against {first} ({name}): {second} memorizes "
+                    f"{_less_or_more(estimate)}; {first} - {second} = {estimate}."
+                )
+    return Memorization(estimates, sentences)
+
+
+def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
+    """The two hardness verdicts in words, whatever their sign."""
+    within = verdicts["within-subset"]
+    leads = (
+        "opposite to the hypothesis, " if within.sign < 0 or (within.low is None and within.mean < 0) else ""
+    )
+    sentences = [
+        f"Within-subset: {leads}test accuracy is {verdicts['easy->easy'].mean:.3f} among easy examples and "
+        f"{verdicts['hard->hard'].mean:.3f} among hard ones (train accuracy "
+        f"{verdicts['easy train'].mean:.3f} and {verdicts['hard train'].mean:.3f}); "
+        f"difference {within}{_clarity(within)}."
+    ]
+    for name in ("easy", "hard"):
+        advantage = verdicts[f"own-subset advantage of {name}"]
+        helps = {1: "helps", -1: "hurts", 0: "makes no clear difference"}[advantage.sign]
+        if advantage.low is None:
+            helps = "helped" if advantage.mean > 0 else "did not help"
+        sentences.append(
+            f"Own-subset advantage of {name}: training among {name} examples {helps} on {name} ones, "
+            f"compared with a random set of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
+            f"{verdicts[f'{name}-control->{name}'].mean:.3f}); difference {advantage}{_clarity(advantage)}."
+        )
+    return sentences
+
+
+def _clarity(estimate: Estimate) -> str:
+    return ", and the interval holds zero" if estimate.low is not None and estimate.sign == 0 else ""
+
+
+def _less_or_more(difference: Estimate) -> str:
+    if difference.low is None:
+        return "less here" if difference.mean > 0 else "no less here"
+    return {1: "less", -1: "more, opposite to the hypothesis", 0: "neither clearly less nor more"}[
+        difference.sign
+    ]
