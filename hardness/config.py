@@ -109,7 +109,7 @@ class Training:
     """How a network is trained."""
 
     epochs: int = 20
-    lr: float = 0.1
+    lr: float = 0.02
     """Learning rate."""
     batch_size: int = 64
     """Examples a step; an epoch is round(examples / batch size) steps whose sizes differ by at most one."""
@@ -264,7 +264,10 @@ class Retrain(Training):
 class Memorize(Data, Labels, Network, Training):
     """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
 
-    optimizers: tuple[str, ...] = ("sgd", "sgdm", "ra3", "m3", "rm3")
+    lr: float = 0.2
+    batch_size: int = 32
+    epochs: int = 40
+    optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
     noise: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Probabilities with which each label is redrawn."""
     seeds: int = 1

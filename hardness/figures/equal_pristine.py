@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import draw_band, optimizer_colours, seeds_note
+from hardness.figures.style import draw_band, optimizer_colours, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.verdicts import EqualPristine
 
@@ -45,5 +45,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ncols=len(colours),
         title="optimizer",
     )
-    figure.suptitle(f"{title}\n({seeds_note(int(table['num_seeds'].max()))})", fontsize=9)
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max())))
     return figure

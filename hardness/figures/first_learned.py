@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import draw_band, seeds_note
+from hardness.figures.style import draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 
 
@@ -40,14 +40,14 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         yerr=(shares["high"] - shares["mean"]) if has_interval else None,
         error_kw={"elinewidth": 0.8},
     )
-    # A log scale would hide the empty epochs; the first epochs dwarf the rest, so both panels are needed.
     step = max(1, num_epochs // 8)
     ticks = [*range(1, num_epochs + 1, step)]
     histogram.set_xticks([*ticks, num_epochs + 1.5], [*map(str, ticks), "never"])
     histogram.set(xlabel="first-learned epoch", ylabel="share of the examples")
+    histogram.set_ylim(bottom=0)
     learned = summary[(summary["value"] == "cumulative_share") & (summary["epoch"] > 0)]
     draw_band(cumulative, learned["epoch"], learned, color="#0072B2", marker=".")
     cumulative.set(xlabel="epoch", ylabel="share learned at least once", ylim=(0, 1.02))
     cumulative.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(f"{title}\n({seeds_note(int(shares['num_seeds'].max()), 'tracking seeds')})", fontsize=9)
+    set_title(figure, title, seeds_note(int(shares["num_seeds"].max()), "tracking seeds"))
     return figure

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import draw_band, optimizer_colours, seeds_note
+from hardness.figures.style import draw_band, optimizer_colours, seeds_note, set_title
 from hardness.statistics import summarize
 
 ROWS = (
@@ -24,8 +24,12 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
     colours = optimizer_colours(list(table["optimizer"].unique()))
-    figure = Figure(figsize=(1.6 + 3.2 * len(levels), 10))
-    grid = figure.subplots(len(ROWS), len(levels), squeeze=False, sharex=True, sharey="row")
+    if len(levels) == 1:
+        figure = Figure(figsize=(8, 5.6))
+        grid = figure.subplots(2, 2, sharex=True, sharey="row").reshape(len(ROWS), 1)
+    else:
+        figure = Figure(figsize=(1.6 + 3.2 * len(levels), 10))
+        grid = figure.subplots(len(ROWS), len(levels), sharex=True, sharey="row")
     for axes_row, (value, dashes) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylabel(_LABELS[value])
         for axes, noise in zip(axes_row, levels, strict=True):
@@ -34,16 +38,15 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 if measured_on in dashes:
                     style = {"color": colours[optimizer], "linestyle": dashes[measured_on]}
                     draw_band(axes, line["epoch"], line, **style)
-            axes.set(title=f"label noise {noise:g}", yscale="log" if value == "loss" else "linear")
-            if value == "top1":
-                axes.set_ylim(0, 1.02)
+            axes.set(title=f"label noise {noise:g}: {' and '.join(dashes)}")
+            axes.set_ylim(0, 1.02 if value == "top1" else None)
         handles = [
             Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
         ]
         axes_row[-1].legend(handles=handles, loc="best")
-    for axes in grid[-1]:
-        axes.set_xlabel("epoch (0: before training)")
+        for axes in axes_row:
+            axes.set_xlabel("epoch (0: before training)")
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
-    figure.suptitle(f"{title}\n({seeds_note(int(table['num_seeds'].max()))})", fontsize=9)
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max())))
     return figure

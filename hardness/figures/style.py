@@ -4,6 +4,7 @@ Colours are of Okabe and Ito's palette (2008), told apart by colour-blind reader
 colour alone where its kind has a dash of its own.
 """
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,13 @@ def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
     """A mean line, and its interval as a band where there is one. ``summary`` has mean, low, high."""
     axes.plot(x, summary["mean"], **line)
     if summary["low"].notna().all():
-        axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.12, linewidth=0)
+
+
+def set_title(figure: Figure, title: str, note: str) -> None:
+    """The title, wrapped to the figure's width, and in brackets what lines and bands are."""
+    characters = round(figure.get_figwidth() * 13)
+    figure.suptitle("\n".join([*textwrap.wrap(title, characters), f"({note})"]), fontsize=9)
 
 
 def seeds_note(num_seeds: int, unit: str = "seeds") -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note
+from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 
@@ -51,10 +51,11 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             if value == "top1":
                 axes.set(title=panel, ylim=(0, 1.02))
             else:
-                axes.set(xlabel="epoch (0: before training)", yscale="log")
+                axes.set(xlabel="epoch (0: before training)")
+                axes.set_ylim(bottom=0)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
     )
     note = seeds_note(int(table["num_seeds"].max()), "tracking seeds")
-    figure.suptitle(f"{title}\n({note})", fontsize=9)
+    set_title(figure, title, note)
     return figure

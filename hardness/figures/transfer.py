@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hardness.figures.style import set_title
 from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
 from hardness.verdicts import last_epoch
@@ -46,5 +47,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         if num_seeds == 1
         else f"±: 95 % Student t interval over {num_seeds} tracking seeds"
     )
-    figure.suptitle(f"{title}\n({note})", fontsize=9)
+    set_title(figure, title, note)
     return figure

@@ -21,15 +21,13 @@ def demo(config: Demo) -> Path:
     for seed in _SEEDS:
         say(f"\n[{seed + 1}/{len(_SEEDS)}] tracking seed {seed}")
         out = config.runs / f"track-s{seed}"
-        runs.append(track(Track(seed=seed, resume=True, out=out)))
+        runs.append(track(Track(seed=seed, lr=0.005, resume=True, out=out)))
         for balance in ("none", "class"):
             path = split(Split(run=(out,), balance=balance))
             name = f"retrain-s{seed}-{balance}"
-            runs.append(retrain(Retrain(split=path, resume=True, out=config.runs / name)))
+            runs.append(retrain(Retrain(split=path, lr=0.1, resume=True, out=config.runs / name)))
     say("\nlabel noise: who memorizes?")
-    runs.append(
-        memorize(Memorize(noise=(0.5,), seeds=3, epochs=40, resume=True, out=config.runs / "memorize"))
-    )
+    runs.append(memorize(Memorize(noise=(0.5,), seeds=3, resume=True, out=config.runs / "memorize")))
     say("\nreport")
     report(Report(runs=tuple(runs), out=config.out, title="Easy and hard digits"))
     say(f"the demo took {time.perf_counter() - started:.0f} s")

@@ -18,10 +18,14 @@ Batch = tuple[Tensor, Tensor, Tensor]
 """Images uint8 (B, C, H, W), given labels int64 (B,), example ids int64 (B,)."""
 
 
+def num_batches(num_examples: int, batch_size: int) -> int:
+    """round(N / batch_size), at least one."""
+    return max(1, round(num_examples / batch_size))
+
+
 def cut(ids: np.ndarray, batch_size: int) -> list[list[int]]:
-    """round(N / batch_size) batches, at least one, whose sizes differ by at most one."""
-    num_batches = max(1, round(len(ids) / batch_size))
-    return [batch.tolist() for batch in np.array_split(ids, num_batches)]
+    """Batches whose sizes differ by at most one."""
+    return [batch.tolist() for batch in np.array_split(ids, num_batches(len(ids), batch_size))]
 
 
 class Shuffled:
@@ -32,7 +36,7 @@ class Shuffled:
         self.epoch = 1
 
     def __len__(self) -> int:
-        return len(cut(self.ids, self.batch_size))
+        return num_batches(len(self.ids), self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = seeding.generator(self.seed, "order", self.epoch).permutation(self.ids)

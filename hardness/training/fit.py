@@ -16,7 +16,7 @@ from hardness.datasets import ImageSet
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
 from hardness.optim.m3 import M3, NUM_GROUPS
-from hardness.training.batches import Shuffled, cut, loader, read
+from hardness.training.batches import Shuffled, loader, num_batches, read
 from hardness.training.step import StepNorm, train_step
 
 _MEASURED_STEPS = 8
@@ -70,7 +70,8 @@ def fit(
 
     Raises ``UserError`` at the end of an epoch in which a loss was not finite, naming the step.
     """
-    smallest = min(map(len, cut(ids, batch_size)))
+    num_steps = num_batches(len(ids), batch_size)
+    smallest = len(ids) // num_steps
     if isinstance(optimizer, M3) and smallest < NUM_GROUPS:
         raise UserError("batches of 3 examples or more with m3", str(smallest), "raise --batch-size")
     base = optimizer.defaults["lr"]
@@ -80,14 +81,14 @@ def fit(
         started = time.perf_counter()
         order.epoch = epoch
         losses, num_correct, norm = [], [], StepNorm(model)
-        measured = set(np.linspace(0, len(order) - 1, _MEASURED_STEPS, dtype=int).tolist())
+        measured = set(np.linspace(0, num_steps - 1, _MEASURED_STEPS, dtype=int).tolist())
         # Dropout draws from torch's global generator: each epoch gives it a state of its own, and puts back
         # what was there.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seeding.derive(seed, "dropout", epoch))
             model.train()
             for step, (pixels, labels, example_ids) in enumerate(read(batches, device)):
-                rate = learning_rate(base, schedule, (epoch - 1 + step / len(order)) / epochs)
+                rate = learning_rate(base, schedule, (epoch - 1 + step / num_steps) / epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with norm.measured(rate) if step in measured else nullcontext():
