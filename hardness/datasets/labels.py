@@ -70,5 +70,5 @@ def read_labels(path: Path, num_examples: int, num_classes: int) -> Tensor:
     if len(outside := labels[(labels < 0) | (labels >= num_classes)]):
         raise refuse(f"labels of 0..{num_classes - 1}", f"label {outside[0]}")
     given = torch.empty(num_examples, dtype=torch.int64)
-    given[torch.from_numpy(ids)] = torch.from_numpy(labels)
+    given[torch.tensor(ids)] = torch.tensor(labels)
     return given

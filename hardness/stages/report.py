@@ -17,7 +17,7 @@ from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
 from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
-from hardness.stages.run_folder import RUNS, all_runs, finished_info, read_info
+from hardness.stages.run_folder import RUNS, finished_info, finished_runs
 from hardness.statistics import Estimate
 from hardness.verdicts import equal_pristine as read_across
 from hardness.verdicts import hardness_sentences, hardness_verdicts, memorization
@@ -44,7 +44,7 @@ class Section:
 
 def report(config: Report) -> Path:
     """Draw the report -> its folder: index.html, summary.json, figures/*.png, *.svg, *.csv."""
-    paths = config.runs or tuple(path for path in all_runs() if read_info(path)["status"] == "finished")
+    paths = config.runs or tuple(finished_runs())
     if not paths:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
     runs = {path: finished_info(path) for path in paths}

@@ -90,11 +90,14 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         try:
-            if kind is None or self.path.exists():
-                self.update(status=status, times={**self.info["times"], "ended": _now()})
+            self.update(status=status, times={**self.info["times"], "ended": _now()})
         finally:
-            self._lock.close()
             (self.path / ".lock").unlink(missing_ok=True)
+            self._lock.close()
+        if status == "failed" and [path.name for path in self.path.iterdir()] == ["run.json"]:
+            # Nothing was done yet: a mistake on the way in leaves no run behind.
+            (self.path / "run.json").unlink()
+            self.path.rmdir()
         if status == "interrupted":
             say(f"interrupted; go on with: {self.resume_command()}")
 
@@ -156,16 +159,17 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def newest_run(stage: str) -> Path:
-    """The run of a stage under runs/ that was started last."""
-    runs = [run for run in all_runs() if read_info(run)["stage"] == stage]
+    """The finished run of a stage under runs/ that was started last."""
+    runs = {path: info for path, info in finished_runs().items() if info["stage"] == stage}
     if not runs:
-        raise UserError(f"a run of {stage} under {RUNS}/", "none", f"run `hardness {stage}` first")
-    return max(runs, key=lambda run: (read_info(run)["times"]["started"], run.name))
+        raise UserError(f"a finished run of {stage} under {RUNS}/", "none", f"run `hardness {stage}` first")
+    return max(runs, key=lambda path: (runs[path]["times"]["started"], path.name))
 
 
-def all_runs() -> list[Path]:
-    """Every run folder under runs/, also in folders of folders."""
-    return sorted(path.parent for path in RUNS.rglob("run.json"))
+def finished_runs() -> dict[Path, dict[str, Any]]:
+    """Every finished run folder under runs/, also in folders of folders, with its run.json."""
+    infos = {path.parent: read_info(path.parent) for path in sorted(RUNS.rglob("run.json"))}
+    return {path: info for path, info in infos.items() if info["status"] == "finished"}
 
 
 def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:

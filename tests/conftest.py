@@ -1,0 +1,79 @@
+"""Small data and the real command line, for every test."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small tensors are slower on two threads than on one."""
+    torch.set_num_threads(1)
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def hardness(here, monkeypatch, capfd) -> Callable[..., Answer]:
+    """The real command line, in this process, in an empty folder."""
+    from hardness.cli import main
+
+    def run(*words) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["hardness", *map(str, words)])
+        capfd.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code
+        return Answer(status, *capfd.readouterr())
+
+    return run
+
+
+def write_image(path: Path, seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> None:
+    """A smooth random picture: a colour of the class folder's, with noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def image_folder(tmp_path) -> Path:
+    """Three classes of eight training and four validation PNGs of 12 x 12."""
+    root = tmp_path / "images"
+    for number, name in enumerate(("cat", "dog", "eel")):
+        for part, count in (("train", 8), ("val", 4)):
+            for index in range(count):
+                write_image(root / part / name / f"{index}.png", seed=100 * number + index)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory) -> Path:
+    """A finished run of six epochs on digits. Shared: tests copy it before they write to it."""
+    from hardness.config import Track
+    from hardness.stages.track import track
+
+    return track(Track(epochs=6, lr=0.005, out=tmp_path_factory.mktemp("shared") / "tracked"))

@@ -1,0 +1,44 @@
+"""Data flows down the house: no module imports from a room below its own."""
+
+import ast
+from pathlib import Path
+
+import hardness
+
+ROOMS = [
+    "errors",
+    "seeding",
+    "files",
+    "console",
+    "registry",
+    "config",
+    "datasets",
+    "models",
+    "optim",
+    "dynamics",
+    "training",
+    "subsets",
+    "statistics",
+    "verdicts",
+    "figures",
+    "stages",
+    "cli",
+]
+ROOT = Path(hardness.__file__).parent
+# Checking `--by` needs the names of the scores, which live with their code; imported when asked, without torch.
+ALLOWED = {("config", "dynamics")}
+
+
+def test_nothing_imports_a_room_below_its_own():
+    wrong = set()
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hardness"):
+                module = node.module.removeprefix("hardness").strip(".")
+                names = [module.split(".")[0]] if module else [alias.name for alias in node.names]
+            wrong |= {(room, name) for name in names if ROOMS.index(name) > ROOMS.index(room)}
+    assert wrong == ALLOWED

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from hardness import models
+from hardness.datasets.base import DataSet, in_memory
+from hardness.errors import UserError
+
+
+def data(channels=3, size=64) -> DataSet:
+    images = in_memory(
+        torch.randint(0, 256, (4, channels, size, size), dtype=torch.uint8),
+        torch.tensor([0, 1, 2, 0]),
+        "train",
+    )
+    shape = (channels, size, size)
+    return DataSet(images, images, ["a", "b", "c"], shape, [0.5] * channels, [0.25] * channels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["mlp", "small_cnn", "resnet18"])
+def test_uint8_images_become_logits(name, channels):
+    some = data(channels, 32)
+    model = models.build(name, some, seed=0)
+    assert model(some.train.images).shape == (4, 3)
+
+
+def test_normalising_gives_mean_zero_and_deviation_one():
+    normalize = models.Normalize([0.5], [0.25], out_channels=3)
+    image = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
+    assert torch.equal(normalize(image), torch.full((1, 3, 2, 2), 2.0))
+
+
+def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator():
+    state = torch.get_rng_state()
+    first, again, other = (models.build("mlp", data(1, 8), seed=seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["1.1.weight"], other["1.1.weight"])
+
+
+def test_our_networks_have_no_batch_normalisation():
+    for name in ("mlp", "small_cnn"):
+        modules = models.build(name, data(), seed=0).modules()
+        assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in modules)
+
+
+def test_a_small_stem_keeps_the_resolution():
+    network = models.build("resnet18", data(size=32), seed=0, stem="small")[1]
+    assert network.conv1.stride == (1, 1)
+    assert isinstance(network.maxpool, torch.nn.Identity)
+    with pytest.raises(UserError, match="a ResNet for --stem small"):
+        models.build("vgg13_bn", data(), seed=0, stem="small")
+
+
+def test_images_that_are_too_small_are_refused():
+    with pytest.raises(UserError, match=r"large enough for vgg13_bn; found 8 x 8"):
+        models.build("vgg13_bn", data(size=8), seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet50", 64), ("vgg13_bn", 64), ("googlenet", 64), ("inception_v3", 96)]
+)
+def test_torchvisions_larger_networks(name, size):
+    some = data(size=size)
+    assert models.build(name, some, seed=0)(some.train.images).shape == (4, 3)

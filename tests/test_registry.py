@@ -1,0 +1,52 @@
+import pytest
+import torch
+import torchvision
+from torch.nn import functional as F
+
+from hardness import datasets, models, optim
+from hardness.config import Data
+from hardness.errors import UserError
+from hardness.registry import (
+    DATASETS,
+    OPTIMIZERS,
+    OWN_MODELS,
+    Entry,
+    Registry,
+    check_model,
+    torchvision_models,
+)
+from hardness.training.step import train_step
+
+
+def test_torchvisions_names_are_read_from_its_source():
+    assert torchvision_models() == sorted(torchvision.models.list_models(module=torchvision.models))
+
+
+@pytest.mark.parametrize("registry", [DATASETS, OPTIMIZERS, OWN_MODELS], ids=lambda registry: registry.kind)
+def test_every_entry_points_at_code(registry):
+    for entry in registry.values():
+        assert callable(entry.load())
+
+
+def test_a_name_given_twice_raises():
+    entry = Entry("x", "", "m:a")
+    with pytest.raises(ValueError, match="registered twice"):
+        Registry("a thing", entry, entry)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(UserError, match="did you mean resnet18"):
+        check_model("resnet81")
+    with pytest.raises(UserError, match="did you mean rm3"):
+        OPTIMIZERS["rm33"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_a_small_net(name):
+    data = datasets.load(Data(), model="mlp")
+    model = models.build("mlp", data, seed=0)
+    optimizer = optim.build(name, model.parameters(), lr=0.1)
+    images, labels, _ = data.train.__getitems__(range(96))
+    losses = [train_step(model, optimizer, images, labels)[0].item() for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert torch.isfinite(F.cross_entropy(model(images), labels))
