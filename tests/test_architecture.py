@@ -25,7 +25,7 @@ ROOMS = [
     "cli",
 ]
 ROOT = Path(hardness.__file__).parent
-# Checking `--by` needs the names of the scores, which live with their code; imported when asked, without torch.
+# Checking `--by` needs the scores' names, which live with their code: imported when asked, without torch.
 ALLOWED = {("config", "dynamics")}
 
 

@@ -74,6 +74,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._lock.close()
             raise UserError(
                 f"{self.path} to ourselves", "another process at work there", "wait for it, or stop it"
             ) from error

@@ -1,0 +1,115 @@
+"""Every score on five examples worked out by hand."""
+
+import itertools
+import math
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness.dynamics import store
+from hardness.dynamics.scores import SCORES, scores
+from hardness.errors import UserError
+
+# Correct (1) or wrong (0) by epoch: always, late, forgotten twice, never, forgotten at the end.
+CORRECT = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 1, 1], [1, 0, 1, 0, 1], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0]])
+PROBABILITY = np.array([[0.5] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], [1, 0.25, 1, 0.25, 1], [0.1] * 5, [0.2] * 5])
+EXPECTED = {
+    "first_learned_epoch": [1, 4, 1, None, 2],
+    "learned_epoch": [1, 4, 5, None, None],
+    "forgetting_events": [0, 0, 2, None, 1],
+    "aum": [1.0, 2.0, 3.0, 4.0, 5.0],
+    "el2n": [2.0, 2.0, 2.0, 2.0, 2.0],
+    "confidence": [0.5, 0.3, 0.7, 0.1, 0.2],
+    "variability": [0.0, math.sqrt(0.02), math.sqrt(0.135), 0.0, 0.0],
+    "mean_loss": [
+        math.log(2),
+        -sum(math.log(p) for p in (0.1, 0.2, 0.3, 0.4, 0.5)) / 5,
+        2 * math.log(4) / 5,
+        math.log(10),
+        math.log(5),
+    ],
+}
+
+
+def write(run, correct, probability=None, unreadable=()):
+    num_examples, num_epochs = correct.shape
+    probability = np.full(correct.shape, 0.5) if probability is None else probability
+    is_null = np.isin(np.arange(num_examples), unreadable)
+    for epoch in range(num_epochs):
+        # AUM: the margin is example + 1 on average; EL2N: the epoch's number minus one, so 2 on average.
+        columns = {
+            "prediction": (1 - correct[:, epoch]).astype(np.int64),
+            "loss": -np.log(probability[:, epoch]),
+            "margin": np.arange(1.0, num_examples + 1) + epoch - (num_epochs - 1) / 2,
+            "el2n": np.full(num_examples, float(epoch)),
+        }
+        table = {name: pa.array(values, mask=is_null) for name, values in columns.items()}
+        table |= {
+            "example_id": pa.array(np.arange(num_examples)),
+            "given_label": pa.array(np.zeros(num_examples, int)),
+        }
+        store.write_epoch(run, epoch + 1, table, "abc")
+
+
+def test_five_examples_worked_by_hand(tmp_path):
+    write(tmp_path, CORRECT, PROBABILITY)
+    table = scores(tmp_path)
+    assert list(table.columns) == ["example_id", *SCORES]
+    for name, expected in EXPECTED.items():
+        found = [None if pd.isna(value) else float(value) for value in table[name]]
+        assert found == pytest.approx(expected, abs=1e-6), name
+
+
+def test_pandas_and_duckdb_find_the_same_first_learned_epochs(tmp_path):
+    write(tmp_path, CORRECT, PROBABILITY)
+    records = pd.read_parquet(tmp_path / "dynamics").astype({"epoch": int})
+    right = records[records["prediction"] == records["given_label"]]
+    by_pandas = right.groupby("example_id")["epoch"].min().reindex(range(5))
+    found = scores(tmp_path)["first_learned_epoch"]
+    assert found.fillna(0).tolist() == by_pandas.fillna(0).tolist()
+    by_duckdb = duckdb.sql(
+        f"""select example_id, min(epoch) filter (prediction = given_label) as first
+        from read_parquet('{tmp_path}/dynamics/*/*.parquet', hive_partitioning = true)
+        group by example_id order by example_id"""
+    ).df()["first"]
+    assert by_duckdb.fillna(0).tolist() == found.fillna(0).tolist()
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=6))
+def test_learning_scores_against_their_definitions(tmp_path_factory, rows):
+    run = tmp_path_factory.mktemp("run")
+    write(run, np.array(rows, dtype=int))
+    table = scores(run)
+    for row, (_, found) in zip(rows, table.iterrows(), strict=True):
+        right = [epoch for epoch, correct in enumerate(row, start=1) if correct]
+        assert (right[0] if right else None) == (
+            None if pd.isna(found["first_learned_epoch"]) else found["first_learned_epoch"]
+        )
+        learned = next((e for e in range(1, 5) if all(row[e - 1 :])), None)
+        assert learned == (None if pd.isna(found["learned_epoch"]) else found["learned_epoch"])
+        forgotten = sum(a and not b for a, b in itertools.pairwise(row)) if right else None
+        assert forgotten == (None if pd.isna(found["forgetting_events"]) else found["forgetting_events"])
+
+
+def test_an_unreadable_example_has_no_score_and_a_never_learned_one_does(tmp_path):
+    write(tmp_path, CORRECT, PROBABILITY, unreadable=[0])
+    table = scores(tmp_path).set_index("example_id")
+    assert table.loc[0].isna().all()
+    assert pd.isna(table.loc[3, "first_learned_epoch"])
+    assert not pd.isna(table.loc[3, "mean_loss"])
+
+
+def test_every_score_says_what_it_is():
+    for name, score in SCORES.items():
+        assert score.name == name
+        assert score.sign in (+1, -1)
+        assert score.summary
+        assert score.source
+        assert score.range
+    with pytest.raises(UserError, match="did you mean forgetting_events"):
+        SCORES["forgetting"]

@@ -1,0 +1,86 @@
+"""Every figure draws its table, with labels, for one seed and for several."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
+from hardness.subsets import SUBSETS
+from hardness.verdicts import equal_pristine as read_across
+
+
+def retraining(seeds) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [map(str, range(seeds)), SUBSETS, range(2), range(4), (*SUBSETS, "validation", "train")],
+        names=["tracking_seed", "trained_on", "seed", "epoch", "measured_on"],
+    )
+    return pd.DataFrame(generator.random((len(index), 2)), index, ["loss", "top1"]).reset_index()
+
+
+def memorizing(seeds, levels=(0.0, 0.5)) -> pd.DataFrame:
+    rows = []
+    for noise in levels:
+        for seed in range(seeds):
+            for optimizer in ("sgd", "rm3", "mine"):
+                for epoch in range(4):
+                    top1 = {"pristine": 0.1 + 0.2 * epoch, "train": 0.1 * epoch, "validation": 0.2}
+                    top1 |= {"corrupt": 0.1 * epoch + 0.01 * seed, "corrupt-clean": 0.3} if noise else {}
+                    for measured_on, value in top1.items():
+                        rows.append((optimizer, noise, seed, epoch, measured_on, 1 - value, value))
+    columns = ["optimizer", "noise", "seed", "epoch", "measured_on", "loss", "top1"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def cases(seeds):
+    curves = memorizing(seeds)
+    epochs = pd.Series(pd.array([1, 1, 2, 3, None], dtype="Int32"))
+    yield first_learned, first_learned.prepare({str(seed): epochs for seed in range(seeds)}, 4)
+    yield subset_curves, subset_curves.prepare(retraining(seeds))
+    yield transfer, transfer.prepare(retraining(seeds))
+    yield noise_curves, noise_curves.prepare(curves)
+    yield noise_curves, noise_curves.prepare(curves[curves["noise"] == 0.5])
+    yield equal_pristine, equal_pristine.prepare({0.5: read_across(curves[curves["noise"] == 0.5])})
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_figure_has_labels_and_is_saved_with_its_numbers(tmp_path, seeds):
+    for number, (module, table) in enumerate(cases(seeds)):
+        figure = module.draw(table, "a title that goes on and on " * 8)
+        for axes in figure.axes:
+            if axes.get_label() != "<colorbar>":
+                assert axes.get_xlabel() or axes.get_subplotspec().rowspan.stop < axes.get_gridspec().nrows
+                assert axes.get_ylabel() or axes.get_subplotspec().colspan.start > 0
+        told = figure.get_suptitle()
+        assert ("no interval" in told or "one tracking seed" in told) if seeds == 1 else "95 %" in told
+        style.save(module.draw, table, "title", tmp_path / f"figure-{number}")
+        assert (tmp_path / f"figure-{number}.png").stat().st_size > 10_000
+        assert "<svg" in (tmp_path / f"figure-{number}.svg").read_text()
+        assert len(pd.read_csv(tmp_path / f"figure-{number}.csv")) == len(table)
+
+
+def test_the_same_table_is_the_same_svg(tmp_path):
+    table = transfer.prepare(retraining(2))
+    for name in ("a", "b"):
+        style.save(transfer.draw, table, "title", tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_first_learned_counts_by_hand():
+    epochs = pd.Series(pd.array([1, 1, 3, None], dtype="Int32"))
+    table = first_learned.prepare({"0": epochs}, 3)
+    assert table["epoch"].tolist() == [1, 2, 3, 0]
+    assert table["num_examples"].tolist() == [2, 0, 1, 1]
+    assert table["cumulative_share"].tolist() == [0.5, 0.5, 0.75, 1.0]
+
+
+def test_lines_are_what_the_table_says():
+    table = noise_curves.prepare(memorizing(1, levels=(0.5,)))
+    axes = noise_curves.draw(table, "t").axes[0]
+    drawn = {tuple(line.get_ydata()) for line in axes.lines}
+    assert tuple(0.1 + 0.2 * epoch for epoch in range(4)) in drawn
+
+
+def test_colours_are_apart():
+    names = ["sgd", "sgdm", "ra3", "m3", "rm3", "a", "b"]
+    assert len(set(style.optimizer_colours(names).values())) == len(names)

@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hardness.optim import M3
+from hardness.training.step import train_step
+
+
+def give(optimizer: M3, parameters, gradients) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = None if gradient is None else torch.tensor(gradient)
+    optimizer.collect()
+
+
+def test_a_hand_worked_step_in_two_groups():
+    # lr 0.5: medians of (1, 9, 4) and (-3, 0, 0). lr 1, decay 1, from 2: arrivals (3, 7, 4).
+    first, second, idle = (
+        nn.Parameter(torch.zeros(2)),
+        nn.Parameter(torch.full((1,), 2.0)),
+        nn.Parameter(torch.ones(1)),
+    )
+    groups = [{"params": [first, idle]}, {"params": [second], "lr": 1.0, "weight_decay": 1.0}]
+    optimizer = M3(groups, lr=0.5)
+    for a, b in (([1.0, -3.0], [1.0]), ([9.0, 0.0], [5.0]), ([4.0, 0.0], [2.0])):
+        give(optimizer, (first, second, idle), (a, b, None))
+    assert first.grad is None
+    optimizer.step()
+    assert first.tolist() == [-2, 0]
+    assert second.tolist() == [-2]
+    assert idle.tolist() == [1]
+
+
+def test_several_steps_against_torchs_median():
+    generator = torch.Generator().manual_seed(0)
+    parameter = nn.Parameter(torch.randn(3, 4, generator=generator))
+    optimizer = M3([parameter], lr=0.1, weight_decay=0.3)
+    expected = parameter.detach().clone()
+    for _ in range(4):
+        gradients = torch.randn(3, 3, 4, generator=generator)
+        for gradient in gradients:
+            give(optimizer, [parameter], [gradient.tolist()])
+        optimizer.step()
+        expected = expected - 0.1 * (gradients + 0.3 * expected).median(0).values
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_any_other_number_of_collects_raises():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter], lr=1.0)
+    with pytest.raises(RuntimeError, match="needs 3 collects before a step, not 0"):
+        optimizer.step()
+    for number in range(3):
+        give(optimizer, [parameter], [[1.0]])
+        if number < 2:
+            with pytest.raises(RuntimeError, match=f"not {number + 1}"):
+                optimizer.step()
+    with pytest.raises(RuntimeError, match="call step"):
+        optimizer.collect()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="closure"):
+        optimizer.step(lambda: 0)
+
+
+def test_a_gradient_in_some_groups_only_raises():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter], lr=1.0)
+    for gradient in ([1.0], None, [1.0]):
+        give(optimizer, [parameter], [gradient])
+    with pytest.raises(RuntimeError, match="some groups and none in others"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("saved_after", [0, 1, 2, 3])
+def test_the_state_continues_bit_for_bit(saved_after, tmp_path):
+    gradients = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).tolist()
+    parameter, twin = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))
+    optimizer, restored = M3([parameter], lr=0.1), M3([twin], lr=0.1)
+    for gradient in gradients[:saved_after]:
+        give(optimizer, [parameter], [gradient])
+    torch.save(optimizer.state_dict(), tmp_path / "state")
+    restored.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    for gradient in gradients[saved_after:]:
+        give(optimizer, [parameter], [gradient])
+        give(restored, [twin], [gradient])
+    optimizer.step()
+    restored.step()
+    assert torch.equal(parameter, twin)
+
+
+def test_groups_are_positions_modulo_three():
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Linear(4, 3)
+    images, labels = torch.randn(8, 4, generator=generator), torch.arange(8) % 3
+    before = model.weight.detach().clone()
+    gradients = [
+        torch.autograd.grad(F.cross_entropy(model(images[g::3]), labels[g::3]), model.weight)[0]
+        for g in range(3)
+    ]
+    whole = F.cross_entropy(model(images), labels).item()
+    expected_logits = model(images).detach()
+    loss, logits = train_step(model, M3(model.parameters(), lr=0.5), images, labels)
+    torch.testing.assert_close(model.weight.detach(), before - 0.5 * torch.stack(gradients).median(0).values)
+    torch.testing.assert_close(logits, expected_logits)
+    assert loss.item() == pytest.approx(whole, rel=1e-5)

@@ -1,0 +1,137 @@
+"""RM3 and RA3 against hand-worked sequences and against torch.median."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hardness.optim import RA3, RM3
+
+GRADIENTS = [1.0, 10.0, 4.0, -2.0, 7.0]
+# Medians of (1, 10, 4), (10, 4, -2), (4, -2, 7); averages of the same.
+MEDIANS = [4.0, 4.0, 4.0]
+AVERAGES = [5.0, 4.0, 3.0]
+
+
+def run(optimizer_class, gradients, **options) -> list[float]:
+    """The parameter after each step, from 0."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = optimizer_class([parameter], **options)
+    values = []
+    for gradient in gradients:
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+        values.append(parameter.item())
+    return values
+
+
+@pytest.mark.parametrize(("optimizer_class", "directions"), [(RM3, MEDIANS), (RA3, AVERAGES)])
+def test_a_hand_worked_sequence(optimizer_class, directions):
+    a, b, c = directions
+    expected = [0, 0, -0.5 * a, -0.5 * (a + b), -0.5 * (a + b + c)]
+    assert run(optimizer_class, GRADIENTS, lr=0.5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+def test_the_first_two_steps_move_nothing(optimizer_class):
+    assert run(optimizer_class, GRADIENTS, lr=0.5, weight_decay=0.1)[:2] == [0, 0]
+
+
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+def test_weight_decay_is_added_when_a_gradient_arrives(optimizer_class):
+    # From 2, lr 1, decay 0.5: arrivals 1 + 1, 2 + 1, 3 + 1 -> direction 3 -> -1.
+    # Then 0 + 0.5 * -1 arrives: of 3, 4, -0.5 the median is 3 and the average 6.5 / 3.
+    parameter = nn.Parameter(torch.full((1,), 2.0))
+    optimizer = optimizer_class([parameter], lr=1.0, weight_decay=0.5)
+    for gradient in (1.0, 2.0, 3.0, 0.0):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+    expected = -1 - (3 if optimizer_class is RM3 else 6.5 / 3)
+    assert parameter.item() == pytest.approx(expected)
+
+
+def test_momentum_is_of_the_direction():
+    # Directions 4, 4, 4 with momentum 0.5: 4, 6, 7.
+    assert run(RM3, GRADIENTS, lr=1.0, momentum=0.5) == pytest.approx([0, 0, -4, -10, -17])
+
+
+def test_two_groups_against_torchs_median():
+    generator = torch.Generator().manual_seed(0)
+    first, second, idle = (
+        nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 4), (5,), (2,))
+    )
+    groups = [{"params": [first, idle]}, {"params": [second], "lr": 0.3, "weight_decay": 0.2}]
+    optimizer = RM3(groups, lr=0.1)
+    expected = [first.detach().clone(), second.detach().clone(), idle.detach().clone()]
+    seen: list[list[torch.Tensor]] = [[], []]
+    for _ in range(7):
+        for place, (parameter, lr, decay) in enumerate(((first, 0.1, 0.0), (second, 0.3, 0.2))):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            seen[place].append(parameter.grad + decay * expected[place])
+            if len(seen[place]) >= 3:
+                expected[place] = expected[place] - lr * torch.stack(seen[place][-3:]).median(0).values
+        optimizer.step()
+        for parameter, value in zip((first, second, idle), expected, strict=True):
+            torch.testing.assert_close(parameter.detach(), value)
+
+
+def test_a_parameter_counts_its_own_gradients():
+    always, sometimes = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = RM3([always, sometimes], lr=1.0)
+    for step in range(4):
+        always.grad = torch.ones(1)
+        sometimes.grad = torch.ones(1) if step > 0 else None
+        optimizer.step()
+    assert (always.item(), sometimes.item()) == (-2, -1)
+
+
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+@pytest.mark.parametrize("saved_after", [1, 2, 3, 4])
+def test_the_state_continues_bit_for_bit(optimizer_class, saved_after, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    gradients = torch.randn(6, 9, generator=generator)
+    parameter = nn.Parameter(torch.randn(9, generator=generator))
+    optimizer = optimizer_class([parameter], lr=0.1, weight_decay=0.01)
+    for gradient in gradients[:saved_after]:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "state")
+    twin = nn.Parameter(copy.deepcopy(parameter.detach()))
+    restored = optimizer_class([twin], lr=9.0)
+    restored.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    for gradient in gradients[saved_after:]:
+        parameter.grad, twin.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        restored.step()
+    assert torch.equal(parameter, twin)
+
+
+def test_a_gradient_buffer_that_is_used_again_does_no_harm():
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    optimizer = RM3([parameter], lr=1.0)
+    for gradient in GRADIENTS[:3]:
+        parameter.grad.fill_(gradient)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    assert parameter.item() == -4
+
+
+def test_closure_settings_and_kinds_of_gradients():
+    parameter = nn.Parameter(torch.zeros(2))
+    optimizer = RM3([parameter], lr=1.0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (parameter - 1).square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 2
+    with pytest.raises(ValueError, match="lr must be 0 or more"):
+        RM3([parameter], lr=-1.0)
+    parameter.grad = None
+    parameter.grad = torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
+    with pytest.raises(TypeError, match="RM3 takes no sparse gradients"):
+        optimizer.step()

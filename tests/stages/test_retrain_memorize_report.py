@@ -1,0 +1,188 @@
+"""The later stages, each on the run folders of the one before."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hardness import datasets, models
+from hardness.config import Memorize, Report, Retrain, Split
+from hardness.errors import UserError
+from hardness.stages import grid
+from hardness.stages.memorize import memorize
+from hardness.stages.report import report
+from hardness.stages.retrain import retrain
+from hardness.stages.run_folder import read_info, read_log
+from hardness.stages.split import split
+from hardness.subsets import SUBSETS
+
+COLUMNS = [
+    *("trained_on", "optimizer", "noise", "seed", "epoch"),
+    *("measured_on", "loss", "top1", "top5", "num_examples"),
+]
+
+
+@pytest.fixture(scope="module")
+def split_file(tracked, tmp_path_factory):
+    return split(Split(run=(shutil.copytree(tracked, tmp_path_factory.mktemp("split") / "run"),)))
+
+
+@pytest.fixture(scope="module")
+def retrained(split_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("retrain") / "run"
+    return retrain(Retrain(split=split_file, seeds=2, epochs=3, lr=0.1, out=out))
+
+
+@pytest.fixture(scope="module")
+def memorized(tmp_path_factory):
+    out = tmp_path_factory.mktemp("memorize") / "run"
+    return memorize(Memorize(noise=(0.5, 1.0), optimizers=("sgd", "m3", "rm3"), seeds=2, epochs=3, out=out))
+
+
+def test_every_subset_is_trained_and_measured_on_every_test_fold(retrained, split_file):
+    curves = pd.read_parquet(retrained / "curves.parquet")
+    assert list(curves.columns) == COLUMNS
+    measured = {*SUBSETS, "validation", "train"}
+    assert len(curves) == len(SUBSETS) * 2 * 4 * len(measured)
+    assert set(curves["trained_on"]) == set(SUBSETS)
+    assert set(curves["measured_on"]) == measured
+    assert sorted(curves["epoch"].unique()) == [0, 1, 2, 3]
+    sizes = curves.groupby("measured_on")["num_examples"].unique().map(list).to_dict()
+    assert sizes == {name: [48] for name in SUBSETS} | {"train": [239], "validation": [360]}
+    info = read_info(retrained)
+    assert info["split"]["quantile"] == 0.2
+    assert info["tracking_seed"] == "0"
+    assert info["config"]["model"] == "mlp"  # as tracked
+    assert info["config"]["batch_size"] == 64
+
+
+def test_subsets_begin_with_the_same_weights_and_seeds_do_not(retrained):
+    start = pd.read_parquet(retrained / "curves.parquet").query("epoch == 0 and measured_on == 'validation'")
+    losses = start.groupby("seed")["loss"].unique()
+    assert [len(values) for values in losses] == [1, 1]
+    assert losses[0][0] != losses[1][0]
+
+
+def test_memorization_measures_pristine_corrupt_and_clean(memorized):
+    curves = pd.read_parquet(memorized / "curves.parquet")
+    assert list(curves.columns) == COLUMNS
+    assert set(curves["trained_on"]) == {"all"}
+    at_half = curves[(curves["noise"] == 0.5) & (curves["epoch"] == 0)]
+    assert set(at_half["measured_on"]) == {"pristine", "corrupt", "corrupt-clean", "train", "validation"}
+    sizes = at_half.groupby("measured_on")["num_examples"].first()
+    assert sizes["pristine"] + sizes["corrupt"] == sizes["train"] == 1437
+    assert sizes["corrupt"] / 1437 == pytest.approx(read_info(memorized)["noise_rates"]["0.5"])
+    # The same first weights and the same wrong labels for every optimizer.
+    assert at_half.groupby(["seed", "measured_on"])["loss"].nunique().eq(1).all()
+
+
+def test_measured_accuracy_is_that_of_the_given_labels(memorized):
+    data = datasets.load(Memorize(), model="mlp")
+    given = datasets.labels.noisy_labels(data.train.clean_labels, 10, 0.5, 0)
+    from hardness import seeding
+
+    model = models.build("mlp", data, seed=seeding.derive(1, "init"))
+    right = (model(data.train.images).argmax(1) == given).double()
+    corrupt = given != data.train.clean_labels
+    curves = pd.read_parquet(memorized / "curves.parquet").query("noise == 0.5 and seed == 1 and epoch == 0")
+    top1 = curves.groupby("measured_on")["top1"].first()
+    assert top1["corrupt"] == pytest.approx(right[corrupt].mean().item())
+    assert top1["pristine"] == pytest.approx(right[~corrupt].mean().item())
+    assert torch.equal(data.train.given_labels, data.train.clean_labels)
+
+
+def test_finished_members_are_not_trained_again(here, monkeypatch, memorized):
+    config = {"noise": (0.5, 1.0), "optimizers": ("sgd", "m3", "rm3"), "seeds": 2, "epochs": 3}
+    build, built = grid.models.build, []
+
+    def stop_at_the_third(*args, **kwargs):
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        built.append(kwargs["seed"])
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr(grid.models, "build", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        memorize(Memorize(**config, out=here / "cut"))
+    assert len(list((here / "cut/members").iterdir())) == 2
+    monkeypatch.setattr(grid.models, "build", lambda *a, **k: built.append(k["seed"]) or build(*a, **k))
+    memorize(Memorize(**config, out=here / "cut", resume=True))
+    assert len(built) == 12
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(here / "cut/curves.parquet"), pd.read_parquet(memorized / "curves.parquet")
+    )
+    assert len(read_log(here / "cut")) == 12 * 3
+    assert not (here / "cut/members").exists()
+
+
+def test_a_split_of_other_data_is_refused(split_file, image_folder):
+    with pytest.raises(UserError, match="as tracked"):
+        retrain(Retrain(split=split_file, data=f"imagefolder:{image_folder}", out=image_folder.parent / "r"))
+    assert not (image_folder.parent / "r").exists()
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.links = [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "img":
+            assert dict(attrs)["alt"]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def reported(tracked, retrained, memorized, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    return report(Report(runs=(tracked, retrained, memorized), out=out, title="<script>alert(1)</script>"))
+
+
+def test_the_report_has_every_figure_three_times_and_its_numbers(reported):
+    names = {"first-learned", "transfer", "subset-curves", "equal-pristine", "noise-curves"}
+    for suffix in ("png", "svg", "csv"):
+        assert {path.name.rsplit("-", 1)[0] for path in (reported / "figures").glob(f"*.{suffix}")} == names
+    summary = json.loads((reported / "summary.json").read_text())
+    assert len(summary["sections"]) == 3
+    assert {figure.rsplit("-", 1)[0] for s in summary["sections"] for figure in s["figures"]} == names
+    within = summary["sections"][1]["estimates"]["within-subset"]
+    assert within["low"] is None
+    assert within["num_seeds"] == 1
+
+
+def test_the_page_needs_no_network_and_escapes_every_name(reported):
+    page = Page()
+    page.feed((reported / "index.html").read_text())
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+    assert page.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert "Within-subset" in page.text
+    assert "one seed: no interval" in page.text
+    for word in ("Noise 0.5", "Noise 1: training accuracy", "m3 against sgd", "Own-subset advantage"):
+        assert word in page.text
+
+
+def test_the_numbers_in_the_csv_are_those_of_the_curves(reported, retrained):
+    curves = pd.read_parquet(retrained / "curves.parquet").query("epoch == 3")
+    expected = curves.groupby(["trained_on", "measured_on"])["top1"].mean()
+    drawn = pd.read_csv(reported / "figures/transfer-1.csv").set_index(["trained_on", "measured_on"])["mean"]
+    assert np.allclose(drawn, expected.reindex(drawn.index), atol=1e-5)
+
+
+def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, tracked, tmp_path):
+    (reported / "README.md").write_text("mine")
+    report(Report(runs=(tracked,), out=reported))
+    assert (reported / "README.md").read_text() == "mine"
+    assert len(list((reported / "figures").iterdir())) == 3
+    (tmp_path / "thesis").touch()
+    with pytest.raises(UserError, match="or a report, for --out"):
+        report(Report(runs=(tracked,), out=tmp_path))

@@ -1,0 +1,154 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+import hardness
+from hardness import Recorder
+from hardness.config import Split, Track
+from hardness.errors import UserError
+from hardness.stages.split import split
+from hardness.stages.track import track
+from hardness.subsets import SUBSETS
+
+
+@pytest.fixture
+def run(tracked, tmp_path):
+    return shutil.copytree(tracked, tmp_path / "run")
+
+
+def test_the_easiest_and_the_hardest_fifth(run):
+    path = split(Split(run=(run,)))
+    assert path == run / "splits" / "q0.2.parquet"
+    subsets = pd.read_parquet(path)
+    assert list(subsets.columns) == ["example_id", "key", "label", "score", "subset", "fold"]
+    assert subsets.groupby("subset").size().to_dict() == dict.fromkeys(SUBSETS, 287)
+    assert not subsets.duplicated(["example_id", "subset"]).any()
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores["rank"] = scores["first_learned_epoch"].fillna(99)
+    order = scores.sort_values(["rank", "mean_loss", "example_id"])["example_id"].tolist()
+    for name, ids in (("easy", order[:287]), ("hard", order[-287:])):
+        assert subsets.loc[subsets["subset"] == name, "example_id"].tolist() == sorted(ids)
+    assert subsets.groupby(["subset", "fold"]).size().unstack()["test"].eq(48).all()
+    assert subsets.groupby("example_id")["fold"].nunique().eq(1).all()
+
+
+def test_twice_is_byte_for_byte_the_same_and_other_settings_are_refused(run):
+    path = split(Split(run=(run,)))
+    before = path.read_bytes()
+    split(Split(run=(run,)))
+    assert path.read_bytes() == before
+    with pytest.raises(UserError, match=r"expected seed 1 .* found a split with seed 0"):
+        split(Split(run=(run,), seed=1))
+    assert path.read_bytes() == before
+    other = split(Split(run=(run,), seed=1, name="other"))
+    assert other.read_bytes() != before
+
+
+def test_within_each_class_the_histograms_agree(run):
+    path = split(Split(run=(run,), balance="class"))
+    assert path.name == "q0.2-class.parquet"
+    subsets = pd.read_parquet(path)
+    histogram = pd.crosstab(subsets["label"], subsets["subset"])
+    assert (histogram["easy"] == histogram["hard"]).all()
+    assert (histogram["easy"] == histogram["easy-control"]).all()
+
+
+def test_it_says_sizes_ties_overlaps_and_what_to_be_wary_of(run, capsys):
+    split(Split(run=(run,)))
+    told = capsys.readouterr().out
+    for words in ("tied at the border", "overlap with its subset", "Examples a class", "differ by class"):
+        assert words in told
+
+
+def test_several_runs_pool(run, tmp_path):
+    other = track(Track(epochs=2, seed=1, out=tmp_path / "other"))
+    path = split(Split(run=(run, other)))
+    assert path == run / "splits" / "q0.2-pool2.parquet"
+    easy = pd.read_parquet(path).query("subset == 'easy'")
+    both = [
+        pd.read_parquet(r / "scores.parquet")["first_learned_epoch"].fillna(99).rank() for r in (run, other)
+    ]
+    mean_rank = sum(both) / 2
+    assert easy["score"].tolist() == pytest.approx(mean_rank[easy["example_id"]].tolist())
+    assert easy["score"].max() <= mean_rank.sort_values().iloc[286]
+
+
+def test_the_papers_split(run):
+    path = split(Split(run=(run,), rule="learned-by", epoch=2, train_size=100, test_size=20))
+    subsets = pd.read_parquet(path)
+    sizes = subsets.groupby(["subset", "fold"]).size().unstack()
+    assert sizes["train"].eq(100).all()
+    assert sizes["test"].eq(20).all()
+    records = pd.read_parquet(run / "dynamics/epoch=2/part-0.parquet")
+    correct = records["prediction"] == records["given_label"]
+    assert correct[subsets.query("subset == 'easy'")["example_id"]].all()
+    assert not correct[subsets.query("subset == 'hard'")["example_id"]].any()
+    with pytest.raises(UserError, match=r"\d+ correct and \d+ not correct"):
+        split(Split(run=(run,), rule="learned-by", epoch=2, train_size=1000, test_size=20, name="x"))
+    with pytest.raises(UserError, match=r"--epoch within 1\.\.6"):
+        split(Split(run=(run,), rule="learned-by", epoch=7, train_size=10, test_size=2, name="x"))
+
+
+def test_the_papers_split_needs_eval_records(run):
+    info = json.loads((run / "run.json").read_text()) | {"record_mode": "train"}
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="train records"):
+        split(Split(run=(run,), rule="learned-by", epoch=2, train_size=10, test_size=2))
+
+
+def test_runs_of_two_data_sets_do_not_pool(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    info = json.loads((other / "run.json").read_text()) | {"fingerprint": "abc"}
+    (other / "run.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"found .*other of data set abc"):
+        split(Split(run=(run, other)))
+
+
+def test_the_public_function_reads_any_recorded_folder(tracked, tmp_path):
+    subsets = hardness.split(tracked, quantile=0.1, by="aum", balance="class")
+    assert set(subsets["subset"]) == set(SUBSETS)
+    import torch
+
+    with Recorder(tmp_path / "stranger", 60) as recorder:
+        recorder.update(torch.arange(60), torch.randn(60, 3), torch.arange(60) % 3)
+        recorder.end_epoch()
+    subsets = hardness.split(tmp_path / "stranger", quantile=0.5, by="mean_loss")
+    assert subsets.groupby("subset").size().eq(30).all()
+    assert subsets["key"].eq(subsets["example_id"].astype(str)).all()
+
+
+@pytest.mark.parametrize("link", ["hard", "symbolic", "copy"])
+def test_subsets_as_image_folders(image_folder, link):
+    data = f"imagefolder:{image_folder}"
+    run = track(
+        Track(
+            data=data,
+            model="small_cnn",
+            epochs=1,
+            batch_size=8,
+            noise=0.5,
+            out=image_folder.parent / "r",
+            workers=0,
+        )
+    )
+    target = image_folder.parent / "trees"
+    path = split(Split(run=(run,), quantile=0.4, materialize=target, link=link))
+    subsets = pd.read_parquet(path)
+    for (subset, fold), members in subsets.groupby(["subset", "fold"]):
+        tree = target / subset / ("train" if fold == "train" else "val")
+        assert len(list(tree.glob("*/*.png"))) == len(members)
+    row = subsets.iloc[0]
+    names = ("cat", "dog", "eel")
+    folder = target / "easy" / ("train" if row["fold"] == "train" else "val") / names[row["label"]]
+    source = image_folder / row["key"]
+    assert any(path.read_bytes() == source.read_bytes() for path in folder.iterdir())
+    with pytest.raises(UserError, match="a new or empty folder to --materialize"):
+        split(Split(run=(run,), quantile=0.4, materialize=target, link=link))
+
+
+def test_digits_have_no_files_to_link(run):
+    with pytest.raises(UserError, match="a run on an image folder"):
+        split(Split(run=(run,), materialize=run / "trees"))
+    assert not (run / "splits").exists()

@@ -1,0 +1,212 @@
+"""Every mistake of the end-to-end story: one line that says what to do, status 2, and nothing lost."""
+
+import json
+import os
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+
+def refuse(answer, *told):
+    assert answer.status == 2, answer
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("hardness: expected ")
+    for words in told:
+        assert words in lines[0]
+
+
+def snapshot(folder) -> dict:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def track(hardness, image_folder):
+    """Track the image folder with settings that are right."""
+
+    def run(*words, data=None):
+        data = data or f"imagefolder:{image_folder}"
+        return hardness(
+            *(
+                "track",
+                "--data",
+                data,
+                "--model",
+                "small_cnn",
+                "--epochs",
+                1,
+                "--batch-size",
+                6,
+                "--workers",
+                0,
+            ),
+            *words,
+        )
+
+    return run
+
+
+def test_the_settings_are_right(track):
+    assert track().status == 0
+
+
+def test_a_path_that_is_not_there(track, here):
+    refuse(track(data="imagefolder:nowhere"), "a folder nowhere", "check the path")
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_folder_without_train_or_val(track, image_folder, part):
+    shutil.rmtree(image_folder / part)
+    refuse(track(), f"images/{part}", "put")
+
+
+def test_a_class_in_val_that_train_lacks(track, image_folder):
+    (image_folder / "val/eel").rename(image_folder / "val/fox")
+    refuse(track(), "fox", "add it to train/")
+
+
+def test_an_empty_class(track, image_folder):
+    for path in (image_folder / "train/eel").iterdir():
+        path.unlink()
+    refuse(track(), "train/eel", "add images or remove the folder")
+
+
+@pytest.mark.parametrize("cache", ["host", "none"])
+@pytest.mark.parametrize("kind", ["truncated", "text"])
+def test_an_image_that_cannot_be_read(track, image_folder, kind, cache, here):
+    bad = image_folder / "train/dog/5.jpg"
+    Image.effect_noise((40, 40), 90).save(bad)
+    bad.write_bytes(bad.read_bytes()[:400] if kind == "truncated" else b"these are words")
+    refuse(track("--size", 12, "--cache", cache), "train/dog/5.jpg", "--on-bad-image null")
+    assert not list(here.rglob("dynamics"))
+    left_out = track("--size", 12, "--cache", cache, "--on-bad-image", "null", "--out", "left-out")
+    assert left_out.status == 0
+    assert "unreadable images left out: 1" in left_out.out
+    records = pd.read_parquet(here / "left-out/dynamics")
+    assert (len(records), records["loss"].isna().sum()) == (25, 1)
+
+
+def test_a_data_set_of_one_class(track, image_folder):
+    for part in ("train", "val"):
+        for name in ("dog", "eel"):
+            shutil.rmtree(image_folder / part / name)
+    refuse(track(), "two classes or more", "'cat'")
+
+
+@pytest.mark.parametrize("quantile", ["0", "-0.1", "0.51", "nan", "inf"])
+def test_a_quantile_outside_its_range(hardness, quantile):
+    refuse(hardness("split", f"--quantile={quantile}"), "0 < --quantile <= 0.5", f"found {float(quantile)}")
+
+
+def test_a_run_that_is_not_finished(hardness, tracked, here):
+    run = shutil.copytree(tracked, here / "run")
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(info | {"status": "interrupted"}))
+    before = snapshot(here)
+    refuse(hardness("split", "--run", "run"), "a finished run in run", "interrupted", "--resume")
+    refuse(hardness("report", "--runs", "run"), "a finished run in run", "interrupted")
+    assert snapshot(here) == before
+
+
+def test_a_run_of_another_format_version(hardness, tracked, here):
+    run = shutil.copytree(tracked, here / "run")
+    table = pq.read_table(run / "scores.parquet")
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, b"hardness.format": b"9"}),
+        run / "scores.parquet",
+    )
+    refuse(hardness("split", "--run", "run"), "format version 1", "found format version 9")
+
+
+def test_a_folder_that_is_no_run(hardness, here):
+    (here / "empty").mkdir()
+    refuse(hardness("split", "--run", "empty"), "found no run.json in empty")
+    refuse(hardness("split", "--run", "nowhere"), "found no folder nowhere")
+    refuse(hardness("retrain", "--split", "nowhere.parquet"), "a file nowhere.parquet")
+    refuse(hardness("retrain"), "hardness split")
+
+
+def test_an_output_folder_that_holds_another_run(hardness, tracked, here):
+    shutil.copytree(tracked, here / "run")
+    before = snapshot(here)
+    refuse(
+        hardness("track", "--out", "run", "--seed", 5), "expected", "found a run with", "choose another --out"
+    )
+    refuse(hardness("memorize", "--out", "run"), "a run of memorize", "a run of track in run")
+    assert snapshot(here) == before
+
+
+@pytest.mark.parametrize("noise", ["-0.1", "1.1", "nan"])
+def test_noise_outside_0_to_1(hardness, noise):
+    refuse(hardness("track", f"--noise={noise}"), "--noise within 0..1")
+    refuse(hardness("memorize", "--noise", "0.5", noise), "--noise within 0..1")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.assign(example_id=t["example_id"] + 1), "unknown id 24"),
+        (lambda t: t.iloc[1:], "1 ids missing, the first 0"),
+        (lambda t: pd.concat([t, t.iloc[[4]]]), "id 4 2 times"),
+        (lambda t: t.assign(label=3), "label 3"),
+        (lambda t: t.rename(columns={"label": "y"}), "a column label"),
+    ],
+)
+def test_given_labels_that_do_not_fit(track, here, change, told):
+    table = pd.DataFrame({"example_id": range(24), "label": 0})
+    table.to_parquet("labels.parquet")
+    assert track("--given-labels", "labels.parquet").status == 0
+    change(table).to_parquet("labels.parquet")
+    refuse(track("--given-labels", "labels.parquet", "--out", "r"), "labels.parquet", told)
+    assert not (here / "r").exists()
+    refuse(track("--given-labels", "nowhere.csv"), "no file nowhere.csv")
+
+
+def test_a_folder_that_cannot_be_written(hardness, here):
+    (here / "file").touch()
+    refuse(hardness("track", "--out", "file/run"), "file/run", "check path, rights and space")
+    if os.geteuid() != 0:
+        (here / "locked").mkdir(mode=0o500)
+        refuse(hardness("track", "--out", "locked/run"), "Permission denied")
+
+
+@pytest.mark.parametrize("optimizer", ["m3", "rm3", "ra3"])
+def test_momentum_with_a_median_optimizer(hardness, optimizer):
+    refuse(
+        hardness("track", "--optimizer", optimizer, "--momentum", 0.9),
+        f"momentum 0 with {optimizer}",
+        "--allow-momentum",
+    )
+    allowed = hardness(
+        *(
+            "track",
+            "--optimizer",
+            optimizer,
+            "--momentum",
+            0.5,
+            "--allow-momentum",
+            "--epochs",
+            1,
+            "--out",
+            "r",
+        )
+    )
+    assert allowed.status == 0
+
+
+def test_a_loss_that_is_no_number(hardness, here):
+    answer = hardness("track", "--lr", "1e20", "--out", "r")
+    refuse(answer, "a finite loss", "in epoch 1, step 2", "lower --lr")
+    assert json.loads((here / "r/run.json").read_text())["status"] == "failed"
+    assert not list(here.rglob("part-*.parquet"))
+
+
+def test_values_of_the_wrong_kind(hardness):
+    for words in (["track", "--epochs", "many"], ["track", "--record", "sometimes"], ["trak"], []):
+        answer = hardness(*words)
+        assert answer.status == 2
+        assert "Traceback" not in answer.err

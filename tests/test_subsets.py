@@ -1,0 +1,155 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardness import seeding
+from hardness.errors import UserError
+from hardness.subsets import (
+    CONTROLS,
+    SUBSETS,
+    class_difference,
+    cut_learned_by,
+    cut_quantile,
+    draw_folds,
+    form,
+    rank,
+)
+
+
+def table(first_learned, mean_loss) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "example_id": range(len(mean_loss)),
+            "first_learned_epoch": pd.array(first_learned, dtype="Int32"),
+            "aum": -np.array(mean_loss, float),
+            "mean_loss": mean_loss,
+        }
+    )
+
+
+def test_ranking_by_hand():
+    # Learned at 2, 1, never, 1; example 4 is unreadable; 5 ties with 1 and 3, and in loss with 1.
+    some = table([2, 1, None, 1, None, 1], [0.1, 0.5, 0.2, 0.4, np.nan, 0.5])
+    ranked = rank([some], "first_learned_epoch")
+    assert ranked["example_id"].tolist() == [3, 1, 5, 0, 2]
+    assert ranked["rank"].tolist() == [2, 2, 2, 4, 5]
+    assert ranked["score"].fillna(-1).tolist() == [1, 1, 1, 2, -1]
+
+
+def test_a_score_whose_large_values_are_easy_is_turned_around():
+    assert rank([table([1, 1, 1], [0.3, 0.1, 0.2])], "aum")["example_id"].tolist() == [1, 2, 0]
+
+
+def test_several_runs_are_pooled_by_mean_rank():
+    # Ranks 1 2 3 and 3 1 2: means 2, 1.5, 2.5.
+    pooled = rank([table([1, 2, 3], [0, 0, 0]), table([3, 1, 2], [0, 0, 0])], "first_learned_epoch")
+    assert pooled["example_id"].tolist() == [1, 0, 2]
+    assert pooled["score"].tolist() == [1.5, 2, 2.5]
+
+
+def test_the_share_of_ties_at_the_border():
+    # Ranks by epoch 1 1 1 | 1 2 2 3 3 | 3 4: of three easy all tie with the fourth; of two hard one does.
+    ranked = rank([table([1, 1, 1, 1, 2, 2, 3, 3, 3, 4], np.arange(10.0))], "first_learned_epoch")
+    cut = cut_quantile(ranked, np.zeros(10, int), 0.3, by_class=False)
+    assert cut.group.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    assert cut.tied_share == {"easy": 1.0, "hard": pytest.approx(2 / 3)}
+    cut = cut_quantile(ranked, np.zeros(10, int), 0.4, by_class=False)
+    assert cut.tied_share == {"easy": 0.0, "hard": 0.0}
+
+
+def test_within_each_class():
+    ranked = rank([table(range(1, 11), np.zeros(10))], "first_learned_epoch")
+    classes = np.array([0] * 6 + [1] * 4)
+    cut = cut_quantile(ranked, classes, 0.25, by_class=True)
+    assert cut.group.tolist() == [0, 1, 1, 1, 1, 2, 0, 1, 1, 2]
+
+
+def test_too_small_a_quantile_is_refused():
+    ranked = rank([table(range(1, 11), np.zeros(10))], "first_learned_epoch")
+    with pytest.raises(UserError, match="raise --quantile"):
+        cut_quantile(ranked, np.zeros(10, int), 0.05, by_class=False)
+    with pytest.raises(UserError, match="raise --quantile"):
+        draw_folds(np.array([0, 1, 2]), np.zeros(3, int), 0.5, seeding.generator(0))
+
+
+def test_learned_by_says_how_many_there_are():
+    correct = np.array([True] * 6 + [False] * 4)
+    assert cut_learned_by(correct, 3, 1, epoch=2).group.tolist() == [0] * 6 + [2] * 4
+    with pytest.raises(UserError, match="6 correct and 4 not correct"):
+        cut_learned_by(correct, 4, 1, epoch=2)
+
+
+@st.composite
+def situations(draw):
+    num_examples = draw(st.integers(60, 300))
+    seed = draw(st.integers(0, 10_000))
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, draw(st.integers(1, 12)), num_examples)
+    losses = generator.random(num_examples)
+    epochs = pd.array(generator.integers(1, draw(st.integers(1, 9)) + 1, num_examples), dtype="Int32")
+    epochs[generator.random(num_examples) < 0.1] = pd.NA
+    return table(epochs, losses), classes, seed
+
+
+@settings(max_examples=150)
+@given(
+    situations(),
+    st.floats(0.1, 0.5),
+    st.booleans(),
+    st.floats(0.1, 0.9),
+    st.sampled_from([None, (2, 1), (3, 2)]),
+)
+def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
+    situation, quantile, by_class, test_fraction, sizes
+):
+    some, classes, seed = situation
+    ranked = rank([some], "first_learned_epoch")
+    classes = classes[ranked["example_id"].to_numpy()]
+    try:
+        cut = cut_quantile(ranked, classes, quantile, by_class)
+        is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed), sizes or (1, 1))
+    except UserError:
+        return  # classes so small that a quantile of each is empty
+    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
+    assert list(subsets) == list(SUBSETS)
+    train = set().union(*(members[~is_test[members]] for members in subsets.values()))
+    test = set().union(*(members[is_test[members]] for members in subsets.values()))
+    assert not train & test
+    assert not set(subsets["easy"]) & set(subsets["hard"])
+    for name, members in subsets.items():
+        assert len(set(members)) == len(members)
+        if sizes is None:
+            assert len(members) == len(subsets["easy"]) == int((cut.group == 0).sum())
+        else:
+            assert (int((~is_test[members]).sum()), int(is_test[members].sum())) == sizes, name
+    for name, control in CONTROLS.items():
+        for fold in (False, True):
+            counts = [
+                np.bincount(classes[members[is_test[members] == fold]], minlength=12)
+                for members in (subsets[name], subsets[control])
+            ]
+            assert np.array_equal(*counts)
+    for value in (0, 1, 2):
+        members = cut.group == value
+        # The test fold has its share of easy, of hard and of the rest, to within rounding.
+        if sizes is None and members.sum() > 20:
+            assert abs(is_test[members].sum() - test_fraction * members.sum()) <= 1
+
+
+def test_folds_and_controls_depend_on_the_seed():
+    group, classes = np.repeat([0, 1, 2], 40), np.arange(120) % 4
+
+    def draw(seed):
+        is_test = draw_folds(group, classes, 0.25, seeding.generator(seed, "folds"))
+        return is_test, form(group, classes, is_test, seeding.generator(seed, "controls"))["random"]
+
+    assert all(np.array_equal(one, other) for one, other in zip(draw(0), draw(0), strict=True))
+    assert not any(np.array_equal(one, other) for one, other in zip(draw(0), draw(1), strict=True))
+
+
+def test_class_histograms_are_compared():
+    assert class_difference(np.array([50, 0, 50]), np.array([50, 0, 50])) == 1
+    assert class_difference(np.array([90, 10]), np.array([10, 90])) < 1e-9
+    assert class_difference(np.array([5, 0]), np.array([5, 0])) == 1

@@ -1,0 +1,139 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness.subsets import SUBSETS
+from hardness.verdicts import (
+    at_first_crossing,
+    equal_pristine,
+    hardness_sentences,
+    hardness_verdicts,
+    memorization,
+    transfer_matrix,
+)
+
+
+def retraining(easy, hard, easy_control=0.9, hard_control=0.3, seeds=3) -> pd.DataFrame:
+    """Curves of two epochs whose first is a decoy, two retrainings a tracking seed that differ by 0.02."""
+    cells = {("easy", "easy"): easy, ("hard", "hard"): hard}
+    cells |= {("easy-control", "easy"): easy_control, ("hard-control", "hard"): hard_control}
+    rows = []
+    for tracking_seed in range(seeds):
+        for seed, shift in enumerate((-0.01, 0.01)):
+            for trained_on in SUBSETS:
+                for measured_on in (*SUBSETS, "train"):
+                    top1 = cells.get((trained_on, measured_on), 0.5) + 0.001 * tracking_seed + shift
+                    for epoch, value in ((1, 0.99), (2, top1)):
+                        rows.append((str(tracking_seed), trained_on, seed, epoch, measured_on, value))
+    columns = ["tracking_seed", "trained_on", "seed", "epoch", "measured_on", "top1"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_hardness_verdicts_by_hand():
+    verdicts = hardness_verdicts(retraining(easy=0.95, hard=0.4))
+    assert verdicts["within-subset"].mean == pytest.approx(0.55)
+    assert verdicts["within-subset"].sign == 1
+    assert verdicts["within-subset"].num_seeds == 3
+    assert verdicts["own-subset advantage of easy"].mean == pytest.approx(0.05)
+    assert verdicts["own-subset advantage of hard"].mean == pytest.approx(0.1)
+    assert verdicts["easy train"].mean == pytest.approx(0.501)
+
+
+def test_the_unit_is_the_tracking_seed():
+    matrix = transfer_matrix(retraining(easy=0.95, hard=0.4, seeds=2))
+    assert matrix.loc[("1", "easy"), "easy"] == pytest.approx(0.951)
+    verdicts = hardness_verdicts(retraining(easy=0.95, hard=0.4, seeds=1))
+    assert verdicts["within-subset"].low is None
+
+
+@pytest.mark.parametrize(
+    ("easy", "hard", "seeds", "told"),
+    [
+        (0.95, 0.4, 3, "Within-subset: test accuracy is 0.951 among easy"),
+        (0.4, 0.95, 3, "Within-subset: opposite to the hypothesis"),
+        (0.4, 0.95, 1, "Within-subset: opposite to the hypothesis"),
+        (0.95, 0.4, 1, "one seed: no interval"),
+    ],
+)
+def test_words_follow_the_numbers_whatever_their_sign(easy, hard, seeds, told):
+    assert told in hardness_sentences(hardness_verdicts(retraining(easy, hard, seeds=seeds)))[0]
+
+
+def test_own_subset_words():
+    helped, hurt = hardness_sentences(hardness_verdicts(retraining(0.95, 0.2)))[1:]
+    assert "helps on easy ones" in helped
+    assert "hurts on hard ones" in hurt
+
+
+def test_crossings_by_hand():
+    rising, values = np.array([0.1, 0.5, 0.4, 0.9]), np.array([0.0, 1.0, 2.0, 3.0])
+    # 0.3 is half way to the first epoch; 0.5 is reached there; 0.65 is half way from 0.4 to 0.9.
+    assert at_first_crossing(rising, values, np.array([0.1, 0.3, 0.5, 0.65])) == pytest.approx(
+        [0, 0.5, 1, 2.5]
+    )
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_at_a_crossing_the_curve_reads_its_own_level(curve):
+    curve = np.array(curve)
+    grid = np.linspace(curve[0], curve.max(), 7)
+    assert at_first_crossing(curve, curve, grid) == pytest.approx(grid)
+
+
+def noisy(members, noise=0.5) -> pd.DataFrame:
+    """(optimizer, seed) -> (pristine by epoch, corrupt by epoch)."""
+    rows = []
+    for (optimizer, seed), (pristine, corrupt) in members.items():
+        for epoch, (p, c) in enumerate(zip(pristine, corrupt, strict=True)):
+            for measured_on, top1 in (
+                ("pristine", p),
+                ("corrupt", c),
+                ("corrupt-clean", 1 - c),
+                ("train", (p + c) / 2),
+            ):
+                rows.append((optimizer, noise, seed, epoch, measured_on, top1))
+    return pd.DataFrame(rows, columns=["optimizer", "noise", "seed", "epoch", "measured_on", "top1"])
+
+
+def test_equal_pristine_by_hand():
+    across = equal_pristine(
+        noisy(
+            {
+                ("sgd", 0): ([0.1, 0.5, 0.9], [0.1, 0.1, 0.9]),
+                ("m3", 0): ([0.1, 0.3, 0.7], [0.1, 0.1, 0.3]),
+            }
+        )
+    )
+    assert across.grid[[0, -1]] == pytest.approx([0.1, 0.7])
+    # SGD crosses 0.7 half way from 0.5 to 0.9: corrupt 0.5. M3 ends there: 0.3.
+    assert across.at_maximum("sgd") == pytest.approx([0.5])
+    assert across.at_maximum("m3") == pytest.approx([0.3])
+    assert across.clean_at_maximum("m3") == pytest.approx([0.7])
+    assert across.mean_over_grid("sgd")[0] > across.mean_over_grid("m3")[0]
+
+
+def test_memorization_in_words_and_numbers():
+    members = {}
+    for seed in range(3):
+        members["sgd", seed] = ([0.1, 0.5, 0.9], [0.1, 0.1, 0.9 + 0.01 * seed])
+        members["rm3", seed] = ([0.1, 0.5, 0.9], [0.1, 0.1, 0.3])
+        members["ra3", seed] = ([0.1, 0.5, 0.9], [0.1, 0.1, 0.2 + 0.01 * seed])
+    verdict = memorization(noisy(members))
+    assert verdict.estimates["sgd - rm3 at the maximum"].mean == pytest.approx(0.61)
+    told = " ".join(verdict.sentences)
+    assert "rm3 against sgd (at the maximum): rm3 memorizes less; sgd - rm3 = 0.610" in told
+    assert "rm3 against ra3 (at the maximum): rm3 memorizes more, opposite to the hypothesis" in told
+
+
+def test_at_noise_one_it_is_training_accuracy():
+    curves = noisy({("sgd", 0): ([0.1, 0.2], [0.1, 0.6])}, noise=1.0)
+    verdict = memorization(curves)
+    assert verdict.sentences == [
+        "Noise 1: training accuracy at the last epoch: sgd 0.400 (one seed: no interval)."
+    ]
+
+
+def test_nothing_learned_gives_no_reading():
+    assert equal_pristine(noisy({("sgd", 0): ([0.1, 0.1], [0.1, 0.1])})) is None

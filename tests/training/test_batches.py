@@ -1,0 +1,39 @@
+import itertools
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness.datasets.base import in_memory
+from hardness.training.batches import Shuffled, cut, loader, read
+
+
+@given(st.integers(1, 400), st.integers(1, 300))
+def test_batches_hold_every_id_once_and_differ_by_at_most_one(num_examples, batch_size):
+    batches = cut(np.arange(num_examples), batch_size)
+    sizes = [len(batch) for batch in batches]
+    assert sorted(itertools.chain(*batches)) == list(range(num_examples))
+    assert len(batches) == max(1, round(num_examples / batch_size))
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        shuffled = Shuffled(np.arange(50), 8, seed)
+        shuffled.epoch = epoch
+        assert len(shuffled) == len(list(shuffled))
+        return list(itertools.chain(*shuffled))
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+    assert sorted(order(0, 3)) == list(range(50))
+
+
+def test_ids_belong_to_the_base_set_whatever_subset_is_read():
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    images = in_memory(pixels, torch.arange(10) % 3, "train")
+    for some, labels, ids in read(loader(images, cut(np.array([7, 2, 9]), 2), 0), torch.device("cpu")):
+        assert some.flatten().tolist() == ids.tolist()
+        assert labels.tolist() == [value % 3 for value in ids.tolist()]

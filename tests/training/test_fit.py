@@ -1,0 +1,195 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardness import Recorder, datasets, models, optim
+from hardness.config import Data
+from hardness.dynamics.scores import scores
+from hardness.errors import UserError
+from hardness.training import checkpoint
+from hardness.training.batches import Shuffled, loader, read
+from hardness.training.fit import fit, learning_rate
+from hardness.training.measure import Group, measure, predict
+from hardness.training.step import StepNorm, train_step
+
+CPU = torch.device("cpu")
+GOLDEN = Path(__file__).parents[1] / "assets" / "golden.json"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load(Data(), model="mlp")
+
+
+def settings(**changes):
+    return {
+        "epochs": 2,
+        "batch_size": 128,
+        "schedule": "constant",
+        "seed": 0,
+        "device": CPU,
+        "workers": 0,
+    } | changes
+
+
+def ten_steps(digits, tmp_path) -> dict[str, list]:
+    """Losses of ten steps of SGD with momentum, and first-learned epochs with a record every five."""
+    model = models.build("mlp", digits, seed=0)
+    optimizer = optim.build("sgdm", model.parameters(), lr=0.05)
+    order = Shuffled(digits.train.ids, 288, seed=0)
+    losses = []
+    with Recorder(tmp_path / "golden", len(digits.train)) as recorder:
+        for epoch in (1, 2):
+            order.epoch = epoch
+            for images, labels, _ in read(loader(digits.train, order, 0), CPU):
+                model.train()
+                losses.append(train_step(model, optimizer, images, labels)[0].item())
+            for batch in predict(model, digits.train, digits.train.ids, CPU, 0):
+                recorder.update(*batch)
+            recorder.end_epoch()
+    first = scores(tmp_path / "golden")["first_learned_epoch"].fillna(0)
+    return {"losses": losses, "first_learned_epoch": first.astype(int).tolist()}
+
+
+def test_ten_steps_are_as_they_were(digits, tmp_path):
+    """The golden run. After a change that is meant to move it: python -m tests.training.test_fit"""
+    golden, found = json.loads(GOLDEN.read_text()), ten_steps(digits, tmp_path)
+    assert len(found["losses"]) == 10
+    assert found["losses"] == pytest.approx(golden["losses"], rel=1e-4)
+    # Another processor may round an example across the border.
+    differ = np.not_equal(found["first_learned_epoch"], golden["first_learned_epoch"]).sum()
+    assert differ <= 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", {0: 1, 0.5: 1, 0.99: 1}),
+        ("step", {0: 1, 0.33: 1, 0.34: 0.1, 0.67: 0.01}),
+        ("cosine", {0: 1, 0.5: 0.5, 1: 0}),
+    ],
+)
+def test_schedules(schedule, rates):
+    for progress, rate in rates.items():
+        assert learning_rate(1.0, schedule, progress) == pytest.approx(rate)
+
+
+def test_an_epoch_trains_on_every_example_and_says_what_it_did(digits):
+    model = models.build("mlp", digits, seed=0)
+    optimizer = optim.build("sgd", model.parameters(), lr=0.1)
+    first, second = fit(model, optimizer, digits.train, digits.train.ids, **settings())
+    assert (first.epoch, second.epoch) == (1, 2)
+    assert second.train_loss < first.train_loss
+    assert second.train_top1 > first.train_top1
+    assert first.step_norm > 0
+    assert first.images_per_second == pytest.approx(1437 / first.seconds)
+
+
+def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
+    model = models.build("mlp", digits, seed=0)
+    optimizer = optim.build("m3", model.parameters(), lr=0.1)
+    recorder = Recorder(tmp_path, len(digits.train))
+    training = fit(model, optimizer, digits.train, digits.train.ids, **settings(), recorder=recorder)
+    log = next(training)
+    assert recorder.accuracy == pytest.approx(log.train_top1)
+    assert recorder.mean_loss == pytest.approx(log.train_loss, rel=1e-5)
+    recorder.end_epoch()
+
+
+def test_the_users_global_generator_is_left_alone(digits):
+    model = models.build("mlp", digits, seed=0)
+    state = torch.get_rng_state()
+    for _ in fit(
+        model, optim.build("sgd", model.parameters(), lr=0.1), digits.train, digits.train.ids, **settings()
+    ):
+        pass
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["sgdm", "rm3", "m3"])
+def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
+    def start():
+        model = models.build("mlp", digits, seed=0)
+        return model, optim.build(name, model.parameters(), lr=0.1)
+
+    model, optimizer = start()
+    for log in fit(model, optimizer, digits.train, digits.train.ids, **settings(epochs=3, schedule="cosine")):
+        if log.epoch == 1:
+            checkpoint.save(tmp_path / "last.pt", model, optimizer, log.epoch)
+    again, its_optimizer = start()
+    assert checkpoint.load(tmp_path / "none.pt", again, its_optimizer, CPU) == 0
+    assert checkpoint.load(tmp_path / "last.pt", again, its_optimizer, CPU) == 1
+    rest = fit(
+        again,
+        its_optimizer,
+        digits.train,
+        digits.train.ids,
+        **settings(epochs=3, schedule="cosine"),
+        first_epoch=2,
+    )
+    assert [log.epoch for log in rest] == [2, 3]
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(digits):
+    model = models.build("mlp", digits, seed=0)
+    optimizer = optim.build("sgd", model.parameters(), lr=1e30)
+    with pytest.raises(UserError, match=r"found (nan|inf) in epoch 1, step 2"):
+        list(fit(model, optimizer, digits.train, digits.train.ids, **settings()))
+
+
+def test_m3_needs_three_examples_a_batch(digits):
+    model = models.build("mlp", digits, seed=0)
+    optimizer = optim.build("m3", model.parameters(), lr=0.1)
+    with pytest.raises(UserError, match="3 examples or more"):
+        next(fit(model, optimizer, digits.train, digits.train.ids, **settings(batch_size=2)))
+
+
+def test_the_step_norm_is_the_change_over_the_rate():
+    model = torch.nn.Linear(2, 1, bias=False)
+    norm = StepNorm(model)
+    with norm.measured(0.5), torch.no_grad():
+        model.weight.add_(torch.tensor([[3.0, 4.0]]))
+    assert norm.mean() == pytest.approx(10)
+
+
+def test_measuring_against_a_plain_reference(digits):
+    model = models.build("mlp", digits, seed=0)
+    noisy = digits.train.with_labels((digits.train.clean_labels + 1) % 10)
+    some, others = np.arange(0, 1437, 3), np.arange(5)
+    rows = measure(
+        model,
+        [
+            Group("a", noisy, some),
+            Group("b", noisy, others, against_clean=True),
+            Group("v", digits.validation, digits.validation.ids),
+        ],
+        CPU,
+        0,
+    )
+    for row, images, ids, labels in (
+        (rows[0], noisy, some, noisy.given_labels),
+        (rows[1], noisy, others, noisy.clean_labels),
+        (rows[2], digits.validation, digits.validation.ids, digits.validation.clean_labels),
+    ):
+        logits, labels = model(images.images[ids]).detach(), labels[torch.tensor(ids)]
+        ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
+        assert row["num_examples"] == len(ids)
+        assert row["loss"] == pytest.approx(
+            torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
+        )
+        assert row["top1"] == pytest.approx((ranks == 0).double().mean().item())
+        assert row["top5"] == pytest.approx((ranks < 5).double().mean().item())
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        golden = ten_steps(datasets.load(Data(), model="mlp"), Path(folder))
+    GOLDEN.write_text(json.dumps(golden) + "\n")
