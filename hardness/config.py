@@ -69,17 +69,15 @@ class Data:
     data: str = "digits"
     """digits | imagefolder:PATH | imagenet:PATH | torchvision:NAME:PATH."""
     size: int | None = None
-    """Image folders: height and width in pixels. imagenet: 224 (299 for inception_v3); imagefolder: the
-    short side of the first image, at most 224."""
+    """Image folders: height and width in pixels. Default: the first image's short side, at most 224."""
     val_fraction: float | None = None
-    """Image folders without val/: the share of train/ that is held out as the validation set."""
+    """Image folders without val/: the share of train/ to hold out as the validation set."""
     download: bool = False
     """torchvision's data sets: fetch the files if they aren't there."""
     on_bad_image: Literal["stop", "null"] = "stop"
-    """An image that can't be read: stop and name it, or leave the example out and record it as null."""
+    """An image that can't be read: stop and name it, or leave it out and record it as null."""
     cache: Literal["auto", "host", "none"] = "auto"
-    """Image folders: decode once and keep the pixels in memory (host), or read them every epoch (none).
-    auto: host where they fit in a quarter of it."""
+    """Keep decoded images in memory (host), or read them every epoch. auto: host if a quarter holds them."""
 
     def __post_init__(self) -> None:
         _check_data(self.data)
@@ -96,7 +94,7 @@ class Labels:
     noise_seed: int = 0
     """Seed of the label noise; the wrong labels depend on it alone."""
     given_labels: Path | None = None
-    """Parquet or CSV with columns example_id and label (class index): real noisy labels, put in place."""
+    """Parquet or CSV with columns example_id, label (class index): real noisy labels to put in place."""
 
     def __post_init__(self) -> None:
         if self.given_labels is not None:
@@ -109,20 +107,23 @@ class Training:
     """How a network is trained."""
 
     epochs: int = 20
+    """Passes over the training examples."""
     lr: float = 0.02
     """Learning rate."""
     batch_size: int = 64
-    """Examples a step; an epoch is round(examples / batch size) steps whose sizes differ by at most one."""
+    """Examples a step; an epoch is round(examples / batch size) steps of nearly equal size."""
     momentum: float | None = None
     """Momentum; default: the optimizer's own (sgd 0, sgdm 0.9, the others 0)."""
     allow_momentum: bool = False
     """Allow momentum with m3, rm3 and ra3, which the paper's authors found unstable."""
     weight_decay: float = 0.0
+    """Times the parameter, added to its gradient."""
     schedule: Schedule = "constant"
-    """Learning rate over the epochs: constant, step (a tenth after each third) or cosine (to zero)."""
+    """Learning rate over the epochs: constant, step (a tenth at each third) or cosine (to zero)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
     workers: int | None = None
-    """Processes that decode images. Default: one a core, at most 16; none where there is one core."""
+    """Processes that decode images. Default: one a core, at most 16."""
     resume: bool = False
     """Go on with an interrupted run; starts one where there is none."""
     out: Path | None = None
@@ -139,7 +140,7 @@ class Training:
 
     @property
     def num_workers(self) -> int:
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.workers if self.workers is not None else min(cores, 16) if cores > 1 else 0
 
     def _check_optimizer(self, name: str) -> None:
@@ -158,27 +159,27 @@ class Network:
     model: str = "mlp"
     """mlp | small_cnn | any of torchvision's classifiers, e.g. resnet18."""
     stem: Literal["standard", "small"] = "standard"
-    """small: a ResNet's first layer becomes a 3 x 3 convolution of stride 1 and its max-pooling goes,
-    to fit pictures of 32 to 64 pixels."""
+    """small: a ResNet begins with a 3 x 3 convolution of stride 1, no max-pooling (32 to 64 pixels)."""
 
     def __post_init__(self) -> None:
         check_model(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track(Data, Labels, Network, Training):
+class Track(Training, Labels, Network, Data):
     """Train, and record for every example, every epoch, what the network made of it."""
 
     optimizer: str = "sgdm"
     """sgd | sgdm | m3 | rm3 | ra3."""
     record: Literal["eval", "train"] = "eval"
-    """eval: a pass in evaluation mode after the epoch. train: the forward pass that training makes anyway."""
+    """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     noise: float = 0.0
     """Probability with which each label is redrawn uniformly over all classes."""
     seed: int = 0
+    """Of the first weights and of the order of the examples."""
 
     def __post_init__(self) -> None:
-        for part in (Data, Labels, Network, Training):
+        for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
         _check_noise(self.noise, self.given_labels)
@@ -191,8 +192,7 @@ class Split:
     run: tuple[Path, ...] = ()
     """Tracked runs; several are pooled by mean rank. Default: the newest under runs/."""
     rule: Literal["quantile", "learned-by"] = "quantile"
-    """quantile: the ends of the ranking. learned-by: the paper's split, correct in the eval record at
-    --epoch against the rest."""
+    """quantile: the ends of the ranking. learned-by (the paper's): correct at --epoch against the rest."""
     quantile: float = 0.2
     """The share of the examples that is called easy, and hard; 0 < quantile <= 0.5."""
     by: str = "first_learned_epoch"
@@ -243,12 +243,17 @@ class Retrain(Training):
     data: str | None = None
     """The data set, where it has moved since it was tracked."""
     model: str | None = None
-    """This and the next four: by default as in the tracked run."""
+    """Default: as tracked."""
     optimizer: str | None = None
+    """Default: as tracked."""
     epochs: int | None = None
+    """Default: as tracked."""
     lr: float | None = None
+    """Learning rate. Default: as tracked."""
     batch_size: int | None = None
+    """Default: as tracked."""
     schedule: Schedule | None = None
+    """Default: as tracked."""
 
     def __post_init__(self) -> None:
         _require_positive(seeds=self.seeds, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
@@ -261,7 +266,7 @@ class Retrain(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memorize(Data, Labels, Network, Training):
+class Memorize(Training, Labels, Network, Data):
     """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
 
     lr: float = 0.2
@@ -274,7 +279,7 @@ class Memorize(Data, Labels, Network, Training):
     """How many seeds each optimizer is trained with."""
 
     def __post_init__(self) -> None:
-        for part in (Data, Labels, Network, Training):
+        for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
         _require_positive(seeds=self.seeds)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
@@ -293,6 +298,7 @@ class Report:
     runs: tuple[Path, ...] = ()
     """Run folders of track, retrain and memorize. Default: every finished one under runs/."""
     out: Path = Path("reports/report")
+    """The report's folder; an older report there is drawn anew."""
     title: str = "Easy and hard examples"
 
 
@@ -303,6 +309,7 @@ class Demo:
     runs: Path = Path("runs/demo")
     """Where the runs go; what is finished there isn't run again."""
     out: Path = Path("reports/demo")
+    """The report's folder."""
 
 
 def _check_noise(noise: float, given_labels: Path | None) -> None:
