@@ -1,7 +1,6 @@
 """``hardness report``: figures, tables, verdicts and one page, from run folders alone."""
 
 import base64
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -49,10 +48,15 @@ def report(config: Report) -> Path:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
     runs = {path: finished_info(path) for path in paths}
     out = config.out
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "summary.json").exists())):
-        raise UserError("a new or empty folder, or a report, for --out", f"{out}, in use", "choose another")
+    in_use = out.is_file() or (out / "index.html").exists() or (out / "figures").exists()
+    if in_use and not (out / "summary.json").exists():
+        found = f"{out} with something else in it"
+        raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
+    drawn = out / ".figures.writing"
+    shutil.rmtree(drawn, ignore_errors=True)
+    sections = [*_first_learned(runs, drawn), *_hardness(runs, drawn), *_memorization(runs, drawn)]
     shutil.rmtree(out / "figures", ignore_errors=True)
-    sections = [*_first_learned(runs, out), *_hardness(runs, out), *_memorization(runs, out)]
+    drawn.rename(out / "figures")
     table = [_run_row(path, info) for path, info in runs.items()]
     files.write_json(
         out / "summary.json",
@@ -90,14 +94,13 @@ def report(config: Report) -> Path:
 
 def _add(
     section: Section,
-    out: Path,
+    folder: Path,
     name: str,
     caption: str,
     draw: Callable[[pd.DataFrame, str], Figure],
     table: pd.DataFrame,
 ) -> None:
-    name = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-    style.save(draw, table, section.settings, out / "figures" / name)
+    style.save(draw, table, section.settings, folder / name)
     section.drawings.append(Drawing(name, caption))
 
 
@@ -110,7 +113,7 @@ def _grouped(runs: dict[Path, dict], stage: str, describe: Callable[[dict], str]
     return groups
 
 
-def _first_learned(runs: dict[Path, dict], out: Path) -> list[Section]:
+def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
     for settings, paths in _grouped(runs, "track", _describe_tracking).items():
         section = Section("When are examples first learned?", settings)
@@ -129,7 +132,7 @@ def _first_learned(runs: dict[Path, dict], out: Path) -> list[Section]:
         table = first_learned.prepare(seeds, runs[paths[0]]["config"]["epochs"])
         _add(
             section,
-            out,
+            folder,
             f"first-learned-{_number(sections)}",
             "First-learned epoch: histogram, and the share learned at least once by each epoch.",
             first_learned.draw,
@@ -139,7 +142,7 @@ def _first_learned(runs: dict[Path, dict], out: Path) -> list[Section]:
     return sections
 
 
-def _hardness(runs: dict[Path, dict], out: Path) -> list[Section]:
+def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
     for settings, paths in _grouped(runs, "retrain", _describe_retraining).items():
         section = Section("Do easy examples generalize better amongst themselves?", settings)
@@ -151,7 +154,7 @@ def _hardness(runs: dict[Path, dict], out: Path) -> list[Section]:
         number = _number(sections)
         _add(
             section,
-            out,
+            folder,
             f"transfer-{number}",
             "Top-1 at the last epoch: trained on (rows), measured on (columns).",
             transfer.draw,
@@ -159,7 +162,7 @@ def _hardness(runs: dict[Path, dict], out: Path) -> list[Section]:
         )
         _add(
             section,
-            out,
+            folder,
             f"subset-curves-{number}",
             "Retraining: accuracy and loss on the own train fold, on the own test fold, and on the subset's "
             "test fold, where easy and hard meet their class-matched controls.",
@@ -170,7 +173,7 @@ def _hardness(runs: dict[Path, dict], out: Path) -> list[Section]:
     return sections
 
 
-def _memorization(runs: dict[Path, dict], out: Path) -> list[Section]:
+def _memorization(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
     for settings, paths in _grouped(runs, "memorize", _describe_memorization).items():
         for path in paths:
@@ -187,7 +190,7 @@ def _memorization(runs: dict[Path, dict], out: Path) -> list[Section]:
             if levels:
                 _add(
                     section,
-                    out,
+                    folder,
                     f"equal-pristine-{number}",
                     "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a "
                     "level, so that slower learning is not mistaken for less memorization.",
@@ -196,7 +199,7 @@ def _memorization(runs: dict[Path, dict], out: Path) -> list[Section]:
                 )
             _add(
                 section,
-                out,
+                folder,
                 f"noise-curves-{number}",
                 "Accuracy and loss by epoch: pristine against corrupt examples, training examples "
                 "against the clean validation set.",

@@ -1,16 +1,18 @@
 """``hardness track``: train, and record for every example, every epoch, what the network made of it."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
 from hardness import datasets, files, models, optim, seeding
 from hardness.config import Track
 from hardness.console import progress, say
-from hardness.datasets import ImageSet
+from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
@@ -32,15 +34,12 @@ def track(config: Track) -> Path:
         return run.path
     with run:
         device = resolve_device(config.device)
-        workers = config.num_workers
-        data = datasets.load(config, model=config.model, workers=workers)
+        data = datasets.load(config, model=config.model, workers=config.num_workers)
         train = data.train.with_labels(given_labels(data, config, config.noise))
+        data = replace(data, train=train)
         model = models.build(
             config.model, data, seed=seeding.derive(config.seed, "init"), stem=config.stem
         ).to(device)
-        optimizer = optim.build(
-            config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
-        )
         run.update(
             seed=config.seed,
             fingerprint=data.fingerprint,
@@ -53,66 +52,61 @@ def track(config: Track) -> Path:
         )
         _announce(config, train, run.info)
         files.write_table(run.path / "examples.parquet", examples(train), data.fingerprint)
-
-        saved = run.path / "checkpoints" / "last.pt"
-        last_epoch = checkpoint.load(saved, model, optimizer, device)
-        drop_epochs_after(run.path, last_epoch)
-        run.keep_log(lambda line: line["epoch"] <= last_epoch)
-        recorder = Recorder(
-            run.path,
-            len(train),
-            device,
-            resume=True,
-            unreadable=train.unreadable,
-            fingerprint=data.fingerprint,
-        )
-        training = fit(
-            model,
-            optimizer,
-            train,
-            train.ids,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            schedule=config.schedule,
-            seed=config.seed,
-            device=device,
-            workers=workers,
-            first_epoch=last_epoch + 1,
-            recorder=recorder if config.record == "train" else None,
-        )
-        with recorder:
-            started = time.perf_counter()
-            for log in progress(training, config.epochs - last_epoch, "tracking"):
-                if config.record == "eval":
-                    for batch in predict(model, train, train.ids, device, workers):
-                        recorder.update(*batch)
-                loss, accuracy = recorder.mean_loss, recorder.accuracy
-                recorder.end_epoch()
-                (validation,) = measure(
-                    model, [Group("validation", data.validation, data.validation.ids)], device, workers
-                )
-                run.log(
-                    **asdict(log),
-                    record_loss=loss,
-                    record_top1=accuracy,
-                    validation_loss=validation["loss"],
-                    validation_top1=validation["top1"],
-                    validation_top5=validation["top5"],
-                )
-                checkpoint.save(saved, model, optimizer, log.epoch)
-                seconds = time.perf_counter() - started
-                if log.epoch == last_epoch + 1:
-                    _say_time_left(seconds, config.epochs - log.epoch)
-                say(
-                    f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
-                    f"{config.record} accuracy {accuracy:.3f}, validation {validation['top1']:.3f}"
-                    f" ({log.images_per_second:.0f} images/s)"
-                )
+        _train(run, config, data, model, device)
         table = scores(run.path, data.fingerprint)
         files.write_table(run.path / "scores.parquet", table, data.fingerprint)
         num_learned = int(table["first_learned_epoch"].notna().sum())
         say(f"learned at least once: {num_learned} of {len(train)}; scores in {run.path / 'scores.parquet'}")
     return run.path
+
+
+def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, device: torch.device) -> None:
+    """Go on from the last whole epoch; after each, write its records, a line of log, a checkpoint."""
+    train, workers = data.train, config.num_workers
+    optimizer = optim.build(
+        config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
+    )
+    saved = run.path / "checkpoints" / "last.pt"
+    last_epoch = checkpoint.load(saved, model, optimizer, device)
+    drop_epochs_after(run.path, last_epoch)
+    run.keep_log(lambda line: line["epoch"] <= last_epoch)
+    recorder = Recorder(
+        run.path, len(train), device, resume=True, unreadable=train.unreadable, fingerprint=data.fingerprint
+    )
+    training = fit(
+        model,
+        optimizer,
+        train,
+        train.ids,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        schedule=config.schedule,
+        seed=config.seed,
+        device=device,
+        workers=workers,
+        first_epoch=last_epoch + 1,
+        recorder=recorder if config.record == "train" else None,
+    )
+    validation = [Group("validation", data.validation, data.validation.ids)]
+    with recorder:
+        started = time.perf_counter()
+        for log in progress(training, config.epochs - last_epoch, "tracking"):
+            if config.record == "eval":
+                for batch in predict(model, train, train.ids, device, workers):
+                    recorder.update(*batch)
+            recorded = {"record_loss": recorder.mean_loss, "record_top1": recorder.accuracy}
+            recorder.end_epoch()
+            (measured,) = measure(model, validation, device, workers)
+            recorded |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
+            run.log(**asdict(log), **recorded)
+            checkpoint.save(saved, model, optimizer, log.epoch)
+            if log.epoch == last_epoch + 1:
+                _say_time_left(time.perf_counter() - started, config.epochs - log.epoch)
+            say(
+                f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
+                f"{config.record} accuracy {recorded['record_top1']:.3f}, "
+                f"validation {recorded['validation_top1']:.3f} ({log.images_per_second:.0f} images/s)"
+            )
 
 
 def examples(images: ImageSet) -> pd.DataFrame:

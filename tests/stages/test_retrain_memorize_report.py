@@ -183,6 +183,6 @@ def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, trac
     report(Report(runs=(tracked,), out=reported))
     assert (reported / "README.md").read_text() == "mine"
     assert len(list((reported / "figures").iterdir())) == 3
-    (tmp_path / "thesis").touch()
-    with pytest.raises(UserError, match="or a report, for --out"):
+    (tmp_path / "index.html").write_text("my home page")
+    with pytest.raises(UserError, match="with an older report, for --out"):
         report(Report(runs=(tracked,), out=tmp_path))
