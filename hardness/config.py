@@ -43,11 +43,12 @@ def _check_data(data: str) -> None:
     _require(bool(place), f"a path after {entry.name}", repr(data), f"write {entry.name}:...:PATH")
 
 
-def _check_folder(data: str, val_fraction: float | None) -> None:
-    """Image folders: PATH, PATH/train and PATH/val must be there."""
+def _check_folder(data: str, val_fraction: float | None, size: int | None) -> None:
+    """Image folders: PATH, PATH/train and PATH/val must be there. The others have no such flags."""
     entry, place = parse_data(data)
     if entry.name not in ("imagefolder", "imagenet"):
-        _require(val_fraction is None, "--val-fraction with an image folder only", data, "leave out the flag")
+        for flag, value in (("--val-fraction", val_fraction), ("--size", size)):
+            _require(value is None, f"{flag} with an image folder only", data, "leave out the flag")
         return
     root = Path(place)
     _require(root.is_dir(), f"a folder {root}", "none there", "check the path")
@@ -81,7 +82,7 @@ class Data:
 
     def __post_init__(self) -> None:
         _check_data(self.data)
-        _check_folder(self.data, self.val_fraction)
+        _check_folder(self.data, self.val_fraction, self.size)
         _require_positive(size=self.size)
         if self.val_fraction is not None:
             _require_fraction("--val-fraction", self.val_fraction)
@@ -97,6 +98,7 @@ class Labels:
     """Parquet or CSV with columns example_id, label (class index): real noisy labels to put in place."""
 
     def __post_init__(self) -> None:
+        _check_seed(noise_seed=self.noise_seed)
         if self.given_labels is not None:
             found = f"no file {self.given_labels}"
             _require(self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path")
@@ -131,9 +133,9 @@ class Training:
 
     def __post_init__(self) -> None:
         _require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
-        _require(
-            0 <= self.weight_decay < math.inf, "--weight-decay of 0 or more", self.weight_decay, "mend it"
-        )
+        if self.weight_decay is not None:
+            holds = 0 <= self.weight_decay < math.inf
+            _require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
         _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
         if self.momentum is not None:
             _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
@@ -182,6 +184,7 @@ class Track(Training, Labels, Network, Data):
         for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
+        _check_seed(seed=self.seed)
         _check_noise(self.noise, self.given_labels)
 
 
@@ -221,6 +224,7 @@ class Split:
 
         _require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
         _require_fraction("--test-fraction", self.test_fraction)
+        _check_seed(seed=self.seed)
         SCORES[self.by]
         if self.name is not None and Path(self.name).name != self.name:
             raise UserError("a --name without folders", repr(self.name), "give a plain name")
@@ -252,11 +256,18 @@ class Retrain(Training):
     """Learning rate. Default: as tracked."""
     batch_size: int | None = None
     """Default: as tracked."""
+    momentum: float | None = None
+    """Default: as tracked; with another --optimizer, that one's own."""
+    weight_decay: float | None = None
+    """Default: as tracked."""
     schedule: Schedule | None = None
     """Default: as tracked."""
+    stem: Literal["standard", "small"] | None = None
+    """Default: as tracked; with another --model, standard."""
 
     def __post_init__(self) -> None:
-        _require_positive(seeds=self.seeds, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
+        super().__post_init__()
+        _require_positive(seeds=self.seeds)
         if self.data is not None:
             _check_data(self.data)
         if self.model is not None:
@@ -312,7 +323,12 @@ class Demo:
     """The report's folder."""
 
 
+def _check_seed(**seeds: int) -> None:
+    for name, seed in seeds.items():
+        _require(seed >= 0, f"--{name.replace('_', '-')} of 0 or more", seed, "choose another")
+
+
 def _check_noise(noise: float, given_labels: Path | None) -> None:
     _require(0 <= noise <= 1, "--noise within 0..1", noise, "choose another")
     if noise > 0 and given_labels is not None:
-        raise UserError("label noise or --given-labels", "both", "choose one")
+        raise UserError("label noise or --given-labels", "both", "choose one: --noise 0 leaves out the noise")

@@ -14,11 +14,11 @@ _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty(
 
 def say(text: str) -> None:
     """One line; nothing in it is markup."""
-    _out.print(escape(text))
+    _out.print(text, markup=False, emoji=False)
 
 
 def warn(text: str) -> None:
-    _out.print(f"[yellow]warning:[/] {escape(text)}")
+    _out.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
 
 
 def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:

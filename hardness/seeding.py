@@ -1,7 +1,8 @@
 """Random numbers: every use has a stream of its own, named by a seed and by words.
 
-Two streams never share numbers, so that adding a draw in one place changes nothing in another, and
-nothing needs the state of a global generator: a run that resumes at epoch 7 just asks for epoch 7.
+Streams of different words are independent, so that adding a draw in one place changes nothing in another,
+and nothing needs the state of a global generator: a run that resumes at epoch 7 just asks for epoch 7. (A
+stream and the same one with a 0 behind are equal: a name always goes with as many numbers.)
 """
 
 import zlib

@@ -50,6 +50,8 @@ def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
         "hard-control->hard": cell("hard-control", "hard"),
         "easy train": cell("easy", "train"),
         "hard train": cell("hard", "train"),
+        "easy-control train": cell("easy-control", "train"),
+        "hard-control train": cell("hard-control", "train"),
         "within-subset": easy - hard,
         "own-subset advantage of easy": easy - cell("easy-control", "easy"),
         "own-subset advantage of hard": hard - cell("hard-control", "hard"),
@@ -199,7 +201,9 @@ def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
         sentences.append(
             f"Own-subset advantage of {name}: training among {name} examples {helps} on {name} ones, "
             f"compared with a random set of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
-            f"{verdicts[f'{name}-control->{name}'].mean:.3f}); difference {advantage}{_clarity(advantage)}."
+            f"{verdicts[f'{name}-control->{name}'].mean:.3f}; train accuracy "
+            f"{verdicts[f'{name} train'].mean:.3f} and {verdicts[f'{name}-control train'].mean:.3f}); "
+            f"difference {advantage}{_clarity(advantage)}."
         )
     return sentences
 

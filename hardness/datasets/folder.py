@@ -39,7 +39,7 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     else:
         train, validation = _hold_out(train, config.val_fraction)
 
-    size = config.size or _default_size(train[0][0], model, imagenet_sizes)
+    size = config.size or _default_size(train, model, imagenet_sizes)
     # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
     num_bytes = (len(train) + len(validation)) * 3 * size * size
@@ -53,6 +53,8 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
         images, unreadable = files, np.empty(0, np.int64)
         if keep or config.on_bad_image == "null":
             images, unreadable = _decode(files, workers, keep, config.on_bad_image)
+        if len(unreadable) == len(samples):
+            raise UserError(f"a readable image beside {samples[0][0]}", "none", "check the files")
         labels = torch.tensor([label for _, label in samples])
         keys = [Path(path).relative_to(root).as_posix() for path, _ in samples]
         return ImageSet(images, keys, labels, labels, unreadable)
@@ -75,13 +77,16 @@ def read_image(path: str, resize: int, crop: int) -> Tensor:
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):
+                # 16 bits of gray, which convert() would clip to white.
+                image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
             if "transparency" in image.info:
                 image = image.convert("RGBA")
             image = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         do = "mend or remove it, or leave it out with --on-bad-image null"
         raise UserError("a readable image", f"{path} ({error})", do) from error
-    if image.size != (crop, crop):
+    if image.size != (crop, crop) or resize != crop:
         image = F.center_crop(F.resize(image, [resize], antialias=True), [crop, crop])
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -99,19 +104,24 @@ class ImageFiles:
 
 
 class _TryRead(torch.utils.data.Dataset):
-    """An image, or the error that reading it gave."""
+    """Batches of (positions, their images, the errors of those that can't be read)."""
 
     def __init__(self, files: ImageFiles):
         self.files = files
 
     def __len__(self) -> int:
-        return len(self.files.paths)
+        return -(-len(self.files.paths) // _DECODE_BATCH)
 
-    def __getitem__(self, index: int) -> Tensor | UserError:
-        try:
-            return self.files[[index]][0]
-        except UserError as error:
-            return error
+    def __getitem__(self, batch: int) -> tuple[list[int], Tensor, dict[int, UserError]]:
+        images, errors = {}, {}
+        start = batch * _DECODE_BATCH
+        for index in range(start, min(start + _DECODE_BATCH, len(self.files.paths))):
+            try:
+                images[index] = self.files[[index]]
+            except UserError as error:
+                errors[index] = error
+        # One tensor a batch: each that a worker sends takes a file descriptor.
+        return list(images), torch.cat(list(images.values())) if images else torch.empty(0), errors
 
 
 def _decode(
@@ -119,21 +129,20 @@ def _decode(
 ) -> tuple[Tensor | ImageFiles, np.ndarray]:
     """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
     reader = _TryRead(files)
-    pixels = torch.zeros(len(reader) if keep else 0, 3, files.crop, files.crop, dtype=torch.uint8)
+    size = (len(files.paths) if keep else 0, 3, files.crop, files.crop)
+    pixels = torch.zeros(size, dtype=torch.uint8)
     loader = torch.utils.data.DataLoader(
-        reader, batch_size=_DECODE_BATCH, num_workers=workers, collate_fn=list
+        reader, batch_size=None, num_workers=workers, generator=torch.Generator()
     )
     unreadable = []
-    for batch, images in enumerate(progress(loader, len(loader), "reading images")):
-        for index, image in enumerate(images, start=batch * _DECODE_BATCH):
-            if isinstance(image, Tensor):
-                if keep:
-                    pixels[index] = image
-            elif on_bad_image == "stop":
-                raise image
-            else:
-                warn(f"left out: {image.args[1]}")
-                unreadable.append(index)
+    for positions, images, errors in progress(loader, len(loader), "reading images"):
+        for index, error in errors.items():
+            if on_bad_image == "stop":
+                raise error
+            warn(f"left out: {error.args[1]}")
+            unreadable.append(index)
+        if keep and positions:
+            pixels[positions] = images
     return (pixels if keep else files), np.array(unreadable, np.int64)
 
 
@@ -166,13 +175,16 @@ def _hold_out(samples: list, fraction: float) -> tuple[list, list]:
     return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
 
 
-def _default_size(first_path: str, model: str, imagenet_sizes: bool) -> int:
+def _default_size(samples: list[tuple[str, int]], model: str, imagenet_sizes: bool) -> int:
+    """The recipe's, or the short side of the first image that opens, at most 224."""
     if model == "inception_v3":
         return 299
     if imagenet_sizes:
         return 224
-    try:
-        with Image.open(first_path) as image:
-            return min(*image.size, 224)
-    except OSError as error:
-        raise UserError("a readable image", f"{first_path} ({error})", "mend it, or pass --size") from error
+    for path, _ in samples:
+        try:
+            with Image.open(path) as image:
+                return min(*image.size, 224)
+        except OSError:
+            continue
+    raise UserError("a readable image", f"{samples[0][0]} and none after it", "check the files")

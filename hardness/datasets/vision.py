@@ -19,7 +19,7 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
         try:
             # The CIFAR files hold pickles; torchvision opens them only if their MD5 is the published one.
             images = source(Path(root), train=is_train, download=config.download)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError, ValueError, EOFError) as error:
             do = "check the path, or pass --download to fetch them"
             raise UserError(f"{name}'s files in {root}", str(error), do) from error
         pixels = torch.as_tensor(images.data)

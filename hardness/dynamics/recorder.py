@@ -97,9 +97,9 @@ class Recorder:
         Logits may be of any floating dtype. Tensors on another device are moved.
         """
         device = self._loss.device
-        logits = logits.detach().to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
-        ids = example_ids.to(device, non_blocking=True)
+        # A copy to the host must be waited for, or it would be read before it has arrived.
+        move = {"device": device, "non_blocking": device.type == "cuda"}
+        logits, labels, ids = logits.detach().to(**move), labels.to(**move), example_ids.to(**move)
         ids = torch.where((ids >= 0) & (ids < self.num_examples), ids, self.num_examples)
         prediction, loss, margin, el2n = record(logits, labels)
         self._times_seen.index_add_(0, ids, torch.ones_like(ids, dtype=torch.int32))

@@ -51,7 +51,7 @@ def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
 def set_title(figure: Figure, title: str, note: str) -> None:
     """The title, wrapped to the figure's width, and in brackets what lines and bands are."""
     characters = round(figure.get_figwidth() * 13)
-    figure.suptitle("\n".join([*textwrap.wrap(title, characters), f"({note})"]), fontsize=9)
+    figure.suptitle("\n".join([*textwrap.wrap(title, characters), f"({note})"]), fontsize=9, parse_math=False)
 
 
 def seeds_note(num_seeds: int, unit: str = "seeds") -> str:

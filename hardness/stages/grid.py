@@ -58,6 +58,9 @@ def train_grid(
     run: RunFolder, members: Sequence[Member], data: DataSet, *, model: str, stem: str, config: Training
 ) -> pd.DataFrame:
     """Train the members that aren't finished, and write curves.parquet -> its table."""
+    curves_path = run.path / "curves.parquet"
+    if curves_path.exists():
+        return files.read_table(curves_path, data.fingerprint).to_pandas()
     finished = [member for member in members if _part(run, member).exists()]
     open_members = [member for member in members if member not in finished]
     run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
@@ -66,7 +69,7 @@ def train_grid(
         pass
     parts = [files.read_table(_part(run, member), data.fingerprint) for member in members]
     curves = pa.concat_tables(parts)
-    files.write_table(run.path / "curves.parquet", curves, data.fingerprint)
+    files.write_table(curves_path, curves, data.fingerprint)
     shutil.rmtree(run.path / "members")
     return curves.to_pandas()
 

@@ -1,10 +1,12 @@
 """``hardness report``: figures, tables, verdicts and one page, from run folders alone."""
 
 import base64
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
@@ -16,10 +18,14 @@ from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
 from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
-from hardness.stages.run_folder import RUNS, finished_info, finished_runs
+from hardness.stages.run_folder import OPERATIONAL, RUNS, finished_info, finished_runs
 from hardness.statistics import Estimate
 from hardness.verdicts import equal_pristine as read_across
 from hardness.verdicts import hardness_sentences, hardness_verdicts, memorization
+
+_UNCOMMON = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
+# Settings in which runs of one group may differ: the tracking seed, and what follows from it.
+_NOT_COMPARED = {"seed", "split", "tracking_seeds", "runs", *OPERATIONAL}
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,11 @@ def report(config: Report) -> Path:
     if in_use and not (out / "summary.json").exists():
         found = f"{out} with something else in it"
         raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
-    drawn = out / ".figures.writing"
-    shutil.rmtree(drawn, ignore_errors=True)
-    sections = [*_first_learned(runs, drawn), *_hardness(runs, drawn), *_memorization(runs, drawn)]
-    shutil.rmtree(out / "figures", ignore_errors=True)
-    drawn.rename(out / "figures")
+    with TemporaryDirectory() as drawn:
+        folder = Path(drawn) / "figures"
+        sections = [*_first_learned(runs, folder), *_hardness(runs, folder), *_memorization(runs, folder)]
+        shutil.rmtree(out / "figures", ignore_errors=True)
+        shutil.copytree(folder, out / "figures")
     table = [_run_row(path, info) for path, info in runs.items()]
     files.write_json(
         out / "summary.json",
@@ -104,39 +110,43 @@ def _add(
     section.drawings.append(Drawing(name, caption))
 
 
-def _grouped(runs: dict[Path, dict], stage: str, describe: Callable[[dict], str]) -> dict[str, list[Path]]:
-    """Runs of a stage that differ in their seed alone: description -> paths."""
+def _alike(runs: dict[Path, dict], stage: str) -> list[list[Path]]:
+    """Runs of a stage in groups that differ in their tracking seed alone."""
     groups: dict[str, list[Path]] = {}
     for path, info in runs.items():
-        if info["stage"] == stage:
-            groups.setdefault(describe(info), []).append(path)
-    return groups
+        if info["stage"] != stage:
+            continue
+        config = {key: value for key, value in info["config"].items() if key not in _NOT_COMPARED}
+        split = {key: value for key, value in info.get("split", {}).items() if key not in _NOT_COMPARED}
+        same = json.dumps([info["fingerprint"], config, split, info.get("tracked")], sort_keys=True)
+        groups.setdefault(same, []).append(path)
+    return list(groups.values())
 
 
 def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
-    for settings, paths in _grouped(runs, "track", _describe_tracking).items():
-        section = Section("When are examples first learned?", settings)
-        seeds, learned, never = {}, [], []
+    for paths in _alike(runs, "track"):
+        info = runs[paths[0]]
+        section = Section("When are examples first learned?", _describe_tracking(info))
+        by_seed = {}
         for path in paths:
-            scores = files.read_table(path / "scores.parquet", runs[path]["fingerprint"]).to_pandas()
-            epochs = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
-            seeds[f"{runs[path]['seed']} ({path.name})"] = epochs
-            learned.append(float((epochs == 1).mean()))
-            never.append(float(epochs.isna().mean()))
-        section.estimates = {"learned in epoch 1": Estimate.of(learned), "never learned": Estimate.of(never)}
+            scores = files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
+            by_seed[str(runs[path]["seed"])] = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
+        section.estimates = {
+            "learned in epoch 1": Estimate.of([(epochs == 1).mean() for epochs in by_seed.values()]),
+            "never learned": Estimate.of([epochs.isna().mean() for epochs in by_seed.values()]),
+        }
         section.sentences.append(
             f"Share of the examples first learned in epoch 1: {section.estimates['learned in epoch 1']}; "
             f"never learned: {section.estimates['never learned']}."
         )
-        table = first_learned.prepare(seeds, runs[paths[0]]["config"]["epochs"])
         _add(
             section,
             folder,
             f"first-learned-{_number(sections)}",
             "First-learned epoch: histogram, and the share learned at least once by each epoch.",
             first_learned.draw,
-            table,
+            first_learned.prepare(by_seed, info["config"]["epochs"]),
         )
         sections.append(section)
     return sections
@@ -144,7 +154,8 @@ def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
 
 def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
-    for settings, paths in _grouped(runs, "retrain", _describe_retraining).items():
+    for paths in _alike(runs, "retrain"):
+        settings = _describe_retraining(runs[paths[0]])
         section = Section("Do easy examples generalize better amongst themselves?", settings)
         curves = pd.concat(
             [_curves(path, runs[path]).assign(tracking_seed=runs[path]["tracking_seed"]) for path in paths]
@@ -175,38 +186,39 @@ def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
 
 def _memorization(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
-    for settings, paths in _grouped(runs, "memorize", _describe_memorization).items():
-        for path in paths:
-            section = Section("Does the median stop memorization?", settings)
-            curves = _curves(path, runs[path])
-            number = _number(sections)
-            levels = {}
-            for noise, level in curves.groupby("noise", sort=False):
-                verdict = memorization(level)
-                section.sentences += verdict.sentences
-                section.estimates |= {f"noise {noise:g}: {k}": v for k, v in verdict.estimates.items()}
-                if (across := read_across(level)) is not None:
-                    levels[noise] = across
-            if levels:
-                _add(
-                    section,
-                    folder,
-                    f"equal-pristine-{number}",
-                    "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a "
-                    "level, so that slower learning is not mistaken for less memorization.",
-                    equal_pristine.draw,
-                    equal_pristine.prepare(levels),
-                )
+    for path, info in runs.items():
+        if info["stage"] != "memorize":
+            continue
+        section = Section("Does the median stop memorization?", _describe_memorization(info))
+        curves = _curves(path, info)
+        number = _number(sections)
+        levels = {}
+        for noise, level in curves.groupby("noise", sort=False):
+            verdict = memorization(level)
+            section.sentences += verdict.sentences
+            section.estimates |= {f"noise {noise:g}: {k}": v for k, v in verdict.estimates.items()}
+            if (across := read_across(level)) is not None:
+                levels[noise] = across
+        if levels:
             _add(
                 section,
                 folder,
-                f"noise-curves-{number}",
-                "Accuracy and loss by epoch: pristine against corrupt examples, training examples "
-                "against the clean validation set.",
-                noise_curves.draw,
-                noise_curves.prepare(curves),
+                f"equal-pristine-{number}",
+                "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a level, "
+                "so that slower learning is not mistaken for less memorization.",
+                equal_pristine.draw,
+                equal_pristine.prepare(levels),
             )
-            sections.append(section)
+        _add(
+            section,
+            folder,
+            f"noise-curves-{number}",
+            "Accuracy and loss by epoch: pristine against corrupt examples, training examples against the "
+            "clean validation set.",
+            noise_curves.draw,
+            noise_curves.prepare(curves),
+        )
+        sections.append(section)
     return sections
 
 
@@ -254,10 +266,16 @@ def _describe_data(info: dict) -> str:
 
 
 def _describe_training(config: dict) -> str:
+    """The settings of training; those that are often left alone only where they were not."""
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
+    uncommon = [
+        f", {name.replace('_', ' ')} {value}"
+        for name, value in config.items()
+        if name in _UNCOMMON and value not in (None, _UNCOMMON[name])
+    ]
     return (
         f"{config['model']},{optimizer} lr {config['lr']:g}, batch {config['batch_size']}, "
-        f"{config['epochs']} epochs"
+        f"{config['epochs']} epochs{''.join(uncommon)}"
     )
 
 

@@ -11,13 +11,14 @@ from hardness.config import Data, Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.stages.grid import Member, train_grid
-from hardness.stages.run_folder import RUNS, RunFolder, finished_info
+from hardness.stages.run_folder import OPERATIONAL, RUNS, RunFolder, finished_info
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device
 from hardness.training.measure import Group
 from hardness.verdicts import hardness_sentences, hardness_verdicts, transfer_matrix
 
-_AS_TRACKED = ("model", "optimizer", "epochs", "lr", "batch_size", "schedule")
+_OWN_OF_A_RUN = {"seed", *OPERATIONAL}
+_AS_TRACKED = ("epochs", "lr", "batch_size", "weight_decay", "schedule")
 
 
 def retrain(config: Retrain) -> Path:
@@ -26,11 +27,7 @@ def retrain(config: Retrain) -> Path:
     settings = files.table_settings(path)
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
-    config = replace(
-        config,
-        split=path,
-        **{name: info["config"][name] for name in _AS_TRACKED if getattr(config, name) is None},
-    )
+    config = _resolve(replace(config, split=path), info["config"])
     run = RunFolder("retrain", config)
     if run.is_finished:
         return run.path
@@ -51,7 +48,7 @@ def retrain(config: Retrain) -> Path:
             record_mode=info["record_mode"],
             split={**settings, "name": path.stem},
             tracking_seed="+".join(map(str, settings["tracking_seeds"])),
-            tracked={name: info["config"][name] for name in ("data", *_AS_TRACKED, "noise", "stem")},
+            tracked={name: value for name, value in info["config"].items() if name not in _OWN_OF_A_RUN},
         )
         examples = files.read_table(tracked / "examples.parquet", data.fingerprint).to_pandas()
         given = torch.tensor(examples["given_label"].to_numpy("int64"))
@@ -78,11 +75,22 @@ def retrain(config: Retrain) -> Path:
             f"retrain on {path}: {len(members)} networks, {config.model} with {config.optimizer}, "
             f"{len(members[0].ids)} examples each, {config.epochs} epochs, on {describe_device(device)}"
         )
-        curves = train_grid(
-            run, members, data, model=config.model, stem=info["config"]["stem"], config=config
-        )
+        curves = train_grid(run, members, data, model=config.model, stem=config.stem, config=config)
         _describe(curves.assign(tracking_seed=run.info["tracking_seed"]))
     return run.path
+
+
+def _resolve(config: Retrain, tracked: dict) -> Retrain:
+    """What was left open becomes what it was in the tracked run."""
+    as_tracked = {name: tracked[name] for name in _AS_TRACKED if getattr(config, name) is None}
+    if config.optimizer is None:
+        as_tracked |= {"optimizer": tracked["optimizer"]}
+        as_tracked |= {"allow_momentum": config.allow_momentum or tracked["allow_momentum"]}
+        if config.momentum is None:
+            as_tracked["momentum"] = tracked["momentum"]
+    if config.stem is None:
+        as_tracked["stem"] = tracked["stem"] if config.model is None else "standard"
+    return replace(config, **{"model": config.model or tracked["model"], **as_tracked})
 
 
 def _newest_split() -> Path:

@@ -17,7 +17,7 @@ from hardness.errors import UserError
 
 RUNS = Path("runs")
 # Settings that change where and how fast a run goes, not what comes out of it.
-_OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
+OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 _REPORTED_VERSIONS = ("hardness-toolkit", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 
 
@@ -55,7 +55,7 @@ class RunFolder:
         return self.info.get("status") == "finished"
 
     def _shapes_run(self) -> dict[str, Any]:
-        return {key: value for key, value in self.settings.items() if key not in _OPERATIONAL}
+        return {key: value for key, value in self.settings.items() if key not in OPERATIONAL}
 
     def _refuse_other(self) -> None:
         if self.info["stage"] != self.stage:
@@ -79,6 +79,7 @@ class RunFolder:
                 f"{self.path} to ourselves", "another process at work there", "wait for it, or stop it"
             ) from error
         self.update(
+            format_version=files.FORMAT_VERSION,
             stage=self.stage,
             config=self.settings,
             versions=_versions(),
@@ -107,13 +108,20 @@ class RunFolder:
         for key, value in {**self.settings, "out": str(self.path)}.items():
             if value is True:
                 words.append(f"--{key.replace('_', '-')}")
-            elif value not in (None, False):
+            elif value is not None and value is not False:
                 values = value if isinstance(value, list) else [value]
                 words += [f"--{key.replace('_', '-')}", *map(str, values)]
         return shlex.join([*words, *([] if self.settings["resume"] else ["--resume"])])
 
     def update(self, **info: Any) -> None:
-        """Add to run.json."""
+        """Add to run.json. Raises ``UserError`` where the run was begun on another data set."""
+        begun_on = self.info.get("fingerprint")
+        if begun_on is not None and info.get("fingerprint", begun_on) != begun_on:
+            raise UserError(
+                f"data set {begun_on}, on which {self.path} was begun",
+                f"data set {info['fingerprint']}",
+                "restore the data, or choose another --out",
+            )
         self.info.update(info)
         files.write_json(self.path / "run.json", self.info)
 
@@ -134,10 +142,15 @@ def read_info(run: Path) -> dict[str, Any]:
     if not path.is_file():
         found = f"no run.json in {run}" if run.is_dir() else f"no folder {run}"
         raise UserError("a run folder", found, "check the path, or track a run first")
+    do = "restore the file, or make the run anew"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"JSON in {path}", str(error), "restore the file, or make the run anew") from error
+        raise UserError(f"JSON in {path}", str(error), do) from error
+    version = info.get("format_version") if isinstance(info, dict) else None
+    if version != files.FORMAT_VERSION:
+        raise UserError(f"format version {files.FORMAT_VERSION} in {path}", f"format version {version}", do)
+    return info
 
 
 def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
@@ -168,9 +181,19 @@ def newest_run(stage: str) -> Path:
 
 
 def finished_runs() -> dict[Path, dict[str, Any]]:
-    """Every finished run folder under runs/, also in folders of folders, with its run.json."""
-    infos = {path.parent: read_info(path.parent) for path in sorted(RUNS.rglob("run.json"))}
-    return {path: info for path, info in infos.items() if info["status"] == "finished"}
+    """Every finished run folder under runs/, also in folders of folders, with its run.json.
+
+    What is no run of this version is passed over.
+    """
+    infos = {path.parent: _info_or_none(path.parent) for path in sorted(RUNS.rglob("run.json"))}
+    return {path: info for path, info in infos.items() if info and info["status"] == "finished"}
+
+
+def _info_or_none(run: Path) -> dict[str, Any] | None:
+    try:
+        return read_info(run)
+    except UserError:
+        return None
 
 
 def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
@@ -181,8 +204,8 @@ def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
             numbers[int(path.name.removeprefix(f"{stage}-"))] = path
     if resume:
         for _, path in sorted(numbers.items(), reverse=True):
-            info = read_info(path) if (path / "run.json").exists() else {}
-            same = all(info.get("config", {}).get(key) == value for key, value in shape.items())
+            info = _info_or_none(path)
+            same = info and all(info["config"].get(key) == value for key, value in shape.items())
             if same and info["status"] != "finished":
                 return path
     return RUNS / f"{stage}-{max(numbers, default=0) + 1}"
@@ -203,12 +226,13 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of this source tree, marked where it has been changed; None outside a checkout."""
+    """The commit of this source tree, marked where it has been changed; None outside a checkout of ours."""
+    root = Path(__file__).parents[2]
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    if not (root / ".git").exists():
+        return None
     try:
-        answer = subprocess.run(
-            describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,7 +16,7 @@ from hardness.dynamics import store
 from hardness.dynamics.scores import scores
 from hardness.errors import UserError
 from hardness.registry import parse_data
-from hardness.stages.run_folder import finished_info, newest_run
+from hardness.stages.run_folder import finished_info, newest_run, read_info
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -38,25 +39,21 @@ def split(config: Split) -> Path:
     runs = config.run or (newest_run("track"),)
     infos = [finished_info(run, "track") for run in runs]
     fingerprint = infos[0]["fingerprint"]
-    for run, info in zip(runs, infos, strict=True):
-        if info["fingerprint"] != fingerprint:
-            raise UserError(
-                f"runs of one data set, {fingerprint}",
-                f"{run} of data set {info['fingerprint']}",
-                "pool runs of the same data only",
-            )
+    _check_pool(runs, infos)
     if config.rule == "learned-by" and infos[0]["record_mode"] != "eval":
         raise UserError(
             "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
         )
-    examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
+    examples, *others = (files.read_table(run / "examples.parquet").to_pandas() for run in runs)
+    if any(not other["given_label"].equals(examples["given_label"]) for other in others):
+        raise UserError("runs of the same given labels", "others", "pool runs of the same label noise only")
     tables = [files.read_table(run / "scores.parquet", fingerprint).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
     path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
     settings = {name: getattr(config, name) for name in _SETTINGS}
-    settings |= {"tracking_seeds": [info["seed"] for info in infos]}
+    settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
     if path.exists() and (found := files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         raise UserError(
@@ -90,7 +87,22 @@ def subsets_of(
         ids = table["example_id"]
         examples = pd.DataFrame({"example_id": ids, "key": ids.astype(str), "given_label": labels})
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
-    return _form(config, examples, [table], run, seeding.derive(0, "split", 0))[0]
+    tracking_seed = read_info(run)["seed"] if (run / "run.json").exists() else 0
+    return _form(config, examples, [table], run, seeding.derive(config.seed, "split", tracking_seed))[0]
+
+
+def _check_pool(runs: Sequence[Path], infos: Sequence[dict]) -> None:
+    """Several runs must be different ones, alike in their data set and record mode."""
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UserError("each run once", " ".join(map(str, runs)), "drop the repeats")
+    for name, what in (("fingerprint", "data set"), ("record_mode", "record mode")):
+        for run, info in zip(runs, infos, strict=True):
+            if info[name] != infos[0][name]:
+                raise UserError(
+                    f"runs of one {what}, {infos[0][name]}",
+                    f"{run} of {what} {info[name]}",
+                    f"pool runs of the same {what} only",
+                )
 
 
 def _form(
@@ -202,8 +214,9 @@ def _materialize(config: Split, subsets: pd.DataFrame, examples: pd.DataFrame, i
             key = PurePosixPath(row.key)
             if key.is_absolute() or ".." in key.parts:
                 raise UserError("keys that stay in the data set's folder", row.key, "track anew")
-            moved = clean_labels[row.example_id] != row.label
-            name = f"{row.example_id}-{key.name}" if moved else key.name
+            # A file of another class folder, or of one below, may have a namesake.
+            may_clash = clean_labels[row.example_id] != row.label or len(key.parts) > 3
+            name = f"{row.example_id}-{key.name}" if may_clash else key.name
             fold = "train" if row.fold == "train" else "val"
             path = written / row.subset / fold / class_names[row.label] / name
             path.parent.mkdir(parents=True, exist_ok=True)

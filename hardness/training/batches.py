@@ -53,6 +53,8 @@ def loader(images: ImageSet, batches: Shuffled | list[list[int]], workers: int) 
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
+        # Its own, or the loader would draw from torch's global one, whose state dropout depends on.
+        generator=torch.Generator(),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hardness import seeding
@@ -66,14 +66,13 @@ def fit(
     first_epoch: int = 1,
     recorder: Recorder | None = None,
 ) -> Iterator[EpochLog]:
-    """Train on ``images[ids]`` and yield after every epoch; the learning rate is the optimizer's at entry.
+    """Train on ``images[ids]`` and yield after every epoch. The base rate is the optimizer's default.
 
-    Raises ``UserError`` at the end of an epoch in which a loss was not finite, naming the step.
+    Raises ``UserError`` at the end of an epoch in which a loss or a weight was not finite, naming the step,
+    and at once where a batch is too small for the optimizer or the network.
     """
     num_steps = num_batches(len(ids), batch_size)
-    smallest = len(ids) // num_steps
-    if isinstance(optimizer, M3) and smallest < NUM_GROUPS:
-        raise UserError("batches of 3 examples or more with m3", str(smallest), "raise --batch-size")
+    _check_batch_size(model, optimizer, smallest=len(ids) // num_steps)
     base = optimizer.defaults["lr"]
     order = Shuffled(ids, batch_size, seed)
     batches = loader(images, order, workers)
@@ -99,12 +98,7 @@ def fit(
                 num_correct.append((logits.argmax(1) == labels).sum())
         # The one wait for the device in an epoch.
         step_losses = torch.stack(losses).cpu()
-        if len(wrong := (~step_losses.isfinite()).nonzero()):
-            raise UserError(
-                "a finite loss",
-                f"{step_losses[wrong[0, 0]].item()} in epoch {epoch}, step {wrong[0, 0].item() + 1}",
-                "lower --lr, or drop --momentum",
-            )
+        _check_finite(step_losses, model, epoch)
         seconds = time.perf_counter() - started
         yield EpochLog(
             epoch=epoch,
@@ -114,4 +108,29 @@ def fit(
             step_norm=norm.mean(),
             seconds=seconds,
             images_per_second=len(ids) / seconds,
+        )
+
+
+def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int) -> None:
+    """M3 needs an example a group, and batch normalisation two of whatever it sees."""
+    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    needed = (NUM_GROUPS if isinstance(optimizer, M3) else 1) * (2 if has_batch_norm else 1)
+    if smallest < needed:
+        network = " and batch normalisation" if has_batch_norm else ""
+        raise UserError(
+            f"batches of {needed} examples or more with {type(optimizer).__name__}{network}",
+            str(smallest),
+            "raise --batch-size",
+        )
+
+
+def _check_finite(step_losses: Tensor, model: nn.Module, epoch: int) -> None:
+    wrong = (~step_losses.isfinite()).nonzero()
+    # The last step's weights have met no loss yet.
+    weights = torch.stack(torch._foreach_norm(list(model.parameters()))).sum().item()
+    if len(wrong) or not math.isfinite(weights):
+        step = wrong[0, 0].item() + 1 if len(wrong) else len(step_losses)
+        found = f"a loss of {step_losses[step - 1].item()}" if len(wrong) else "weights that are not"
+        raise UserError(
+            "a finite loss", f"{found} in epoch {epoch}, step {step}", "lower --lr, or drop --momentum"
         )

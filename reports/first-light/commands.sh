@@ -26,7 +26,7 @@ for seed in 0 1 2; do
         --out runs/retrain-class-s$seed --resume
 done
 hardness memorize --data imagefolder:data/ten --size 32 --model small_cnn --noise 0.5 --seeds 3 \
-    --optimizers sgd sgdm ra3 m3 rm3 --epochs 30 --lr 0.1 --batch-size 32 --out runs/memorize --resume
+    --optimizers sgd sgdm ra3 m3 rm3 --epochs 25 --lr 0.1 --batch-size 32 --out runs/memorize --resume
 
 hardness report --title "First light: Tiny-ImageNet" --out reports/first-light --runs runs/resnet18-64px \
     runs/track-s0 runs/track-s1 runs/track-s2 \

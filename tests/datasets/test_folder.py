@@ -128,3 +128,32 @@ def test_empty_and_foreign_classes_are_refused(image_folder):
     (image_folder / "train/fox").mkdir()
     with pytest.raises(UserError, match=r"images in .*train/fox"):
         load(image_folder)
+
+
+def test_the_first_image_may_be_the_bad_one(image_folder):
+    (image_folder / "train/cat/0.png").write_text("no image")
+    data = load(image_folder, on_bad_image="null")
+    assert data.image_shape == (3, 12, 12)
+    assert data.train.unreadable.tolist() == [0]
+
+
+def test_no_readable_image_at_all_is_refused(image_folder):
+    for path in (image_folder / "val").rglob("*.png"):
+        path.write_text("no image")
+    with pytest.raises(UserError, match="a readable image beside"):
+        load(image_folder, on_bad_image="null")
+
+
+def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
+    shades = np.linspace(0, 65535, 144).reshape(12, 12).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / "x.png")
+    image = read_image(str(tmp_path / "x.png"), 12, 12)
+    assert np.array_equal(image[0].numpy(), shades >> 8)
+
+
+def test_pictures_of_the_cropped_size_are_resized_like_others(tmp_path):
+    shades = np.tile(np.arange(224, dtype=np.uint8), (224, 1))
+    Image.fromarray(shades).save(tmp_path / "x.png")
+    image = read_image(str(tmp_path / "x.png"), 256, 224)
+    assert image[0, 112, 0] == pytest.approx(14, abs=1)
+    assert image[0, 112, -1] == pytest.approx(209, abs=1)

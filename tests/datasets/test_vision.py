@@ -51,3 +51,9 @@ def test_cifars_channels_come_first(tmp_path, monkeypatch):
     data = datasets.load(Data(data=f"torchvision:CIFAR10:{tmp_path}"), model="mlp")
     assert data.image_shape == (3, 32, 32)
     assert (data.train[0][0][2] == 9).all()
+
+
+def test_broken_files_are_refused(mnist):
+    (mnist / "MNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, 30, 28, 28) + b"x")
+    with pytest.raises(UserError, match="MNIST's files"):
+        datasets.load(Data(data=f"torchvision:MNIST:{mnist}"), model="mlp")

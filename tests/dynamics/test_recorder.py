@@ -144,3 +144,16 @@ def test_update_never_waits_for_a_gpu(tmp_path):
         recorder.update(ids, logits, labels)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorder_on_the_host_waits_for_what_a_gpu_sends(tmp_path):
+    recorder = Recorder(tmp_path, 4096)
+    logits, labels = (
+        torch.randn(4096, 100, device="cuda"),
+        torch.zeros(4096, dtype=torch.int64, device="cuda"),
+    )
+    recorder.update(torch.arange(4096, device="cuda"), logits, labels)
+    recorder.end_epoch()
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none").cpu()
+    assert np.allclose(store.read_epoch(tmp_path, 1).loss, expected, atol=1e-4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hardness import datasets, models
-from hardness.config import Memorize, Report, Retrain, Split
+from hardness.config import Memorize, Report, Retrain, Split, Track
 from hardness.errors import UserError
 from hardness.stages import grid
 from hardness.stages.memorize import memorize
@@ -18,6 +18,7 @@ from hardness.stages.report import report
 from hardness.stages.retrain import retrain
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.split import split
+from hardness.stages.track import track
 from hardness.subsets import SUBSETS
 
 COLUMNS = [
@@ -186,3 +187,49 @@ def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, trac
     (tmp_path / "index.html").write_text("my home page")
     with pytest.raises(UserError, match="with an older report, for --out"):
         report(Report(runs=(tracked,), out=tmp_path))
+
+
+def test_a_grid_that_was_trained_is_not_trained_again(here, monkeypatch, split_file):
+    from hardness.stages import retrain as stage
+
+    config = {"split": split_file, "seeds": 1, "epochs": 1, "out": here / "r"}
+    monkeypatch.setattr(stage, "transfer_matrix", lambda curves: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        retrain(Retrain(**config))
+    monkeypatch.undo()
+    monkeypatch.setattr(grid.models, "build", lambda *a, **k: 1 / 0)
+    retrain(Retrain(**config, resume=True))
+    assert read_info(here / "r")["status"] == "finished"
+
+
+def test_what_is_left_open_is_as_it_was_tracked(here):
+    settings = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.01, "schedule": "cosine", "epochs": 1}
+    run = track(Track(**settings, lr=0.03, batch_size=99, out=here / "tracked"))
+    path = split(Split(run=(run,)))
+    config = read_info(retrain(Retrain(split=path, seeds=1, out=here / "same")))["config"]
+    assert {name: config[name] for name in settings} == settings
+    assert (config["model"], config["stem"], config["lr"], config["batch_size"]) == (
+        "mlp",
+        "standard",
+        0.03,
+        99,
+    )
+    other = Retrain(split=path, seeds=1, optimizer="rm3", weight_decay=0.0, out=here / "other")
+    config = read_info(retrain(other))["config"]
+    assert (config["optimizer"], config["momentum"], config["weight_decay"]) == ("rm3", None, 0.0)
+
+
+def test_only_the_tracking_seed_may_differ_within_a_group(here):
+    runs = [
+        track(Track(epochs=1, seed=seed, schedule=schedule, out=here / f"{seed}{schedule}{copy}"))
+        for seed, schedule, copy in (
+            (0, "constant", ""),
+            (1, "constant", ""),
+            (1, "constant", "b"),
+            (2, "cosine", ""),
+        )
+    ]
+    out = report(Report(runs=tuple(runs), out=here / "out"))
+    sections = json.loads((out / "summary.json").read_text())["sections"]
+    assert [section["estimates"]["never learned"]["num_seeds"] for section in sections] == [2, 1]
+    assert "cosine" in sections[1]["settings"]

@@ -115,3 +115,27 @@ def test_a_broken_run_json_is_refused(here):
         run_folder.read_info(here)
     with pytest.raises(UserError, match="no folder"):
         run_folder.read_info(here / "nowhere")
+
+
+def test_the_command_that_resumes_keeps_a_zero(here):
+    with start(momentum=0.0) as run:
+        assert "--momentum 0.0" in run.resume_command()
+        assert "--noise 0.0" in run.resume_command()
+        assert "--given-labels" not in run.resume_command()
+
+
+def test_a_run_begun_on_other_data_is_refused_with_both_fingerprints(here):
+    with start(here / "r") as run:
+        run.update(fingerprint="abc")
+        with pytest.raises(UserError, match=r"data set abc, on which .* found data set def"):
+            run.update(fingerprint="def")
+    assert run_folder.read_info(here / "r")["fingerprint"] == "abc"
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[]", "{", '{"format_version": "9"}'])
+def test_a_strangers_run_json_stands_in_nobodys_way(here, text):
+    (here / "runs/foreign").mkdir(parents=True)
+    (here / "runs/foreign/run.json").write_text(text)
+    assert run_folder.finished_runs() == {}
+    with pytest.raises(UserError):
+        run_folder.finished_info(here / "runs/foreign")

@@ -152,3 +152,41 @@ def test_digits_have_no_files_to_link(run):
     with pytest.raises(UserError, match="a run on an image folder"):
         split(Split(run=(run,), materialize=run / "trees"))
     assert not (run / "splits").exists()
+
+
+def test_the_command_and_the_public_function_agree(tmp_path):
+    run = track(Track(epochs=1, seed=1, out=tmp_path / "run"))
+    written = pd.read_parquet(split(Split(run=(run,))))
+    pd.testing.assert_frame_equal(hardness.split(run), written)
+
+
+def test_pools_are_of_different_runs_alike_in_labels_and_records(run, tmp_path):
+    with pytest.raises(UserError, match="each run once"):
+        split(Split(run=(run, run)))
+    noisy = track(Track(epochs=1, noise=0.5, out=tmp_path / "noisy"))
+    with pytest.raises(UserError, match="the same given labels"):
+        split(Split(run=(run, noisy)))
+    trained = track(Track(epochs=1, record="train", out=tmp_path / "trained"))
+    with pytest.raises(UserError, match="record mode train"):
+        split(Split(run=(run, trained)))
+    others = [
+        track(Track(epochs=1, seed=1, model=model, out=tmp_path / model)) for model in ("mlp", "small_cnn")
+    ]
+    split(Split(run=(run, others[0])))
+    with pytest.raises(UserError, match="choose another --name"):
+        split(Split(run=(run, others[1])))
+
+
+def test_namesakes_in_nested_folders_are_all_linked(image_folder):
+    for part in ("a", "b"):
+        (image_folder / "train/cat" / part).mkdir()
+    for index in range(8):
+        source = image_folder / f"train/cat/{index}.png"
+        source.rename(image_folder / "train/cat" / "ab"[index % 2] / f"{index // 2}.png")
+    data = f"imagefolder:{image_folder}"
+    run = track(
+        Track(data=data, model="mlp", epochs=1, batch_size=8, out=image_folder.parent / "r", workers=0)
+    )
+    target = image_folder.parent / "trees"
+    path = split(Split(run=(run,), quantile=0.5, materialize=target, link="copy"))
+    assert len(list(target.rglob("*.png"))) == len(pd.read_parquet(path))

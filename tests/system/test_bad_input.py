@@ -210,3 +210,31 @@ def test_values_of_the_wrong_kind(hardness):
         answer = hardness(*words)
         assert answer.status == 2
         assert "Traceback" not in answer.err
+
+
+def test_weights_that_the_last_step_of_all_ruined(hardness, here):
+    answer = hardness("track", "--lr", "1e30", "--epochs", 1, "--batch-size", 2000, "--out", "r")
+    refuse(answer, "weights that are not", "in epoch 1, step 1")
+    assert not list(here.rglob("part-*.parquet"))
+
+
+def test_going_on_with_other_data(track, hardness, image_folder, here):
+    assert track("--out", "r").status == 0
+    info = json.loads((here / "r/run.json").read_text())
+    (here / "r/run.json").write_text(json.dumps(info | {"status": "interrupted"}))
+    shutil.copytree(image_folder / "train/cat", image_folder / "train/ant")
+    before = snapshot(here / "r/dynamics")
+    refuse(track("--out", "r", "--resume"), info["fingerprint"], "restore the data")
+    assert json.loads((here / "r/run.json").read_text())["fingerprint"] == info["fingerprint"]
+    assert snapshot(here / "r/dynamics") == before
+
+
+@pytest.mark.parametrize("words", [["--batch-size", 1], ["--batch-size", 5, "--optimizer", "m3"]])
+def test_batches_too_small_for_batch_normalisation(hardness, words):
+    refuse(hardness("track", "--model", "resnet18", *words), "batch normalisation", "raise --batch-size")
+
+
+def test_a_folder_with_signs_in_its_name(track, hardness, image_folder):
+    image_folder.rename(image_folder.parent / "cost_$5_to_$10 :cat: [red]")
+    assert track(data=f"imagefolder:{image_folder.parent}/cost_$5_to_$10 :cat: [red]").status == 0
+    assert hardness("report").status == 0

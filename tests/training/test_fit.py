@@ -138,7 +138,7 @@ def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(digits):
     model = models.build("mlp", digits, seed=0)
     optimizer = optim.build("sgd", model.parameters(), lr=1e30)
-    with pytest.raises(UserError, match=r"found (nan|inf) in epoch 1, step 2"):
+    with pytest.raises(UserError, match=r"a loss of (nan|inf) in epoch 1, step 2"):
         list(fit(model, optimizer, digits.train, digits.train.ids, **settings()))
 
 
@@ -193,3 +193,29 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         golden = ten_steps(datasets.load(Data(), model="mlp"), Path(folder))
     GOLDEN.write_text(json.dumps(golden) + "\n")
+
+
+@pytest.mark.slow
+def test_dropout_depends_on_neither_workers_nor_resuming(digits, tmp_path):
+    class Reread:
+        """Pixels that are not in memory, so that workers read them."""
+
+        def __getitem__(self, ids):
+            return digits.train.images[ids]
+
+    from dataclasses import replace
+
+    images = replace(digits.train, images=Reread())
+
+    def train(workers, first_epoch=1, model=None):
+        model = model or models.build("mlp", digits, seed=0).append(torch.nn.Dropout(0.5))
+        optimizer = optim.build("sgd", model.parameters(), lr=0.1)
+        for log in fit(
+            model, optimizer, images, images.ids, **settings(workers=workers), first_epoch=first_epoch
+        ):
+            yield log.train_loss, model
+
+    here = [loss for loss, _ in train(0)]
+    assert here == [loss for loss, _ in train(1)]
+    _, model = next(train(1))
+    assert here[1] == next(train(1, first_epoch=2, model=model))[0]
