@@ -17,6 +17,13 @@ def say(text: str) -> None:
     _out.print(text, markup=False, emoji=False)
 
 
+def say_time_left(unit: str, seconds: float, num_left: int) -> None:
+    """What one took, and the rest will."""
+    if num_left:
+        minutes = seconds * num_left / 60
+        say(f"{unit} takes {seconds:.1f} s; {num_left} more: {minutes:.1f} minutes")
+
+
 def warn(text: str) -> None:
     _out.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
 

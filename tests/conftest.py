@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import torch
 from PIL import Image
 
 mpl.use("Agg")
+# A loaded machine is slow, not wrong.
+hypothesis.settings.register_profile("hardness", deadline=None)
+hypothesis.settings.load_profile("hardness")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,6 +4,7 @@ A member that is finished is on disk, and isn't trained again when the run resum
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from hardness import files, models, optim, seeding
 from hardness.config import Training
-from hardness.console import progress, say
+from hardness.console import progress, say, say_time_left
 from hardness.datasets import DataSet, ImageSet
 from hardness.stages.run_folder import RunFolder
 from hardness.training.device import resolve_device
@@ -89,6 +90,7 @@ def _train_all(
     """Yield after every epoch of every member."""
     device = resolve_device(config.device)
     workers = config.num_workers
+    started = time.perf_counter()
     for number, member in enumerate(members, start=1):
         model = models.build(model_name, data, seed=seeding.derive(member.stream, "init"), stem=stem).to(
             device
@@ -123,3 +125,5 @@ def _train_all(
         files.write_table(_part(run, member), table, data.fingerprint)
         last = ", ".join(f"{row['measured_on']} {row['top1']:.3f}" for row in rows[-len(member.groups) :])
         say(f"{number}/{len(members)} {member.name}: {last}")
+        if number == 1:
+            say_time_left("a network", time.perf_counter() - started, len(members) - 1)

@@ -11,7 +11,7 @@ from torch import nn
 
 from hardness import datasets, files, models, optim, seeding
 from hardness.config import Track
-from hardness.console import progress, say
+from hardness.console import progress, say, say_time_left
 from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, noise_rate
 from hardness.dynamics.recorder import Recorder
@@ -101,7 +101,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             run.log(**asdict(log), **recorded)
             checkpoint.save(saved, model, optimizer, log.epoch)
             if log.epoch == last_epoch + 1:
-                _say_time_left(time.perf_counter() - started, config.epochs - log.epoch)
+                say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
             say(
                 f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
                 f"{config.record} accuracy {recorded['record_top1']:.3f}, "
@@ -134,8 +134,3 @@ def _announce(config: Track, train: ImageSet, info: dict) -> None:
         say(f"corrupt labels: {info['noise_rate']:.4f} of the examples")
     if info["num_unreadable"]:
         say(f"unreadable images left out: {info['num_unreadable']}")
-
-
-def _say_time_left(seconds: float, epochs_left: int) -> None:
-    if epochs_left:
-        say(f"an epoch takes {seconds:.1f} s; {epochs_left} more: {seconds * epochs_left / 60:.1f} minutes")
