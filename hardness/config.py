@@ -78,7 +78,7 @@ class Data:
     on_bad_image: Literal["stop", "null"] = "stop"
     """An image that can't be read: stop and name it, or leave it out and record it as null."""
     cache: Literal["auto", "host", "none"] = "auto"
-    """Keep decoded images in memory (host), or read them every epoch. auto: host if a quarter holds them."""
+    """Image folders: decode once and keep in memory (host), or every epoch (none). auto: host if it fits."""
 
     def __post_init__(self) -> None:
         _check_data(self.data)
