@@ -117,7 +117,7 @@ class Training:
     momentum: float | None = None
     """Momentum; default: the optimizer's own (sgd 0, sgdm 0.9, the others 0)."""
     allow_momentum: bool = False
-    """Allow momentum with m3, rm3 and ra3, which the paper's authors found unstable."""
+    """Allow momentum with m3, a3, rm3 and ra3, which the paper's authors found unstable."""
     weight_decay: float = 0.0
     """Times the parameter, added to its gradient."""
     schedule: Schedule = "constant"
@@ -172,7 +172,7 @@ class Track(Training, Labels, Network, Data):
     """Train, and record for every example, every epoch, what the network made of it."""
 
     optimizer: str = "sgdm"
-    """sgd | sgdm | m3 | rm3 | ra3."""
+    """sgd | sgdm | m3 | a3 | rm3 | ra3."""
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     noise: float = 0.0
@@ -284,6 +284,7 @@ class Memorize(Training, Labels, Network, Data):
     batch_size: int = 32
     epochs: int = 40
     optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
+    """Of sgd, sgdm, m3, a3, rm3, ra3."""
     noise: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Probabilities with which each label is redrawn."""
     seeds: int = 1

@@ -52,6 +52,7 @@ OPTIMIZERS = Registry(
     Entry("sgd", "SGD, momentum 0", "torch.optim:SGD", {"momentum": 0.0}),
     Entry("sgdm", "SGD, momentum 0.9", "torch.optim:SGD", {"momentum": 0.9}),
     Entry("m3", "median of three group gradients", "hardness.optim.m3:M3", is_robust=True),
+    Entry("a3", "mean of the same three", "hardness.optim.m3:A3", is_robust=True),
     Entry("rm3", "median of the last three gradients", "hardness.optim.rolling:RM3", is_robust=True),
     Entry("ra3", "average of the last three gradients", "hardness.optim.rolling:RA3", is_robust=True),
 )

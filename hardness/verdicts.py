@@ -11,7 +11,7 @@ import pandas as pd
 from hardness.statistics import Estimate
 
 _GRID = 50
-_COMPARED = (("sgd", "m3"), ("sgd", "rm3"), ("ra3", "rm3"))
+_COMPARED = (("sgd", "m3"), ("a3", "m3"), ("sgd", "rm3"), ("ra3", "rm3"))
 """Control and test: what the second does beyond the first is due to the median (of groups, or rolling)."""
 
 

@@ -28,14 +28,15 @@ _OPTIMIZER_COLOURS = {
     "sgd": "#000000",
     "sgdm": "#999999",
     "ra3": "#E69F00",
+    "a3": "#56B4E9",
     "m3": "#0072B2",
     "rm3": "#D55E00",
 }
-_SPARE = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442")
+_SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
 
 def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
-    """A colour a name: always the same one for the five of the paper."""
+    """A colour a name: always the same one for the paper's."""
     others = [name for name in optimizers if name not in _OPTIMIZER_COLOURS]
     spare = {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
     return {name: _OPTIMIZER_COLOURS.get(name) or spare[name] for name in optimizers}

@@ -1,16 +1,16 @@
-"""Robust-gradient optimizers: M3, RM3 and the control RA3."""
+"""Robust-gradient optimizers M3 and RM3, and their controls A3 and RA3."""
 
 from collections.abc import Iterable
 
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from hardness.optim.m3 import M3
+from hardness.optim.m3 import A3, M3
 from hardness.optim.median import median_of_three
 from hardness.optim.rolling import RA3, RM3
 from hardness.registry import OPTIMIZERS
 
-__all__ = ["M3", "RA3", "RM3", "build", "median_of_three"]
+__all__ = ["A3", "M3", "RA3", "RM3", "build", "median_of_three"]
 
 
 def build(

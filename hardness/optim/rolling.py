@@ -5,41 +5,49 @@ beyond it is due to the median, not to the averaging. No step is taken until thr
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hardness.optim.median import median_of_three
+from hardness.optim.median import median_from_ordered_
 from hardness.optim.three import ThreeGradients
 
 
 class _Rolling(ThreeGradients):
-    _combine: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """Three gradients, oldest first -> the direction."""
+    """Keeps two gradients a parameter. From the third on, the newest is written over the oldest."""
+
+    _combine_: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(older, previous, this gradient) -> the direction, written over the first."""
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
         """Take in each parameter's gradient; move it along the statistic of its last three."""
         loss = self._closure_loss(closure)
         for parameter, group, state, gradient in self._arrived():
-            older, previous = state.get("older"), state.get("previous")
-            if older is not None:
-                self._move(parameter, group, state, self._combine(older, previous, gradient))
-            if previous is not None:
-                state["older"] = previous
-            state["previous"] = gradient
+            if "previous" not in state:
+                state["previous"] = gradient.clone()
+            elif "older" not in state:
+                state["older"], state["previous"] = state["previous"], gradient.clone()
+            else:
+                older, previous = state["older"], state["previous"]
+                self._move(parameter, group, state, self._combine_(older, previous, gradient))
+                state["older"], state["previous"] = previous, older.copy_(gradient)
         return loss
 
 
 class RM3(_Rolling):
     """Rolling median of three: robust against a direction that only one mini-batch in three has."""
 
-    _combine = staticmethod(median_of_three)
+    @staticmethod
+    def _combine_(older: Tensor, previous: Tensor, gradient: Tensor) -> Tensor:
+        high = torch.maximum(older, previous)
+        return median_from_ordered_(torch.minimum(older, previous, out=older), high, gradient)
 
 
 class RA3(_Rolling):
     """Rolling average of three."""
 
     @staticmethod
-    def _combine(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        return (a + b + c) / 3
+    def _combine_(older: Tensor, previous: Tensor, gradient: Tensor) -> Tensor:
+        return older.add_(previous).add_(gradient).div_(3)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from hardness.optim.m3 import M3, NUM_GROUPS
+from hardness.optim.m3 import NUM_GROUPS, GroupGradients
 
 
 def train_step(
@@ -15,10 +15,10 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """Forward, loss, backward, step -> (mean cross-entropy (), logits (B, C)), both detached.
 
-    M3 makes a forward and a backward pass for each group (position in the batch, modulo 3), so that batch
-    normalisation sees groups, not the batch.
+    M3 and A3 make a forward and a backward pass for each group (position in the batch, modulo 3), so that
+    batch normalisation sees groups, not the batch.
     """
-    is_grouped = isinstance(optimizer, M3)
+    is_grouped = isinstance(optimizer, GroupGradients)
     num_groups = NUM_GROUPS if is_grouped else 1
     optimizer.zero_grad()
     logits, losses = None, []

@@ -3,11 +3,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hardness.optim import M3
+from hardness.optim import A3, M3
+from hardness.optim.m3 import GroupGradients
 from hardness.training.step import train_step
 
 
-def give(optimizer: M3, parameters, gradients) -> None:
+def give(optimizer: GroupGradients, parameters, gradients) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = None if gradient is None else torch.tensor(gradient)
     optimizer.collect()
@@ -45,6 +46,34 @@ def test_several_steps_against_torchs_median():
         torch.testing.assert_close(parameter.detach(), expected)
 
 
+def test_the_control_steps_along_the_mean():
+    parameter, idle = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(1))
+    optimizer = A3([parameter, idle], lr=1.0)
+    for step in range(1, 3):
+        for gradient in ([1.0, -3.0], [9.0, 0.0], [5.0, 0.0]):
+            give(optimizer, (parameter, idle), (gradient, None))
+        optimizer.step()
+        assert parameter.tolist() == [-5 * step, 1 * step]
+    assert idle.tolist() == [1]
+
+
+def test_state_is_two_numbers_a_parameter_and_is_made_once():
+    parameter = nn.Parameter(torch.zeros(5))
+    for optimizer, names in (
+        (M3([parameter], lr=1.0), ["direction", "high"]),
+        (A3([parameter], lr=1.0), ["direction"]),
+    ):
+        places = set()
+        for _ in range(3):
+            for _ in range(3):
+                give(optimizer, [parameter], [[1.0] * 5])
+            optimizer.step()
+            state = optimizer.state[parameter]
+            assert sorted(name for name, value in state.items() if torch.is_tensor(value)) == names
+            places.add(tuple(state[name].data_ptr() for name in names))
+        assert len(places) == 1
+
+
 def test_any_other_number_of_collects_raises():
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = M3([parameter], lr=1.0)
@@ -65,17 +94,23 @@ def test_any_other_number_of_collects_raises():
 def test_a_gradient_in_some_groups_only_raises():
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = M3([parameter], lr=1.0)
-    for gradient in ([1.0], None, [1.0]):
+    for gradient in ([1.0], None):
+        give(optimizer, [parameter], [gradient])
+    with pytest.raises(RuntimeError, match="some groups and none in others"):
+        give(optimizer, [parameter], [[1.0]])
+    optimizer = M3([parameter], lr=1.0)
+    for gradient in ([1.0], [1.0], None):
         give(optimizer, [parameter], [gradient])
     with pytest.raises(RuntimeError, match="some groups and none in others"):
         optimizer.step()
 
 
+@pytest.mark.parametrize("optimizer_class", [M3, A3])
 @pytest.mark.parametrize("saved_after", [0, 1, 2, 3])
-def test_the_state_continues_bit_for_bit(saved_after, tmp_path):
+def test_the_state_continues_bit_for_bit(optimizer_class, saved_after, tmp_path):
     gradients = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).tolist()
     parameter, twin = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))
-    optimizer, restored = M3([parameter], lr=0.1), M3([twin], lr=0.1)
+    optimizer, restored = optimizer_class([parameter], lr=0.1), optimizer_class([twin], lr=0.1)
     for gradient in gradients[:saved_after]:
         give(optimizer, [parameter], [gradient])
     torch.save(optimizer.state_dict(), tmp_path / "state")

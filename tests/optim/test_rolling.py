@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from hardness.optim import RA3, RM3
@@ -135,3 +137,28 @@ def test_closure_settings_and_kinds_of_gradients():
     parameter.grad = torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
     with pytest.raises(TypeError, match="RM3 takes no sparse gradients"):
         optimizer.step()
+
+
+def test_state_is_two_numbers_a_parameter_and_is_made_once():
+    parameter = nn.Parameter(torch.zeros(5))
+    for optimizer in (RM3([parameter], lr=1.0), RA3([parameter], lr=1.0)):
+        places = []
+        for _ in range(6):
+            parameter.grad = torch.ones(5)
+            optimizer.step()
+            state = optimizer.state[parameter]
+            places.append({state[name].data_ptr() for name in state})
+        assert sorted(state) == ["older", "previous"]
+        assert places[1] == places[2] == places[5]
+
+
+@given(st.sampled_from([torch.float16, torch.bfloat16, torch.float64]), st.integers(0, 99))
+def test_other_dtypes_and_layouts_against_torchs_median(dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    parameter = nn.Parameter(torch.zeros(4, 3, 2, dtype=dtype).permute(2, 0, 1))
+    optimizer = RM3([parameter], lr=1.0)
+    gradients = torch.randint(-3, 4, (3, 2, 4, 3), generator=generator).to(dtype)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    assert torch.equal(parameter, -gradients.median(0).values)
