@@ -1,6 +1,5 @@
 """The Recorder: three tensors a batch in, one Parquet file an epoch out."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,7 @@ class Recorder:
             if found != num_examples:
                 expected = f"{num_examples} examples in {self.path}"
                 raise UserError(expected, str(found), "choose another folder")
-        self.epoch = len(recorded) + 1
+        self.epoch = recorded[-1] + 1 if recorded else 1
         # One slot more than there are examples: ids out of range fall into it, to be told at the epoch's end.
         self._times_seen = torch.zeros(num_examples + 1, dtype=torch.int32, device=device)
         self._labels, self._predictions = (
@@ -166,14 +165,9 @@ class Recorder:
                 f"epoch {self.epoch} must record every example id once, but found {'; '.join(problems)}"
             )
 
-    def discard_epoch(self) -> None:
-        """Forget what this epoch has recorded so far."""
-        self._times_seen.zero_()
-
     def close(self) -> None:
         """An epoch that was not ended is dropped; every ended one is on disk already."""
-        self.discard_epoch()
-        shutil.rmtree(store.epoch_folder(self.path, self.epoch), ignore_errors=True)
+        self._times_seen.zero_()
 
     def __enter__(self) -> "Recorder":
         return self
