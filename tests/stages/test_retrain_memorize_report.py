@@ -147,13 +147,18 @@ def reported(tracked, retrained, memorized, tmp_path_factory):
     return report(Report(runs=(tracked, retrained, memorized), out=out, title="<script>alert(1)</script>"))
 
 
-def test_the_report_has_every_figure_three_times_and_its_numbers(reported):
+def test_the_report_has_every_figure_three_times_and_its_numbers(reported, tracked):
     names = {"first-learned", "transfer", "subset-curves", "equal-pristine", "noise-curves"}
     for suffix in ("png", "svg", "csv"):
         assert {path.name.rsplit("-", 1)[0] for path in (reported / "figures").glob(f"*.{suffix}")} == names
     summary = json.loads((reported / "summary.json").read_text())
     assert len(summary["sections"]) == 3
     assert {figure.rsplit("-", 1)[0] for s in summary["sections"] for figure in s["figures"]} == names
+    first = pd.read_parquet(tracked / "scores.parquet")["first_learned_epoch"].fillna(0).to_numpy()
+    learned = summary["sections"][0]["estimates"]
+    assert learned["learned in epoch 1"]["mean"] == pytest.approx((first == 1).mean())
+    assert learned["never learned"]["mean"] == pytest.approx((first == 0).mean())
+    assert (first == 0).any()
     within = summary["sections"][1]["estimates"]["within-subset"]
     assert within["low"] is None
     assert within["num_seeds"] == 1
