@@ -39,13 +39,15 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                     style = {"color": colours[optimizer], "linestyle": dashes[measured_on]}
                     draw_band(axes, line["epoch"], line, **style)
             axes.set(title=f"label noise {noise:g}: {' and '.join(dashes)}")
-            axes.set_ylim(0, 1.02 if value == "top1" else None)
         handles = [
             Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
         ]
         axes_row[-1].legend(handles=handles, loc="best")
         for axes in axes_row:
             axes.set_xlabel("epoch (0: before training)")
+    # Once all lines are drawn: a limit ends the scaling to what comes after it.
+    for axes_row, (value, _) in zip(grid, ROWS, strict=True):
+        axes_row[0].set_ylim(0, 1.02 if value == "top1" else None)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
     set_title(figure, title, seeds_note(int(table["num_seeds"].max())))

@@ -49,10 +49,11 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 if len(line):
                     draw_band(axes, line["epoch"], line, color=colour, linestyle=dash, label=name)
             if value == "top1":
-                axes.set(title=panel, ylim=(0, 1.02))
+                axes.set_title(panel)
             else:
-                axes.set(xlabel="epoch (0: before training)")
-                axes.set_ylim(bottom=0)
+                axes.set_xlabel("epoch (0: before training)")
+        # Once all lines of the row are drawn: a limit ends the scaling to what comes after it.
+        row[0].set_ylim(0, 1.02 if value == "top1" else None)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
     )

@@ -133,7 +133,9 @@ def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
             scores = files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
             by_seed[str(runs[path]["seed"])] = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
         section.estimates = {
-            "learned in epoch 1": Estimate.of([(epochs.fillna(0) == 1).mean() for epochs in by_seed.values()]),
+            "learned in epoch 1": Estimate.of(
+                [(epochs.fillna(0) == 1).mean() for epochs in by_seed.values()]
+            ),
             "never learned": Estimate.of([epochs.isna().mean() for epochs in by_seed.values()]),
         }
         section.sentences.append(

@@ -84,3 +84,14 @@ def test_lines_are_what_the_table_says():
 def test_colours_are_apart():
     names = ["sgd", "sgdm", "ra3", "m3", "rm3", "a", "b"]
     assert len(set(style.optimizer_colours(names).values())) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("module", "table"), [(m, t) for m, t in cases(3) if m in (noise_curves, subset_curves)]
+)
+def test_no_line_leaves_its_panel(module, table):
+    table = table.assign(**{name: table[name] * table["epoch"].rpow(2) for name in ("mean", "low", "high")})
+    table.loc[table["value"] == "top1", ["mean", "low", "high"]] = 0.5
+    for axes in module.draw(table, "t").axes:
+        for line in axes.lines:
+            assert len(line.get_ydata()) == 0 or max(line.get_ydata()) <= axes.get_ylim()[1]
