@@ -55,11 +55,11 @@ def set_title(figure: Figure, title: str, note: str) -> None:
     figure.suptitle("\n".join([*textwrap.wrap(title, characters), f"({note})"]), fontsize=9, parse_math=False)
 
 
-def seeds_note(num_seeds: int, unit: str = "seeds") -> str:
+def seeds_note(num_seeds: int, unit: str = "seed") -> str:
     """What lines and bands are, for a figure's caption line."""
     if num_seeds == 1:
-        return f"one of the {unit}, so no interval"
-    return f"mean over {num_seeds} {unit}, band: 95 % Student t interval"
+        return f"one {unit}, so no interval"
+    return f"mean over {num_seeds} {unit}s, band: 95 % Student t interval"
 
 
 def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title: str, path: Path) -> None:

@@ -57,6 +57,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
     )
-    note = seeds_note(int(table["num_seeds"].max()), "tracking seeds")
+    note = seeds_note(int(table["num_seeds"].max()), "tracking seed")
     set_title(figure, title, note)
     return figure

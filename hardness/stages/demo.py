@@ -27,7 +27,8 @@ def demo(config: Demo) -> Path:
             name = f"retrain-s{seed}-{balance}"
             runs.append(retrain(Retrain(split=path, lr=0.1, resume=True, out=config.runs / name)))
     say("\nlabel noise: who memorizes?")
-    runs.append(memorize(Memorize(noise=(0.5,), seeds=3, epochs=30, resume=True, out=config.runs / "memorize")))
+    noisy = Memorize(noise=(0.5,), seeds=3, epochs=30, resume=True, out=config.runs / "memorize")
+    runs.append(memorize(noisy))
     say("\nreport")
     report(Report(runs=tuple(runs), out=config.out, title="Easy and hard digits"))
     say(f"the demo took {time.perf_counter() - started:.0f} s")
