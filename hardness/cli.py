@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from hardness import config as c
-from hardness.errors import UserError
+from hardness.errors import UserError, unknown_name
 
 STAGES = {
     c.Demo: "hardness.stages.demo:demo",
@@ -29,6 +29,7 @@ def main() -> None:
     """Exit status: 0 well, 2 a mistake that the user can mend (one line on stderr), 130 interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_stage(sys.argv[1:])
         options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
         config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
         module, function = STAGES[type(config)].split(":")
@@ -39,6 +40,13 @@ def main() -> None:
         _leave(f"hardness: expected to read and write files; found {error}; check path, rights and space", 2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_stage(words: list[str]) -> None:
+    """A mistyped stage; tyro answers mistyped flags."""
+    stages = [stage.__name__.lower() for stage in STAGES]
+    if words and not words[0].startswith("-") and words[0] not in stages:
+        raise unknown_name("a stage", words[0], stages)
 
 
 def _leave(line: str, status: int) -> None:

@@ -40,7 +40,8 @@ def _check_data(data: str) -> None:
         name, _, place = place.partition(":")
         if name not in TORCHVISION_DATASETS:
             raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
-    _require(bool(place), f"a path after {entry.name}", repr(data), f"write {entry.name}:...:PATH")
+    do = "write torchvision:NAME:PATH" if entry.name == "torchvision" else f"write {entry.name}:PATH"
+    _require(bool(place), f"a path after {entry.name}", repr(data), do)
 
 
 def _check_folder(data: str, val_fraction: float | None, size: int | None) -> None:

@@ -63,7 +63,11 @@ def write_table(
 def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
     check_table(path, fingerprint)
-    return pq.read_table(path, columns=columns, partitioning=None)
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        found = str(error).splitlines()[0]
+        raise UserError(f"a whole Parquet file at {path}", found, "make it anew") from error
 
 
 def check_table(path: Path, fingerprint: str | None = None) -> dict[bytes, bytes]:

@@ -153,7 +153,13 @@ def memorization(curves: pd.DataFrame) -> Memorization:
         train = last[last["measured_on"] == "train"].groupby("optimizer", sort=False)["top1"]
         estimates = {f"{optimizer} train": Estimate.of(top1) for optimizer, top1 in train}
         told = "; ".join(f"{name.split()[0]} {estimate}" for name, estimate in estimates.items())
-        return Memorization(estimates, [f"Noise {noise:g}: training accuracy at the last epoch: {told}."])
+        sentences = [f"Noise {noise:g}: training accuracy at the last epoch: {told}."]
+        if 0 < noise < 1:
+            sentences.append(
+                f"Noise {noise:g}: no comparison at equal pristine accuracy, since not every run rose "
+                "above where it began: train longer."
+            )
+        return Memorization(estimates, sentences)
     readings = {"at the maximum": across.at_maximum, "mean over the grid": across.mean_over_grid}
     estimates = {
         f"{optimizer} {name}": Estimate.of(read(optimizer))
@@ -197,7 +203,7 @@ def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
         advantage = verdicts[f"own-subset advantage of {name}"]
         helps = {1: "helps", -1: "hurts", 0: "makes no clear difference"}[advantage.sign]
         if advantage.low is None:
-            helps = "helped" if advantage.mean > 0 else "did not help"
+            helps = "may help or not (one seed cannot tell)"
         sentences.append(
             f"Own-subset advantage of {name}: training among {name} examples {helps} on {name} ones, "
             f"compared with a random set of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
@@ -214,7 +220,7 @@ def _clarity(estimate: Estimate) -> str:
 
 def _less_or_more(difference: Estimate) -> str:
     if difference.low is None:
-        return "less here" if difference.mean > 0 else "no less here"
+        return "less or more: one seed cannot tell"
     return {1: "less", -1: "more, opposite to the hypothesis", 0: "neither clearly less nor more"}[
         difference.sign
     ]

@@ -135,5 +135,13 @@ def test_at_noise_one_it_is_training_accuracy():
     ]
 
 
-def test_nothing_learned_gives_no_reading():
-    assert equal_pristine(noisy({("sgd", 0): ([0.1, 0.1], [0.1, 0.1])})) is None
+def test_nothing_learned_gives_no_reading_and_says_so():
+    curves = noisy({("sgd", 0): ([0.1, 0.1], [0.1, 0.1])})
+    assert equal_pristine(curves) is None
+    assert "no comparison at equal pristine accuracy" in memorization(curves).sentences[1]
+
+
+def test_one_seed_cannot_tell():
+    members = {(name, 0): ([0.1, 0.5, 0.9], [0.1, 0.1, 0.3]) for name in ("sgd", "m3")}
+    assert "one seed cannot tell" in memorization(noisy(members)).sentences[1]
+    assert "one seed cannot tell" in hardness_sentences(hardness_verdicts(retraining(0.95, 0.4, seeds=1)))[1]

@@ -158,6 +158,11 @@ def _scan(folder: Path, class_names: list[str]) -> list[tuple[str, int]]:
         )
     if not samples:
         raise UserError(f"images in {folder}", "none", "put the images in class folders")
+    for path, _ in samples:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise UserError("names of files and folders in UTF-8", ascii(path), "rename it") from error
     return samples
 
 

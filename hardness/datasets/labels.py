@@ -1,5 +1,6 @@
 """Given labels: noise drawn over the clean ones, or real noisy labels from a file."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,11 @@ def noise_rate(images: ImageSet) -> float:
     """The realised share of corrupt labels among the readable examples."""
     ids = torch.tensor(images.ids)
     return (images.given_labels != images.clean_labels)[ids].double().mean().item()
+
+
+def labels_fingerprint(given_labels: Tensor) -> str:
+    """Of (N,) labels: a run does not go on with others."""
+    return hashlib.sha256(given_labels.numpy().tobytes()).hexdigest()[:16]
 
 
 def noisy_labels(clean_labels: Tensor, num_classes: int, noise: float, seed: int) -> Tensor:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from hardness import datasets, seeding
 from hardness.config import Memorize
 from hardness.console import say, table
 from hardness.datasets import DataSet, ImageSet
-from hardness.datasets.labels import given_labels, noise_rate
+from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import RunFolder
 from hardness.training.device import describe_device, resolve_device
@@ -34,6 +35,7 @@ def memorize(config: Memorize) -> Path:
             device=describe_device(device),
             data=data.describe(),
             num_unreadable=len(data.train.unreadable),
+            labels_fingerprint=labels_fingerprint(torch.cat([n.given_labels for n in noisy.values()])),
             noise_rates={f"{noise:g}": noise_rate(images) for noise, images in noisy.items()},
         )
         members = [

@@ -54,15 +54,17 @@ def report(config: Report) -> Path:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
     runs = {path: finished_info(path) for path in paths}
     out = config.out
-    in_use = out.is_file() or (out / "index.html").exists() or (out / "figures").exists()
-    if in_use and not (out / "summary.json").exists():
+    if not _may_write(out):
         found = f"{out} with something else in it"
         raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
     with TemporaryDirectory() as drawn:
         folder = Path(drawn) / "figures"
         sections = [*_first_learned(runs, folder), *_hardness(runs, folder), *_memorization(runs, folder)]
+        beside = out / ".figures.writing"
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(folder, beside)
         shutil.rmtree(out / "figures", ignore_errors=True)
-        shutil.copytree(folder, out / "figures")
+        beside.rename(out / "figures")
     table = [_run_row(path, info) for path, info in runs.items()]
     files.write_json(
         out / "summary.json",
@@ -96,6 +98,19 @@ def report(config: Report) -> Path:
             say(sentence)
     say(f"the report: {out / 'index.html'}")
     return out
+
+
+def _may_write(out: Path) -> bool:
+    """Is nothing of a report's names in the folder, or an older report?"""
+    if out.is_file():
+        return False
+    if not any((out / name).exists() for name in ("index.html", "summary.json", "figures")):
+        return True
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and {"format_version", "runs", "sections"} <= summary.keys()
 
 
 def _add(

@@ -25,6 +25,8 @@ def retrain(config: Retrain) -> Path:
     """Retrain on a split -> the run's folder, with curves.parquet."""
     path = config.split or _newest_split()
     settings = files.table_settings(path)
+    if "tracking_seeds" not in settings:
+        raise UserError("a split's file, RUN/splits/NAME.parquet", str(path), "name one that split wrote")
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
     config = _resolve(replace(config, split=path), info["config"])

@@ -21,6 +21,15 @@ OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 _REPORTED_VERSIONS = ("hardness-toolkit", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 
 
+# What run.json holds: of every run, and of a finished one by its stage.
+_ALWAYS = {"stage", "config", "status", "times", "versions", "git_commit"}
+_OF_STAGE = {
+    "track": {"seed", "fingerprint", "record_mode", "data", "device"},
+    "retrain": {"tracking_seed", "fingerprint", "record_mode", "data", "device", "split", "tracked"},
+    "memorize": {"fingerprint", "data", "device"},
+}
+
+
 class RunFolder:
     """The folder of one run, used as a context while the stage works.
 
@@ -114,14 +123,15 @@ class RunFolder:
         return shlex.join([*words, *([] if self.settings["resume"] else ["--resume"])])
 
     def update(self, **info: Any) -> None:
-        """Add to run.json. Raises ``UserError`` where the run was begun on another data set."""
-        begun_on = self.info.get("fingerprint")
-        if begun_on is not None and info.get("fingerprint", begun_on) != begun_on:
-            raise UserError(
-                f"data set {begun_on}, on which {self.path} was begun",
-                f"data set {info['fingerprint']}",
-                "restore the data, or choose another --out",
-            )
+        """Add to run.json. Raises ``UserError`` where the run was begun on other data or labels."""
+        for name, what in (("fingerprint", "data set"), ("labels_fingerprint", "given labels")):
+            begun_on = self.info.get(name)
+            if begun_on is not None and info.get(name, begun_on) != begun_on:
+                raise UserError(
+                    f"{what} {begun_on}, on which {self.path} was begun",
+                    f"{what} {info[name]}",
+                    "restore the data, or choose another --out",
+                )
         self.info.update(info)
         files.write_json(self.path / "run.json", self.info)
 
@@ -150,6 +160,7 @@ def read_info(run: Path) -> dict[str, Any]:
     version = info.get("format_version") if isinstance(info, dict) else None
     if version != files.FORMAT_VERSION:
         raise UserError(f"format version {files.FORMAT_VERSION} in {path}", f"format version {version}", do)
+    _require(info, _ALWAYS, path)
     return info
 
 
@@ -162,14 +173,24 @@ def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
         raise UserError(
             f"a finished run in {run}", f"one that is {info['status']}", "finish it with --resume"
         )
+    _require(info, _OF_STAGE.get(info["stage"], set()), run / "run.json")
     return info
+
+
+def _require(info: dict[str, Any], names: set[str], path: Path) -> None:
+    if missing := sorted(names - info.keys()):
+        do = "restore the file, or make the run anew"
+        raise UserError(f"{', '.join(missing)} in {path}", "nothing of that name", do)
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """The lines of log.jsonl; a last one that a kill cut short is left out."""
     path = run / "log.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    except ValueError as error:
+        raise UserError(f"JSON on every line of {path}", str(error), "mend the line, or remove it") from error
 
 
 def newest_run(stage: str) -> Path:

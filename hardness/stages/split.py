@@ -115,7 +115,8 @@ def _form(
     if config.rule == "learned-by":
         epochs = store.recorded_epochs(run)
         if config.epoch not in epochs:
-            raise UserError(f"--epoch within 1..{len(epochs)}", str(config.epoch), "choose another")
+            found = f"records of epochs {epochs[0]} to {epochs[-1]}" if epochs else "none"
+            raise UserError(f"records of epoch {config.epoch} in {run}", found, "choose another --epoch")
         sizes = (config.train_size, config.test_size)
         test_fraction = config.test_size / sum(sizes)
         is_correct = store.read_epoch(run, config.epoch).is_correct[ids]

@@ -13,10 +13,11 @@ from hardness import datasets, files, models, optim, seeding
 from hardness.config import Track
 from hardness.console import progress, say, say_time_left
 from hardness.datasets import DataSet, ImageSet
-from hardness.datasets.labels import given_labels, noise_rate
+from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
-from hardness.dynamics.store import drop_epochs_after
+from hardness.dynamics.store import drop_epochs_after, recorded_epochs
+from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
 from hardness.training.device import describe_device, resolve_device
@@ -48,6 +49,7 @@ def track(config: Track) -> Path:
             data=data.describe(),
             num_unreadable=len(train.unreadable),
             noise_rate=noise_rate(train),
+            labels_fingerprint=labels_fingerprint(train.given_labels),
             num_parameters=models.num_parameters(model),
         )
         _announce(config, train, run.info)
@@ -69,6 +71,12 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
     saved = run.path / "checkpoints" / "last.pt"
     last_epoch = checkpoint.load(saved, model, optimizer, device)
     drop_epochs_after(run.path, last_epoch)
+    if (recorded := recorded_epochs(run.path)) != list(range(1, last_epoch + 1)):
+        raise UserError(
+            f"records of epochs 1..{last_epoch}, after which {saved} was saved",
+            f"epochs {', '.join(map(str, recorded)) or 'none'}",
+            "restore the missing ones, or track anew",
+        )
     run.keep_log(lambda line: line["epoch"] <= last_epoch)
     recorder = Recorder(
         run.path, len(train), device, resume=True, unreadable=train.unreadable, fingerprint=data.fingerprint

@@ -1,11 +1,13 @@
 """A run's state after a whole epoch, to go on from."""
 
+import pickle
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from hardness.errors import UserError
 from hardness.files import replacing
 
 
@@ -21,7 +23,11 @@ def load(path: Path, model: nn.Module, optimizer: Optimizer, device: torch.devic
     """Put the saved state in place -> the epoch after which it was saved; 0 where there is no file."""
     if not path.is_file():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        found = str(error).splitlines()[0]
+        raise UserError(f"a whole checkpoint in {path}", found, "train anew in another --out") from error
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["epoch"]

@@ -18,7 +18,7 @@ def test_a_run_says_what_it_is(here):
         assert info["versions"]["torch"]
         run.log(epoch=1)
         run.update(fingerprint="abc")
-    info = run_folder.finished_info(here / "r", "track")
+    info = run_folder.read_info(here / "r")
     assert (info["status"], info["fingerprint"]) == ("finished", "abc")
     assert info["times"]["ended"] >= info["times"]["started"]
     assert start(here / "r", seed=3).is_finished

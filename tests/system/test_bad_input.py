@@ -238,3 +238,79 @@ def test_a_folder_with_signs_in_its_name(track, hardness, image_folder):
     image_folder.rename(image_folder.parent / "cost_$5_to_$10 :cat: [red]")
     assert track(data=f"imagefolder:{image_folder.parent}/cost_$5_to_$10 :cat: [red]").status == 0
     assert hardness("report").status == 0
+
+
+def interrupt(run) -> None:
+    """Make a finished run one that was interrupted."""
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(info | {"status": "interrupted"}))
+
+
+def test_going_on_where_records_are_missing(track, here):
+    assert track("--out", "r").status == 0
+    interrupt(here / "r")
+    shutil.rmtree(here / "r/dynamics/epoch=1")
+    refuse(track("--out", "r", "--resume"), "records of epochs 1..1", "epochs none")
+
+
+def test_going_on_with_other_given_labels(track, here):
+    table = pd.DataFrame({"example_id": range(24), "label": 0})
+    table.to_csv("labels.csv", index=False)
+    assert track("--given-labels", "labels.csv", "--out", "r").status == 0
+    interrupt(here / "r")
+    table.assign(label=1).to_csv("labels.csv", index=False)
+    refuse(track("--given-labels", "labels.csv", "--out", "r", "--resume"), "given labels", "was begun")
+
+
+def test_going_on_from_damaged_files(track, here):
+    assert track("--out", "r").status == 0
+    interrupt(here / "r")
+    log, checkpoint = here / "r/log.jsonl", here / "r/checkpoints/last.pt"
+    whole = log.read_text()
+    log.write_text("garbage\n" + whole)
+    refuse(track("--out", "r", "--resume"), "JSON on every line", "log.jsonl")
+    log.write_text(whole)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    refuse(track("--out", "r", "--resume"), "a whole checkpoint", "last.pt")
+
+
+@pytest.mark.parametrize(
+    "key", ["status", "stage", "config", "times", "seed", "data", "record_mode", "fingerprint"]
+)
+def test_a_run_json_that_lacks_something(hardness, tracked, here, key):
+    run = shutil.copytree(tracked, here / "run")
+    info = json.loads((run / "run.json").read_text())
+    del info[key]
+    (run / "run.json").write_text(json.dumps(info))
+    refuse(hardness("split", "--run", "run"), key, "run.json")
+    refuse(hardness("report", "--runs", "run"), key, "run.json")
+
+
+def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
+    run = shutil.copytree(tracked, here / "run")
+    scores = bytearray((run / "scores.parquet").read_bytes())
+    scores[200:5000] = bytes(4800)
+    (run / "scores.parquet").write_bytes(scores)
+    refuse(hardness("split", "--run", "run"), "a whole Parquet file", "scores.parquet")
+
+
+def test_names_that_are_not_utf8(track, image_folder):
+    (image_folder / "train/cat/0.png").rename(image_folder / "train/cat" / os.fsdecode(b"caf\xe9.png"))
+    refuse(track(), "in UTF-8", "caf", "rename it")
+
+
+def test_a_report_over_files_of_the_users_own(hardness, tracked, here):
+    (here / "mine/figures").mkdir(parents=True)
+    (here / "mine/figures/mine.txt").touch()
+    (here / "mine/summary.json").write_text('{"mine": 1}')
+    before = snapshot(here / "mine")
+    refuse(hardness("report", "--runs", tracked, "--out", "mine"), "something else in it")
+    assert snapshot(here / "mine") == before
+
+
+def test_a_file_that_is_no_split(hardness, tracked):
+    refuse(hardness("retrain", "--split", tracked / "examples.parquet"), "a split's file")
+
+
+def test_a_mistyped_stage(hardness):
+    refuse(hardness("trak"), "a stage among demo, track", "did you mean track")
