@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hardness.errors import UserError, unknown_name
-from hardness.registry import OPTIMIZERS, TORCHVISION_DATASETS, check_model, parse_data
+from hardness.registry import TORCHVISION_DATASETS, check_model, parse_data, parse_optimizer
 
 Schedule = Literal["constant", "step", "cosine"]
 
@@ -147,7 +147,10 @@ class Training:
         return self.workers if self.workers is not None else min(cores, 16) if cores > 1 else 0
 
     def _check_optimizer(self, name: str) -> None:
-        if OPTIMIZERS[name].is_robust and self.momentum and not self.allow_momentum:
+        method, entry = parse_optimizer(name)
+        if self.momentum is not None and not (entry.is_robust or "momentum" in entry.options):
+            raise UserError(f"no --momentum with {name}", self.momentum, "leave it out")
+        if (method or entry.is_robust) and self.momentum and not self.allow_momentum:
             raise UserError(
                 f"momentum 0 with {name}, since the paper's authors found others unstable",
                 f"--momentum {self.momentum}",
@@ -173,7 +176,7 @@ class Track(Training, Labels, Network, Data):
     """Train, and record for every example, every epoch, what the network made of it."""
 
     optimizer: str = "sgdm"
-    """sgd | sgdm | m3 | a3 | rm3 | ra3."""
+    """sgd | sgdm | m3 | a3 | rm3 | ra3 | adam | adamw | winsorized, or a method on a base, e.g. rm3+adamw."""
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     noise: float = 0.0
@@ -285,7 +288,7 @@ class Memorize(Training, Labels, Network, Data):
     batch_size: int = 32
     epochs: int = 40
     optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
-    """Of sgd, sgdm, m3, a3, rm3, ra3."""
+    """Of those of track, e.g. adamw rm3+adamw."""
     noise: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Probabilities with which each label is redrawn."""
     seeds: int = 1

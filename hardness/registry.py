@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardness.errors import unknown_name
+from hardness.errors import UserError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ OPTIMIZERS = Registry(
     Entry("a3", "mean of the same three", "hardness.optim.m3:A3", is_robust=True),
     Entry("rm3", "median of the last three gradients", "hardness.optim.rolling:RM3", is_robust=True),
     Entry("ra3", "average of the last three gradients", "hardness.optim.rolling:RA3", is_robust=True),
+    Entry("adam", "Adam", "torch.optim:Adam"),
+    Entry("adamw", "Adam, weight decay apart from it", "torch.optim:AdamW"),
+    Entry(
+        "winsorized",
+        "mean of per-example gradients, clipped at the second smallest and largest",
+        "hardness.optim.winsorized:WinsorizedSGD",
+        {"c": 2, "momentum": 0.0},
+    ),
 )
 
 DATASETS = Registry(
@@ -93,6 +101,22 @@ def check_model(name: str) -> None:
         raise unknown_name(
             "a model", name, [*OWN_MODELS, "resnet18", "resnet50", "vgg13_bn", "inception_v3", *others]
         )
+
+
+def parse_optimizer(name: str) -> tuple[str | None, Entry]:
+    """``rm3+adamw`` -> (``rm3``, AdamW's entry); ``adamw`` -> (None, the same).
+
+    Raises ``UserError`` for a name that isn't there, and for a combination that makes no sense.
+    """
+    method, plus, base = name.rpartition("+")
+    if not plus:
+        return None, OPTIMIZERS[name]
+    robust = [each.name for each in OPTIMIZERS.values() if each.is_robust]
+    if method not in robust:
+        raise unknown_name("a robust method before the +", method, robust)
+    if base in robust or base == "winsorized":
+        raise UserError("a plain optimizer after the +", name, f"write {method}+sgd or {method}+adamw")
+    return method, OPTIMIZERS[base]
 
 
 def parse_data(data: str) -> tuple[Entry, str]:

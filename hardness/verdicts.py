@@ -11,8 +11,6 @@ import pandas as pd
 from hardness.statistics import Estimate
 
 _GRID = 50
-_COMPARED = (("sgd", "m3"), ("a3", "m3"), ("sgd", "rm3"), ("ra3", "rm3"))
-"""Control and test: what the second does beyond the first is due to the median (of groups, or rolling)."""
 
 
 def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
@@ -130,6 +128,19 @@ def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) 
     return values[before] + share * (values[epochs] - values[before])
 
 
+def _compared(optimizers: list[str]) -> list[tuple[str, str]]:
+    """Control and test: what the second does beyond the first is due to the median (of groups, or rolling).
+
+    Each on plain SGD, and on every base that is there (``rm3+adamw``).
+    """
+    bases = [name.partition("+")[2] for name in optimizers]
+    pairs = []
+    for plain, on_it in [("sgd", ""), *((base, f"+{base}") for base in dict.fromkeys(filter(None, bases)))]:
+        for test, control in (("m3", "a3"), ("rm3", "ra3")):
+            pairs += [(plain, test + on_it), (control + on_it, test + on_it)]
+    return pairs
+
+
 @dataclass(frozen=True)
 class Memorization:
     """What one noise level says of the optimizers."""
@@ -175,7 +186,7 @@ def memorization(curves: pd.DataFrame) -> Memorization:
         f"Noise {noise:g}: when pristine accuracy first reaches {across.grid[-1]:.3f}, the largest that "
         f"every run reached, accuracy on corrupt examples is: {told}."
     ]
-    for first, second in _COMPARED:
+    for first, second in _compared(across.optimizers):
         if {first, second} <= set(across.optimizers):
             for name, read in readings.items():
                 estimate = Estimate.of(read(first) - read(second))

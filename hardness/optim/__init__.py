@@ -1,4 +1,4 @@
-"""Robust-gradient optimizers M3 and RM3, and their controls A3 and RA3."""
+"""Robust-gradient optimizers M3 and RM3, their controls A3 and RA3, any other made robust, Winsorized SGD."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,12 @@ from torch.optim import Optimizer
 
 from hardness.optim.m3 import A3, M3
 from hardness.optim.median import median_of_three
+from hardness.optim.robust import robust
 from hardness.optim.rolling import RA3, RM3
-from hardness.registry import OPTIMIZERS
+from hardness.optim.winsorized import WinsorizedSGD
+from hardness.registry import parse_optimizer
 
-__all__ = ["A3", "M3", "RA3", "RM3", "build", "median_of_three"]
+__all__ = ["A3", "M3", "RA3", "RM3", "WinsorizedSGD", "build", "median_of_three", "robust"]
 
 
 def build(
@@ -20,7 +22,8 @@ def build(
     weight_decay: float = 0.0,
     momentum: float | None = None,
 ) -> Optimizer:
-    """The optimizer of that name in the registry; ``momentum=None`` leaves it at the name's own."""
-    entry = OPTIMIZERS[name]
+    """The optimizer of that name (``rm3``, ``rm3+adamw``); ``momentum=None`` leaves it at the name's own."""
+    method, entry = parse_optimizer(name)
     options = dict(entry.options) if momentum is None else {**entry.options, "momentum": momentum}
-    return entry.load()(params, lr=lr, weight_decay=weight_decay, **options)
+    optimizer = entry.load()(params, lr=lr, weight_decay=weight_decay, **options)
+    return robust(optimizer, method) if method else optimizer

@@ -1,26 +1,39 @@
 """M3 and A3: the median, or the mean, of three group gradients of one mini-batch.
 
 Zielinski, Krishnan, Chatterjee, arXiv:2003.07422v2 (2020). Group g is the examples whose position in the
-mini-batch is g modulo 3. A3 is the control for M3: the same forward passes (batch normalisation sees groups,
-not the batch), the mean instead of the median.
+global mini-batch is g modulo 3. A3 is the control for M3: the same forward passes (batch normalisation sees
+groups, not the batch), the mean instead of the median.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
 from hardness.optim.median import median_from_ordered_, order_
-from hardness.optim.three import ThreeGradients
+from hardness.optim.three import Row, ThreeGradients, asks_for_state, by_kind, columns, momenta
 
 NUM_GROUPS = 3
 
 
-class GroupGradients(ThreeGradients):
-    """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``."""
+def num_groups(optimizer: Optimizer) -> int:
+    """How many group gradients a step of the optimizer takes: 3 with ``collect()``, else 1."""
+    return NUM_GROUPS if hasattr(optimizer, "collect") else 1
 
-    _take_in: Callable[[dict, Tensor, int], None]
-    """(state, gradient, how many came before): after the third, ``state["direction"]`` is the direction."""
+
+class GroupGradients(ThreeGradients):
+    """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``.
+
+    Clip before ``collect()``, and each group's gradient is clipped; to clip the direction, or to step through
+    a ``GradScaler``, call ``direction_to_grad()`` after the third.
+    """
+
+    _second_: Kernel
+    _third_: Kernel
+    """(parameters, gradients, *buffers): take in the second group; the third, which makes the direction."""
+    _is_handed_over = False
 
     @property
     def _num_collected(self) -> int:
@@ -33,76 +46,114 @@ class GroupGradients(ThreeGradients):
 
         Raises ``RuntimeError`` where a step is due, or where a parameter has a gradient in some groups only.
         """
+        if self._is_handed_over:
+            # The step was skipped, as a GradScaler does after an overflow.
+            self.restore_gradients()
         number = self._num_collected
         if number == NUM_GROUPS:
             raise RuntimeError(f"{self._name} has {NUM_GROUPS} gradients: call step() before collect()")
-        for parameter, _, state, gradient in self._arrived():
-            if state.setdefault("num_collected", 0) != number:
-                raise RuntimeError(self._uneven)
-            self._take_in(state, gradient, number)
-            state["num_collected"] = number + 1
-            parameter.grad = None
+        arrived = [(group, self._arrived(group)) for group in self.param_groups]
+        if any(row.state["num_seen"] != number for _, rows in arrived for row in rows):
+            raise RuntimeError(self._uneven)
+        for group, rows in arrived:
+            for alike in by_kind(rows):
+                self._take_in(alike, group, number)
+            for row in rows:
+                row.state["num_seen"] = number + 1
+            for parameter in group["params"]:
+                parameter.grad = None
         self.param_groups[0]["num_collected"] = number + 1
+
+    def direction_to_grad(self) -> None:
+        """After the third ``collect()``: put the direction into ``.grad``, for clipping or a GradScaler.
+
+        ``step()`` goes along whatever is there by then. Raises ``RuntimeError`` but after three collects.
+        """
+        if self._num_collected != NUM_GROUPS:
+            found = self._num_collected
+            raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {found}")
+        seen = {parameter: state["num_seen"] for parameter, state in self.state.items() if state["num_seen"]}
+        if set(seen.values()) - {NUM_GROUPS}:
+            raise RuntimeError(self._uneven)
+        for parameter in seen:
+            parameter.grad = self.state[parameter]["direction"]
+        self._is_handed_over = True
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Move every parameter along the direction. Raises ``RuntimeError`` but after three collects."""
         if closure is not None:
             raise RuntimeError(f"{self._name} takes no closure: three gradients need three collects")
-        if self._num_collected != NUM_GROUPS:
-            found = self._num_collected
-            raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {found}")
+        if asks_for_state(self):
+            self.make_state()
+            return
+        if not self._is_handed_over:
+            self.direction_to_grad()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state.get(parameter, {})
-                if not state.get("num_collected"):
-                    continue
-                if state["num_collected"] != NUM_GROUPS:
-                    raise RuntimeError(self._uneven)
-                self._move(parameter, group, state, state["direction"])
-                state["num_collected"] = 0
-        self.param_groups[0]["num_collected"] = 0
+            for rows in by_kind(self._arrived(group)):
+                parameters, directions = [row.parameter for row in rows], [row.gradient for row in rows]
+                moved = [parameters, directions, momenta(rows, group)]
+                run(move_, moved, group, lr=group["lr"], momentum=group["momentum"])
+        self.restore_gradients()
 
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
+    # What `robust` calls before and after the step of its base.
+    replace_gradients = direction_to_grad
+
+    def restore_gradients(self) -> None:
+        """Clear ``.grad`` and begin anew."""
+        for parameter, state in self.state.items():
+            state["num_seen"] = 0
+            parameter.grad = None
+        self.param_groups[0]["num_collected"] = 0
+        self._is_handed_over = False
+
+    def _take_in(self, rows: list[Row], group: dict, number: int) -> None:
+        parameters, gradients = [row.parameter for row in rows], [row.gradient for row in rows]
+        settings = {"weight_decay": group["weight_decay"], "maximize": group["maximize"]}
+        if number == 0:
+            keep_(parameters, gradients, *columns(rows, "direction"), **settings)
+        else:
+            kernel = self._second_ if number == 1 else self._third_
+            run(kernel, [parameters, gradients, *columns(rows, *self._buffers)], group, **settings)
 
     @property
     def _uneven(self) -> str:
         return f"{self._name}: a parameter has a gradient in some groups and none in others"
 
 
+def _order_in_(
+    parameters: list[Tensor], gradients: list[Tensor], low: list[Tensor], high: list[Tensor], **settings: Any
+) -> None:
+    torch._foreach_copy_(high, arrived(parameters, gradients, **settings))
+    order_(low, high)
+
+
+def _median_in_(
+    parameters: list[Tensor], gradients: list[Tensor], low: list[Tensor], high: list[Tensor], **settings: Any
+) -> None:
+    median_from_ordered_(low, high, arrived(parameters, gradients, **settings))
+
+
+def _add_in_(parameters: list[Tensor], gradients: list[Tensor], total: list[Tensor], **settings: Any) -> None:
+    torch._foreach_add_(total, arrived(parameters, gradients, **settings))
+
+
+def _mean_in_(*columns: list[Tensor], **settings: Any) -> None:
+    _add_in_(*columns, **settings)
+    torch._foreach_div_(columns[-1], float(NUM_GROUPS))
+
+
 class M3(GroupGradients):
     """Median of three group gradients. Keeps a running minimum and maximum a parameter."""
 
-    @staticmethod
-    def _take_in(state: dict, gradient: Tensor, number: int) -> None:
-        low, high = (_buffer(state, name, gradient) for name in ("direction", "high"))
-        if number == 0:
-            low.copy_(gradient)
-        elif number == 1:
-            high.copy_(gradient)
-            order_(low, high)
-        else:
-            median_from_ordered_(low, high, gradient)
+    _buffers = ("direction", "high")
+    _second_ = staticmethod(_order_in_)
+    _third_ = staticmethod(_median_in_)
 
 
 class A3(GroupGradients):
     """Mean of three group gradients."""
 
-    @staticmethod
-    def _take_in(state: dict, gradient: Tensor, number: int) -> None:
-        total = _buffer(state, "direction", gradient)
-        if number == 0:
-            total.copy_(gradient)
-        else:
-            total.add_(gradient)
-        if number == NUM_GROUPS - 1:
-            total.div_(NUM_GROUPS)
-
-
-def _buffer(state: dict, name: str, like: Tensor) -> Tensor:
-    """A tensor of the state, made once."""
-    if name not in state:
-        state[name] = torch.empty_like(like)
-    return state[name]
+    _buffers = ("direction",)
+    _second_ = staticmethod(_add_in_)
+    _third_ = staticmethod(_mean_in_)

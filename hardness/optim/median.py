@@ -13,14 +13,14 @@ def median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
 
 
-def order_(low: Tensor, high: Tensor) -> None:
-    """Put the smaller of two tensors into the first and the larger into the second, in place."""
-    larger = torch.maximum(low, high)
-    torch.minimum(low, high, out=low)
-    high.copy_(larger)
+def order_(low: list[Tensor], high: list[Tensor]) -> None:
+    """Put the smaller of each pair into the first list and the larger into the second, in place."""
+    larger = torch._foreach_maximum(low, high)
+    torch._foreach_minimum_(low, high)
+    torch._foreach_copy_(high, larger)
 
 
-def median_from_ordered_(low: Tensor, high: Tensor, c: Tensor) -> Tensor:
-    """The median of ``low <= high`` and ``c``, written over ``low``; overwrites ``high`` as well."""
-    torch.minimum(high, c, out=high)
-    return torch.maximum(low, high, out=low)
+def median_from_ordered_(low: list[Tensor], high: list[Tensor], third: list[Tensor]) -> None:
+    """The medians of ``low <= high`` and ``third``, written over ``low``; overwrites ``high`` as well."""
+    torch._foreach_minimum_(high, third)
+    torch._foreach_maximum_(low, high)

@@ -2,6 +2,9 @@
 
 Zielinski, Krishnan, Chatterjee, arXiv:2003.07422v2 (2020). RA3 is the control for RM3: whatever RM3 does
 beyond it is due to the median, not to the averaging. No step is taken until three gradients have been seen.
+
+Six numbers of memory traffic a parameter: read it, its gradient and the two before; write it, and over the
+older of these the gradient.
 """
 
 from collections.abc import Callable
@@ -10,44 +13,173 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
 from hardness.optim.median import median_from_ordered_
-from hardness.optim.three import ThreeGradients
+from hardness.optim.three import Row, ThreeGradients, asks_for_state, by_kind, columns, loss_of, momenta
+
+_NUM_KEPT = 2
+"""Gradients kept; state["num_seen"] counts up to it."""
 
 
 class _Rolling(ThreeGradients):
     """Keeps two gradients a parameter. From the third on, the newest is written over the oldest."""
 
-    _combine_: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """(older, previous, this gradient) -> the direction, written over the first."""
+    _buffers = ("older", "previous")
+    _step_: Kernel
+    """(parameters, gradients, older, previous, momenta): step, and write the gradients over the older."""
+    _filter_: Kernel
+    """(gradients, older, previous): the same, but the direction goes into the gradients."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
         """Take in each parameter's gradient; move it along the statistic of its last three."""
-        loss = self._closure_loss(closure)
-        for parameter, group, state, gradient in self._arrived():
-            if "previous" not in state:
-                state["previous"] = gradient.clone()
-            elif "older" not in state:
-                state["older"], state["previous"] = state["previous"], gradient.clone()
-            else:
-                older, previous = state["older"], state["previous"]
-                self._move(parameter, group, state, self._combine_(older, previous, gradient))
-                state["older"], state["previous"] = previous, older.copy_(gradient)
+        loss = loss_of(closure)
+        if asks_for_state(self):
+            self.make_state()
+            return loss
+        for group in self.param_groups:
+            for rows in by_kind(self._arrived(group)):
+                if self._keep(rows, group):
+                    continue
+                tensors = [[row.parameter for row in rows], [row.gradient for row in rows]]
+                run(
+                    self._step_,
+                    [*tensors, *columns(rows, *self._buffers), momenta(rows, group)],
+                    group,
+                    lr=group["lr"],
+                    weight_decay=group["weight_decay"],
+                    maximize=group["maximize"],
+                    momentum=group["momentum"],
+                    capturable=group["capturable"],
+                )
+                if not group["capturable"]:
+                    _swap(rows)
         return loss
+
+    @torch.no_grad()
+    def replace_gradients(self) -> None:
+        """Write each parameter's direction into its ``.grad``; where there is none yet, take ``.grad`` away.
+
+        For ``robust``: ``restore_gradients`` gives back what was taken.
+        """
+        self._taken = []
+        for group in self.param_groups:
+            arrived = self._arrived(group)
+            for parameter in group["params"]:
+                if parameter.grad is not None and self.state[parameter]["num_seen"] < _NUM_KEPT:
+                    self._taken.append((parameter, parameter.grad))
+            for rows in by_kind(arrived):
+                if not self._keep(rows, group):
+                    gradients = [row.gradient for row in rows]
+                    run(self._filter_, [gradients, *columns(rows, *self._buffers)], group)
+                    _swap(rows)
+        for parameter, _ in self._taken:
+            parameter.grad = None
+
+    def restore_gradients(self) -> None:
+        for parameter, gradient in self._taken:
+            parameter.grad = gradient
+
+    def _keep(self, rows: list[Row], group: dict) -> bool:
+        """Keep a first or a second gradient; False from the third on. The rows have seen equally many."""
+        seen = rows[0].state["num_seen"]
+        capturing = rows[0].parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+        if capturing and not (group["capturable"] and seen == _NUM_KEPT):
+            raise RuntimeError(f"to capture {self._name}: capturable=True, and two steps before the capture")
+        if seen == _NUM_KEPT:
+            return False
+        keep_(
+            [row.parameter for row in rows],
+            [row.gradient for row in rows],
+            *columns(rows, self._buffers[seen]),
+            weight_decay=group["weight_decay"],
+            maximize=group["maximize"],
+        )
+        for row in rows:
+            row.state["num_seen"] = seen + 1
+        return True
+
+
+def _swap(rows: list[Row]) -> None:
+    """What was written over the older is now the previous one."""
+    for row in rows:
+        row.state["older"], row.state["previous"] = row.state["previous"], row.state["older"]
+
+
+def _median_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
+    """Written over the older."""
+    high = torch._foreach_maximum(older, previous)
+    torch._foreach_minimum_(older, previous)
+    median_from_ordered_(older, high, gradients)
+
+
+def _average_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
+    """Written over the older."""
+    torch._foreach_add_(older, previous)
+    torch._foreach_add_(older, gradients)
+    torch._foreach_div_(older, 3.0)
+
+
+def _roll_(
+    combine_: Kernel,
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    older: list[Tensor],
+    previous: list[Tensor],
+    momenta: list[Tensor],
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    maximize: bool,
+    momentum: float,
+    capturable: bool,
+) -> None:
+    gradients = arrived(parameters, gradients, weight_decay, maximize)
+    combine_(older, previous, gradients)
+    move_(parameters, older, momenta, lr=lr, momentum=momentum)
+    if capturable:
+        # A graph replays the same addresses: the buffers can't change roles, so their contents move.
+        torch._foreach_copy_(older, previous)
+        torch._foreach_copy_(previous, gradients)
+    else:
+        torch._foreach_copy_(older, gradients)
+
+
+def _roll_into_gradients_(
+    combine_: Kernel, gradients: list[Tensor], older: list[Tensor], previous: list[Tensor]
+) -> None:
+    arrived = [gradient.clone() for gradient in gradients]
+    combine_(older, previous, gradients)
+    torch._foreach_copy_(gradients, older)
+    torch._foreach_copy_(older, arrived)
+
+
+# A function a kernel, since each is compiled by itself.
+def _rm3_(*columns: list[Tensor], **settings: Any) -> None:
+    _roll_(_median_, *columns, **settings)
+
+
+def _ra3_(*columns: list[Tensor], **settings: Any) -> None:
+    _roll_(_average_, *columns, **settings)
+
+
+def _rm3_filter_(*columns: list[Tensor]) -> None:
+    _roll_into_gradients_(_median_, *columns)
+
+
+def _ra3_filter_(*columns: list[Tensor]) -> None:
+    _roll_into_gradients_(_average_, *columns)
 
 
 class RM3(_Rolling):
     """Rolling median of three: robust against a direction that only one mini-batch in three has."""
 
-    @staticmethod
-    def _combine_(older: Tensor, previous: Tensor, gradient: Tensor) -> Tensor:
-        high = torch.maximum(older, previous)
-        return median_from_ordered_(torch.minimum(older, previous, out=older), high, gradient)
+    _step_ = staticmethod(_rm3_)
+    _filter_ = staticmethod(_rm3_filter_)
 
 
 class RA3(_Rolling):
     """Rolling average of three."""
 
-    @staticmethod
-    def _combine_(older: Tensor, previous: Tensor, gradient: Tensor) -> Tensor:
-        return older.add_(previous).add_(gradient).div_(3)
+    _step_ = staticmethod(_ra3_)
+    _filter_ = staticmethod(_ra3_filter_)

@@ -7,31 +7,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from hardness.optim.m3 import NUM_GROUPS, GroupGradients
+from hardness.optim import WinsorizedSGD
+from hardness.optim.m3 import num_groups
 
 
 def train_step(
-    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor
+    model: nn.Module,
+    optimizer: Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    first: int = 0,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward, loss, backward, step -> (mean cross-entropy (), logits (B, C)), both detached.
 
-    M3 and A3 make a forward and a backward pass for each group (position in the batch, modulo 3), so that
-    batch normalisation sees groups, not the batch.
+    M3, A3 and what is robust with them make a forward and a backward pass for each group (position in the
+    global batch, modulo 3), so that batch normalisation sees groups, not the batch.
+
+    Of many ranks, each gives its slice of the global batch of ``batch_size``, which begins at position
+    ``first``; a model whose gradients are averaged over ranks (DDP, FSDP) then steps as one process would on
+    the whole. The loss is the mean over this rank's slice.
     """
-    is_grouped = isinstance(optimizer, GroupGradients)
-    num_groups = NUM_GROUPS if is_grouped else 1
     optimizer.zero_grad()
+    if isinstance(optimizer, WinsorizedSGD):
+        loss, logits = optimizer.backward(model, images, labels)
+        optimizer.step()
+        return loss, logits
+    batch_size = batch_size or len(images)
+    num_ranks = torch.distributed.get_world_size() if batch_size > len(images) else 1
+    groups = num_groups(optimizer)
     logits, losses = None, []
-    for group in (slice(first, None, num_groups) for first in range(num_groups)):
-        group_logits = model(images[group])
-        loss = F.cross_entropy(group_logits, labels[group])
-        loss.backward()
-        if is_grouped:
+    for group in range(groups):
+        mine = slice((group - first) % groups, None, groups)
+        in_all = len(range(group, batch_size, groups))
+        group_logits = model(images[mine])
+        # The sum over all ranks by the count in all; averaging over ranks divides by their number.
+        loss = F.cross_entropy(group_logits, labels[mine], reduction="sum")
+        (loss * (num_ranks / in_all)).backward()
+        if groups > 1:
             optimizer.collect()
         if logits is None:
             logits = group_logits.new_empty(len(images), group_logits.shape[1])
-        logits[group] = group_logits.detach()
-        losses.append(loss.detach() * len(group_logits))
+        logits[mine] = group_logits.detach()
+        losses.append(loss.detach())
     optimizer.step()
     return torch.stack(losses).sum() / len(images), logits
 
