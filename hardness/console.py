@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
@@ -25,7 +26,7 @@ def say_time_left(unit: str, seconds: float, num_left: int) -> None:
 
 
 def warn(text: str) -> None:
-    _out.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
+    _err.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
 
 
 def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:

@@ -55,16 +55,15 @@ def move_(
     lr: float | Tensor,
     momentum: float,
 ) -> None:
-    """parameter -= lr * direction; with momentum, of its running sum. May overwrite the directions.
+    """parameter -= lr * direction; with momentum, lr * its running sum.
 
     In two roundings, not one fused multiply-add, so that every way to run it gives the same bits.
     """
     if momentum:
         torch._foreach_mul_(momenta, momentum)
         torch._foreach_add_(momenta, directions)
-        torch._foreach_copy_(directions, momenta)
-    torch._foreach_mul_(directions, lr)
-    torch._foreach_sub_(parameters, directions)
+        directions = momenta
+    torch._foreach_sub_(parameters, torch._foreach_mul(directions, lr))
 
 
 def run(kernel: Kernel, columns: Sequence[list[Tensor]], group: dict[str, Any], **settings: Any) -> None:
@@ -76,12 +75,8 @@ def run(kernel: Kernel, columns: Sequence[list[Tensor]], group: dict[str, Any], 
     if kernel not in _failed and _is_fused(group, columns[0]):
         from torch._dynamo.exc import TorchDynamoException
 
-        rate = settings.get("lr")
-        compiled = dict(settings)
-        if isinstance(rate, float | int):
-            compiled["lr"] = torch.full((), rate, dtype=torch.float64, device=columns[0][0].device)
         try:
-            return _compiled(kernel)(*columns, **compiled)
+            return _compiled(kernel)(*columns, **_with_tensor_rate(settings, like=columns[0][0]))
         except TorchDynamoException as error:
             _failed.add(kernel)
             _tell_once(next(line for line in str(error).splitlines() if line.strip()))
@@ -93,6 +88,14 @@ def _is_fused(group: dict[str, Any], parameters: list[Tensor]) -> bool:
     if group["fused"] is not None or group["foreach"] is not None:
         return bool(group["fused"])
     return parameters[0].is_cuda or sum(parameter.numel() for parameter in parameters) >= _FUSED_FROM
+
+
+def _with_tensor_rate(settings: dict[str, Any], like: Tensor) -> dict[str, Any]:
+    if not isinstance(settings.get("lr"), float | int):
+        return settings
+    # As a number meets tensors of half precision.
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return {**settings, "lr": torch.full((), settings["lr"], dtype=dtype, device=like.device)}
 
 
 @cache

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
 from hardness.optim.median import median_from_ordered_, order_
-from hardness.optim.three import Row, ThreeGradients, asks_for_state, by_kind, columns, momenta
+from hardness.optim.three import Alike, ThreeGradients, asks_for_state
 
 NUM_GROUPS = 3
 
@@ -48,18 +48,17 @@ class GroupGradients(ThreeGradients):
         """
         if self._is_handed_over:
             # The step was skipped, as a GradScaler does after an overflow.
-            self.restore_gradients()
+            self._begin_anew()
         number = self._num_collected
         if number == NUM_GROUPS:
             raise RuntimeError(f"{self._name} has {NUM_GROUPS} gradients: call step() before collect()")
         arrived = [(group, self._arrived(group)) for group in self.param_groups]
-        if any(row.state["num_seen"] != number for _, rows in arrived for row in rows):
+        if any(alike.num_seen != number for _, kinds in arrived for alike in kinds):
             raise RuntimeError(self._uneven)
-        for group, rows in arrived:
-            for alike in by_kind(rows):
+        for group, kinds in arrived:
+            for alike in kinds:
                 self._take_in(alike, group, number)
-            for row in rows:
-                row.state["num_seen"] = number + 1
+                alike.count(number + 1)
             for parameter in group["params"]:
                 parameter.grad = None
         self.param_groups[0]["num_collected"] = number + 1
@@ -90,10 +89,9 @@ class GroupGradients(ThreeGradients):
         if not self._is_handed_over:
             self.direction_to_grad()
         for group in self.param_groups:
-            for rows in by_kind(self._arrived(group)):
-                parameters, directions = [row.parameter for row in rows], [row.gradient for row in rows]
-                moved = [parameters, directions, momenta(rows, group)]
-                run(move_, moved, group, lr=group["lr"], momentum=group["momentum"])
+            for alike in self._arrived(group):
+                columns = alike.parameters, alike.gradients, alike.momenta(group)
+                run(move_, columns, group, lr=group["lr"], momentum=group["momentum"])
         self.restore_gradients()
 
     # What `robust` calls before and after the step of its base.
@@ -101,20 +99,24 @@ class GroupGradients(ThreeGradients):
 
     def restore_gradients(self) -> None:
         """Clear ``.grad`` and begin anew."""
-        for parameter, state in self.state.items():
-            state["num_seen"] = 0
+        for parameter in self.state:
             parameter.grad = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        for state in self.state.values():
+            state["num_seen"] = 0
         self.param_groups[0]["num_collected"] = 0
         self._is_handed_over = False
 
-    def _take_in(self, rows: list[Row], group: dict, number: int) -> None:
-        parameters, gradients = [row.parameter for row in rows], [row.gradient for row in rows]
+    def _take_in(self, alike: Alike, group: dict, number: int) -> None:
         settings = {"weight_decay": group["weight_decay"], "maximize": group["maximize"]}
         if number == 0:
-            keep_(parameters, gradients, *columns(rows, "direction"), **settings)
+            keep_(alike.parameters, alike.gradients, *alike.buffers("direction"), **settings)
         else:
             kernel = self._second_ if number == 1 else self._third_
-            run(kernel, [parameters, gradients, *columns(rows, *self._buffers)], group, **settings)
+            columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
+            run(kernel, columns, group, **settings)
 
     @property
     def _uneven(self) -> str:

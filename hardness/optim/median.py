@@ -21,6 +21,5 @@ def order_(low: list[Tensor], high: list[Tensor]) -> None:
 
 
 def median_from_ordered_(low: list[Tensor], high: list[Tensor], third: list[Tensor]) -> None:
-    """The medians of ``low <= high`` and ``third``, written over ``low``; overwrites ``high`` as well."""
-    torch._foreach_minimum_(high, third)
-    torch._foreach_maximum_(low, high)
+    """The medians of ``low <= high`` and ``third``, written over ``low``."""
+    torch._foreach_maximum_(low, torch._foreach_minimum(high, third))

@@ -6,7 +6,7 @@ from typing import Any
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from hardness.console import say
+from hardness.console import warn
 from hardness.optim.m3 import GroupGradients
 from hardness.optim.three import ThreeGradients, asks_for_state
 from hardness.registry import OPTIMIZERS
@@ -27,7 +27,8 @@ def robust(base: Optimizer, method: str = "rm3") -> Optimizer:
     if method not in OPTIMIZERS or not OPTIMIZERS[method].is_robust:
         known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_robust)
         raise ValueError(f"expected a method among {known}; found {method!r}")
-    three = OPTIMIZERS[method].load()(_parameters(base), lr=0.0)
+    capturable = bool(base.defaults.get("capturable"))
+    three = OPTIMIZERS[method].load()(_parameters(base), lr=0.0, capturable=capturable)
     filtering = _Filter(three)
     base.register_step_pre_hook(filtering.before_step)
     base.register_step_post_hook(filtering.after_step)
@@ -37,7 +38,10 @@ def robust(base: Optimizer, method: str = "rm3") -> Optimizer:
     base._step_supports_amp_scaling = False
     if isinstance(three, GroupGradients):
         base.collect, base.direction_to_grad = three.collect, three.direction_to_grad
-    _say_once(f"{type(base).__name__} steps along {method}'s direction; it keeps its own momentum, if any")
+    _warn_once(
+        f"{type(base).__name__} keeps its own momentum, if any: of {method}'s directions, "
+        "which the paper's authors found unstable"
+    )
     return base
 
 
@@ -48,7 +52,7 @@ class _Filter:
         self.three = three
 
     def before_step(self, base: Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
-        if any(closure is not None for closure in (*args, *kwargs.values())):
+        if any(closure is not None for closure in (*args[1:], *kwargs.values())):
             raise RuntimeError("a robust optimizer takes no closure: its gradients come before the step")
         # The base may have been given more since.
         self.three.param_groups[0]["params"] = _parameters(base)
@@ -82,7 +86,9 @@ class _Filter:
         first, *others = state_dict["param_groups"]
         first, count = _parted(first)
         self.three.param_groups[0]["params"] = _parameters(base)
-        group = {**self.three.state_dict()["param_groups"][0], **count}
+        # Ids of parameters in the state dict: numbers, or names where it comes from distributed.checkpoint.
+        ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+        group = {**self.three.param_groups[0], **count, "params": ids}
         kept = {index: entries for index, entries in own.items() if entries}
         self.three.load_state_dict({"state": kept, "param_groups": [group]})
         rest = {index: entries for index, entries in rest.items() if entries}
@@ -107,4 +113,4 @@ def _parted(entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}, own
 
 
-_say_once = cache(say)
+_warn_once = cache(warn)

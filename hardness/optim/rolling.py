@@ -15,10 +15,12 @@ from torch import Tensor
 
 from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
 from hardness.optim.median import median_from_ordered_
-from hardness.optim.three import Row, ThreeGradients, asks_for_state, by_kind, columns, loss_of, momenta
+from hardness.optim.three import Alike, ThreeGradients, asks_for_state, loss_of
 
 _NUM_KEPT = 2
 """Gradients kept; state["num_seen"] counts up to it."""
+_SETTINGS = ("lr", "weight_decay", "maximize", "momentum", "capturable")
+"""Of a parameter group, those that the arithmetic of a step depends on."""
 
 
 class _Rolling(ThreeGradients):
@@ -28,7 +30,7 @@ class _Rolling(ThreeGradients):
     _step_: Kernel
     """(parameters, gradients, older, previous, momenta): step, and write the gradients over the older."""
     _filter_: Kernel
-    """(gradients, older, previous): the same, but the direction goes into the gradients."""
+    """(gradients, older, previous): the direction goes into the gradients, and no parameter moves."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
@@ -38,22 +40,13 @@ class _Rolling(ThreeGradients):
             self.make_state()
             return loss
         for group in self.param_groups:
-            for rows in by_kind(self._arrived(group)):
-                if self._keep(rows, group):
+            for alike in self._arrived(group):
+                if self._keep(alike, group):
                     continue
-                tensors = [[row.parameter for row in rows], [row.gradient for row in rows]]
-                run(
-                    self._step_,
-                    [*tensors, *columns(rows, *self._buffers), momenta(rows, group)],
-                    group,
-                    lr=group["lr"],
-                    weight_decay=group["weight_decay"],
-                    maximize=group["maximize"],
-                    momentum=group["momentum"],
-                    capturable=group["capturable"],
-                )
-                if not group["capturable"]:
-                    _swap(rows)
+                columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
+                settings = {name: group[name] for name in _SETTINGS}
+                run(self._step_, [*columns, alike.momenta(group)], group, **settings)
+                self._take_turns(alike, group)
         return loss
 
     @torch.no_grad()
@@ -68,11 +61,11 @@ class _Rolling(ThreeGradients):
             for parameter in group["params"]:
                 if parameter.grad is not None and self.state[parameter]["num_seen"] < _NUM_KEPT:
                     self._taken.append((parameter, parameter.grad))
-            for rows in by_kind(arrived):
-                if not self._keep(rows, group):
-                    gradients = [row.gradient for row in rows]
-                    run(self._filter_, [gradients, *columns(rows, *self._buffers)], group)
-                    _swap(rows)
+            for alike in arrived:
+                if not self._keep(alike, group):
+                    columns = alike.gradients, *alike.buffers(*self._buffers)
+                    run(self._filter_, columns, group, capturable=group["capturable"])
+                    self._take_turns(alike, group)
         for parameter, _ in self._taken:
             parameter.grad = None
 
@@ -80,30 +73,27 @@ class _Rolling(ThreeGradients):
         for parameter, gradient in self._taken:
             parameter.grad = gradient
 
-    def _keep(self, rows: list[Row], group: dict) -> bool:
-        """Keep a first or a second gradient; False from the third on. The rows have seen equally many."""
-        seen = rows[0].state["num_seen"]
-        capturing = rows[0].parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+    def _keep(self, alike: Alike, group: dict) -> bool:
+        """Keep a first or a second gradient; False from the third on."""
+        seen = alike.num_seen
+        capturing = alike.parameters[0].is_cuda and torch.cuda.is_current_stream_capturing()
         if capturing and not (group["capturable"] and seen == _NUM_KEPT):
-            raise RuntimeError(f"to capture {self._name}: capturable=True, and two steps before the capture")
+            raise RuntimeError(
+                f"to capture {self._name}: capturable=True, and three steps before the capture"
+            )
         if seen == _NUM_KEPT:
             return False
-        keep_(
-            [row.parameter for row in rows],
-            [row.gradient for row in rows],
-            *columns(rows, self._buffers[seen]),
-            weight_decay=group["weight_decay"],
-            maximize=group["maximize"],
-        )
-        for row in rows:
-            row.state["num_seen"] = seen + 1
+        (buffers,) = alike.buffers(self._buffers[seen])
+        decay, maximize = group["weight_decay"], group["maximize"]
+        keep_(alike.parameters, alike.gradients, buffers, weight_decay=decay, maximize=maximize)
+        alike.count(seen + 1)
         return True
 
-
-def _swap(rows: list[Row]) -> None:
-    """What was written over the older is now the previous one."""
-    for row in rows:
-        row.state["older"], row.state["previous"] = row.state["previous"], row.state["older"]
+    def _take_turns(self, alike: Alike, group: dict) -> None:
+        """What was written over the older is now the previous one."""
+        if not group["capturable"]:
+            for state in alike.states:
+                state["older"], state["previous"] = state["previous"], state["older"]
 
 
 def _median_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
@@ -137,21 +127,30 @@ def _roll_(
     gradients = arrived(parameters, gradients, weight_decay, maximize)
     combine_(older, previous, gradients)
     move_(parameters, older, momenta, lr=lr, momentum=momentum)
+    _store_(gradients, older, previous, capturable)
+
+
+def _roll_into_gradients_(
+    combine_: Kernel,
+    gradients: list[Tensor],
+    older: list[Tensor],
+    previous: list[Tensor],
+    *,
+    capturable: bool,
+) -> None:
+    arrived = [gradient.clone() for gradient in gradients]
+    combine_(older, previous, gradients)
+    torch._foreach_copy_(gradients, older)
+    _store_(arrived, older, previous, capturable)
+
+
+def _store_(gradients: list[Tensor], older: list[Tensor], previous: list[Tensor], capturable: bool) -> None:
     if capturable:
         # A graph replays the same addresses: the buffers can't change roles, so their contents move.
         torch._foreach_copy_(older, previous)
         torch._foreach_copy_(previous, gradients)
     else:
         torch._foreach_copy_(older, gradients)
-
-
-def _roll_into_gradients_(
-    combine_: Kernel, gradients: list[Tensor], older: list[Tensor], previous: list[Tensor]
-) -> None:
-    arrived = [gradient.clone() for gradient in gradients]
-    combine_(older, previous, gradients)
-    torch._foreach_copy_(gradients, older)
-    torch._foreach_copy_(older, arrived)
 
 
 # A function a kernel, since each is compiled by itself.
@@ -163,12 +162,12 @@ def _ra3_(*columns: list[Tensor], **settings: Any) -> None:
     _roll_(_average_, *columns, **settings)
 
 
-def _rm3_filter_(*columns: list[Tensor]) -> None:
-    _roll_into_gradients_(_median_, *columns)
+def _rm3_filter_(*columns: list[Tensor], **settings: Any) -> None:
+    _roll_into_gradients_(_median_, *columns, **settings)
 
 
-def _ra3_filter_(*columns: list[Tensor]) -> None:
-    _roll_into_gradients_(_average_, *columns)
+def _ra3_filter_(*columns: list[Tensor], **settings: Any) -> None:
+    _roll_into_gradients_(_average_, *columns, **settings)
 
 
 class RM3(_Rolling):

@@ -1,8 +1,9 @@
 """What M3, A3, RM3 and RA3 share: settings, state by parameter, which gradients have arrived."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,15 +11,32 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 
-class Row(NamedTuple):
-    """A parameter, its gradient and its state; of a distributed parameter, what this rank holds."""
+@dataclass(frozen=True)
+class Alike:
+    """Parameters of one device, dtype and number of gradients seen: what one kernel can take together.
 
-    parameter: Tensor
-    gradient: Tensor
-    state: dict[str, Any]
+    Lists of equal length. Of distributed parameters, the tensors are what this rank holds.
+    """
 
-    def buffer(self, name: str) -> Tensor:
-        return local(self.state[name])
+    parameters: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def num_seen(self) -> int:
+        return self.states[0]["num_seen"]
+
+    def count(self, num_seen: int) -> None:
+        for state in self.states:
+            state["num_seen"] = num_seen
+
+    def buffers(self, *names: str) -> list[list[Tensor]]:
+        """A list a name."""
+        return [[local(state[name]) for state in self.states] for name in names]
+
+    def momenta(self, group: dict[str, Any]) -> list[Tensor]:
+        """Empty without momentum."""
+        return self.buffers("momentum_buffer")[0] if group["momentum"] else []
 
 
 class ThreeGradients(Optimizer):
@@ -73,18 +91,22 @@ class ThreeGradients(Optimizer):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _arrived(self, group: dict) -> list[Row]:
+    def _arrived(self, group: dict[str, Any]) -> list[Alike]:
         """The parameters of the group that have a gradient, their state made where it is new."""
-        rows = []
+        kinds = defaultdict(Alike)
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if gradient.layout != torch.strided or gradient.is_complex():
+            if gradient.layout is not torch.strided or gradient.is_complex():
                 kind = "complex" if gradient.is_complex() else "sparse"
                 raise TypeError(f"{self._name} takes no {kind} gradients")
-            rows.append(Row(local(parameter), local(gradient), self._state_of(parameter, group)))
-        return rows
+            state = self._state_of(parameter, group)
+            alike = kinds[parameter.device, parameter.dtype, state["num_seen"]]
+            alike.parameters.append(local(parameter))
+            alike.gradients.append(local(gradient))
+            alike.states.append(state)
+        return list(kinds.values())
 
     def _state_of(self, parameter: Parameter, group: dict) -> dict[str, Any]:
         state = self.state[parameter]
@@ -99,23 +121,6 @@ class ThreeGradients(Optimizer):
         """Make the state of every parameter that has a gradient, counting none."""
         for group in self.param_groups:
             self._arrived(group)
-
-
-def by_kind(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of one device, dtype and number of gradients seen: what one kernel can take together."""
-    kinds = defaultdict(list)
-    for row in rows:
-        kinds[row.parameter.device, row.parameter.dtype, row.state["num_seen"]].append(row)
-    return list(kinds.values())
-
-
-def columns(rows: Sequence[Row], *buffers: str) -> list[list[Tensor]]:
-    """The rows' buffers of these names, a list a name."""
-    return [[row.buffer(name) for row in rows] for name in buffers]
-
-
-def momenta(rows: Sequence[Row], group: dict) -> list[Tensor]:
-    return columns(rows, "momentum_buffer")[0] if group["momentum"] else []
 
 
 def local(tensor: Tensor) -> Tensor:

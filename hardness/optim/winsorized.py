@@ -4,6 +4,7 @@ Chatterjee, Coherent Gradients, ICLR 2020, arXiv:2002.10657: clip each coordinat
 at its c-th smallest and its c-th largest value in the mini-batch, then average.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ from torch.nn import functional as F
 
 from hardness.errors import UserError
 
-_COPIES = 4
-"""Of all per-example gradients, at the worst moment: themselves, and what makes and orders them."""
+_COPIES = 2
+"""Of all per-example gradients, at the worst moment: themselves, and what makes them (1.7 measured)."""
 
 
 def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
     """Clip at the c-th smallest and c-th largest of the first axis, and average over it: (B, ...) -> (...).
 
-    c=1 is the mean, 2 c = B + 1 the median. Raises ``ValueError`` where 2 c > B + 1 or c < 1.
+    c=1 is the mean, 2 c = B + 1 the median. nan propagates; c - 1 infinities of a sign are clipped. Raises
+    ``ValueError`` where 2 c > B + 1 or c < 1.
     """
     size = len(gradients)
     if not 1 <= c <= (size + 1) // 2:
         raise ValueError(f"expected 1 <= c <= {(size + 1) // 2} with {size} examples; found {c}")
     if c == 1:
         return gradients.mean(0)
-    low, high = gradients.kthvalue(c, 0).values, gradients.kthvalue(size - c + 1, 0).values
+    low = _kth(gradients, c, torch.minimum, torch.maximum)
+    high = _kth(gradients, c, torch.maximum, torch.minimum)
     return gradients.clamp(low, high).mean(0)
 
 
@@ -60,7 +63,7 @@ def per_example_gradients(
 class WinsorizedSGD(torch.optim.SGD):
     """SGD along the winsorized mean of the per-example gradients: ``backward(...)``, then ``step()``.
 
-    Memory: a few copies of examples x parameters numbers, so for small models.
+    Memory: two copies of examples x parameters numbers, so for small models.
     """
 
     def __init__(self, params: Any, lr: float, c: int = 2, weight_decay: float = 0.0, momentum: float = 0.0):
@@ -74,6 +77,21 @@ class WinsorizedSGD(torch.optim.SGD):
             if name in gradients:
                 parameter.grad = winsorized_mean(gradients.pop(name), self.c)
         return losses.mean(), logits
+
+
+def _kth(rows: Tensor, k: int, first: Callable[..., Tensor], last: Callable[..., Tensor]) -> Tensor:
+    """The k-th smallest (``first`` a minimum, ``last`` a maximum) or largest of the first axis.
+
+    Each row passes through the k best so far. For small k this is some 40 times faster than ``kthvalue``
+    along an axis that is not the innermost.
+    """
+    best: list[Tensor] = []
+    for row in rows:
+        for rank, held in enumerate(best):
+            best[rank], row = first(held, row), last(held, row)
+        if len(best) < k:
+            best.append(row)
+    return best[-1]
 
 
 def _check_memory(batch_size: int, parameters: list[Tensor]) -> None:

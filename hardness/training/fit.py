@@ -15,6 +15,7 @@ from hardness import seeding
 from hardness.datasets import ImageSet
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
+from hardness.optim import WinsorizedSGD
 from hardness.optim.m3 import num_groups
 from hardness.training.batches import Shuffled, loader, num_batches, read
 from hardness.training.step import StepNorm, train_step
@@ -115,6 +116,8 @@ def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int) -> 
     """M3 and A3 need an example a group, and batch normalisation two of whatever it sees."""
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     needed = num_groups(optimizer) * (2 if has_batch_norm else 1)
+    if isinstance(optimizer, WinsorizedSGD):
+        needed = 2 * optimizer.c - 1
     if smallest < needed:
         network = " and batch normalisation" if has_batch_norm else ""
         raise UserError(

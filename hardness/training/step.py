@@ -34,8 +34,8 @@ def train_step(
         loss, logits = optimizer.backward(model, images, labels)
         optimizer.step()
         return loss, logits
-    batch_size = batch_size or len(images)
-    num_ranks = torch.distributed.get_world_size() if batch_size > len(images) else 1
+    num_ranks = 1 if batch_size is None else torch.distributed.get_world_size()
+    batch_size = len(images) if batch_size is None else batch_size
     groups = num_groups(optimizer)
     logits, losses = None, []
     for group in range(groups):

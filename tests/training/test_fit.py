@@ -109,7 +109,7 @@ def test_the_users_global_generator_is_left_alone(digits):
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["sgdm", "rm3", "m3"])
+@pytest.mark.parametrize("name", ["sgdm", "rm3", "m3", "rm3+adamw", "m3+sgdm", "winsorized"])
 def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
     def start():
         model = models.build("mlp", digits, seed=0)
@@ -142,9 +142,10 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(digits):
         list(fit(model, optimizer, digits.train, digits.train.ids, **settings()))
 
 
-def test_m3_needs_three_examples_a_batch(digits):
+@pytest.mark.parametrize("name", ["m3", "a3+adamw", "winsorized"])
+def test_some_optimizers_need_three_examples_a_batch(digits, name):
     model = models.build("mlp", digits, seed=0)
-    optimizer = optim.build("m3", model.parameters(), lr=0.1)
+    optimizer = optim.build(name, model.parameters(), lr=0.1)
     with pytest.raises(UserError, match="3 examples or more"):
         next(fit(model, optimizer, digits.train, digits.train.ids, **settings(batch_size=2)))
 

@@ -1,0 +1,234 @@
+"""What a step of each optimizer costs, as ratios within one run.
+
+    python -m tests.benchmarks.optimizers [--smoke] > reports/benchmarks/optimizers.md
+
+Rounds go through all optimizers in turn, so that a noisy machine is noisy to all of them; medians. Before
+each timed step a network makes a forward and a backward pass, as in training: they empty the caches and
+leave the allocator as a step finds it.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from functools import partial, reduce
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from hardness.optim import A3, M3, RA3, RM3, robust
+from hardness.training.step import train_step
+
+_WAYS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+
+
+class PublishedRM3(torch.optim.Optimizer):
+    """The published formulation, in our words: a ring of three buffers; sum less minimum less maximum."""
+
+    def __init__(self, params, lr: float):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["number"], state["ring"] = 0, [parameter.grad.clone() for _ in range(3)]
+                state["ring"][state["number"] % 3].copy_(parameter.grad)
+                state["number"] += 1
+                if state["number"] >= 3:
+                    parameter.add_(self.median(state["ring"]), alpha=-group["lr"])
+
+    def median(self, ring: list[Tensor]) -> Tensor:
+        return reduce(torch.add, ring) - reduce(torch.min, ring) - reduce(torch.max, ring)
+
+
+class StackedRM3(PublishedRM3):
+    """The obvious formulation: torch.stack(...).median."""
+
+    def median(self, ring: list[Tensor]) -> Tensor:
+        return torch.stack(ring).median(0).values
+
+
+class Contender:
+    """A way to step, over parameters of its own."""
+
+    def __init__(self, name: str, numbers: int, build: Callable, shapes: list[torch.Size], device: str):
+        generator = torch.Generator(device).manual_seed(0)
+        self.name, self.numbers = name, numbers
+        self.parameters = [nn.Parameter(torch.randn(s, generator=generator, device=device)) for s in shapes]
+        self.gradients = [torch.randn(s, generator=generator, device=device) for s in shapes]
+        self.optimizer = build(self.parameters)
+        self.device = device
+
+    def step(self) -> None:
+        for _ in range(3 if hasattr(self.optimizer, "collect") else 1):
+            for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+                parameter.grad = gradient
+            if hasattr(self.optimizer, "collect"):
+                self.optimizer.collect()
+        self.optimizer.step()
+
+    def seconds(self) -> float:
+        return _seconds(self.step, self.device)
+
+
+def contenders(shapes: list[torch.Size], device: str, slow: bool, only: str = "") -> list[Contender]:
+    """``numbers``: of memory traffic a parameter that the step needs at least. ``only``: names, by ``|``."""
+
+    def adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+
+    kinds = [
+        ("SGD", 3, partial(torch.optim.SGD, lr=1e-3)),
+        ("SGD, momentum", 5, partial(torch.optim.SGD, lr=1e-3, momentum=0.9)),
+        ("RM3", 6, partial(RM3, lr=1e-3)),
+        ("RA3", 6, partial(RA3, lr=1e-3)),
+        # Three gradients taken in: 2 + 4 + 4 (A3: 2 + 3 + 3) numbers, and 3 to step.
+        ("M3", 13, partial(M3, lr=1e-3)),
+        ("A3", 11, partial(A3, lr=1e-3)),
+    ]
+    named = [
+        (f"{name}, {way}", numbers, partial(build, **options))
+        for name, numbers, build in kinds
+        for way, options in _WAYS.items()
+    ]
+    named += [("AdamW, fused", 7, adamw), ("RM3 on AdamW, fused", 12, lambda p: robust(adamw(p), "rm3"))]
+    if slow:
+        named += [("RM3, published", 6, partial(PublishedRM3, lr=1e-3))]
+        named += [("RM3, stack and median", 6, partial(StackedRM3, lr=1e-3))]
+    chosen = [each for each in named if not only or each[0] in only.split("|")]
+    return [Contender(name, numbers, build, shapes, device) for name, numbers, build in chosen]
+
+
+def table(made: list[Contender], rounds: int, between: Callable[[], None]) -> list[str]:
+    """Markdown rows; a contender's ratios are of medians over the rounds."""
+    device = made[0].device
+    num_parameters = sum(parameter.numel() for parameter in made[0].parameters)
+    source = torch.zeros(3 * num_parameters, device=device)
+    target = torch.empty_like(source)
+    copies: list[float] = []
+    times: dict[str, list[float]] = {each.name: [] for each in made}
+    for each in made:
+        for _ in range(4):
+            each.step()
+    for _ in range(rounds):
+        between()
+        copies.append(_seconds(lambda: target.copy_(source), device))
+        for each in made:
+            between()
+            times[each.name].append(each.seconds())
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    # The copy moved 6 numbers a parameter: 3 read, 3 written.
+    a_number = statistics.median(copies) / 6
+    lines = [
+        "| optimizer | numbers a parameter | ms | x SGD | x SGD momentum fused | x copy of as many bytes |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for each in made:
+        seconds = median[each.name]
+        lines.append(
+            f"| {each.name} | {each.numbers} | {1e3 * seconds:.2f} | {seconds / median['SGD, plain']:.2f} | "
+            f"{seconds / median['SGD, momentum, fused']:.2f} | {seconds / (each.numbers * a_number):.2f} |"
+        )
+    return lines
+
+
+def passes(device: str, batch_size: int) -> Callable[[], None]:
+    """A forward and a backward pass of ResNet-18."""
+    model = torchvision.models.resnet18().to(device)
+    images = torch.randn(batch_size, 3, 64, 64, device=device)
+
+    def run() -> None:
+        model.zero_grad()
+        model(images).sum().backward()
+
+    return run
+
+
+def m3_epoch(batch_size: int, rounds: int) -> str:
+    """A step of M3 against one of SGD, forward and backward passes included, on the same batches."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch_size, 3, 64, 64, generator=generator)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(100, (batch_size,), generator=generator)
+    runs = []
+    for build in (torch.optim.SGD, M3):
+        model = torchvision.models.resnet18(num_classes=100).to(memory_format=torch.channels_last)
+        runs.append((model, build(model.parameters(), lr=1e-3), []))
+    for number in range(rounds + 1):
+        for model, optimizer, times in runs:
+            seconds = _seconds(lambda m=model, o=optimizer: train_step(m, o, images, labels), "cpu")
+            times += [seconds] * (number > 0)
+    sgd, m3 = (statistics.median(times) for _, _, times in runs)
+    return (
+        f"resnet18, {batch_size} images of 64 x 64 a batch, {rounds} batches each in turn: "
+        f"SGD {sgd:.2f} s a batch, M3 {m3:.2f} s: **{m3 / sgd:.2f}** x."
+    )
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _seconds(work: Callable[[], Tensor | None], device: str) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="small sizes and few rounds: does it run?")
+    smoke = parser.parse_args().smoke
+    rounds = 2 if smoke else 25
+    model = nn.Linear(64, 10) if smoke else torchvision.models.resnet18()
+    shapes = [parameter.shape for parameter in model.parameters()]
+    all_threads = torch.get_num_threads()
+    print("# What a step costs\n")
+    print(f"`python -m tests.benchmarks.optimizers`, {date.today()}: torch {torch.__version__}, {_cpu()},")
+    print(f"{all_threads} cores. {_LEGEND}\n")
+    for threads in sorted({1, all_threads}):
+        torch.set_num_threads(threads)
+        print(f"## {'A small net' if smoke else 'ResNet-18'} on a CPU, threads: {threads}\n")
+        rows = table(contenders(shapes, "cpu", slow=True), rounds, passes("cpu", batch_size=8))
+        print("\n".join(rows), end="\n\n", flush=True)
+    print("## An epoch of M3 against one of SGD\n")
+    print(m3_epoch(12 if smoke else 384, rounds=1 if smoke else 7), end="\n\n")
+    for name, sizes, only in (
+        ("ResNet-18", shapes, ""),
+        # Ten tensors, and few contenders: each has 16 to 20 bytes a parameter.
+        ("a billion parameters", [torch.Size([10**8])] * 10, "SGD, plain|SGD, momentum, fused|RM3, fused"),
+    ):
+        print(f"## {name} on a GPU\n")
+        if torch.cuda.is_available():
+            made = contenders(sizes, "cuda", slow=False, only=only)
+            rows = table(made, rounds, passes("cuda", batch_size=256))
+            print("\n".join(rows), end="\n\n")
+        else:
+            print("not measured\n")
+
+
+_LEGEND = """Medians; each round goes through
+all in turn, and before each timed step ResNet-18 makes a forward and a backward pass. *Numbers a parameter*:
+read or written at least; a copy of as many bytes is the floor. M3 and A3: three `collect()` and a step.
+*Published*: as the paper's authors wrote RM3, in our words."""
+
+
+if __name__ == "__main__":
+    main()

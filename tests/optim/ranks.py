@@ -1,0 +1,103 @@
+"""What each rank of test_ranks.py does: python -m torch.distributed.run ... -m tests.optim.ranks FOLDER"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from hardness import optim
+from hardness.training.step import train_step
+
+NAMES = ("sgd", "rm3", "ra3", "m3", "a3", "rm3+adamw", "m3+adamw")
+BATCH_SIZES = (8, 8, 7, 8, 5, 8, 4)
+"""Of 4 and 5 examples, three ranks have groups without any."""
+SAVED_AFTER = 4
+"""Steps: two of them moved nothing with RM3, and its buffers have changed roles twice."""
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def build(name: str, model: nn.Module) -> Optimizer:
+    return optim.build(name, model.parameters(), lr=0.05, weight_decay=0.01)
+
+
+def global_batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    size = BATCH_SIZES[step]
+    return torch.randn(size, 5, generator=generator), torch.randint(3, (size,), generator=generator)
+
+
+def train_on_my_slice(model: nn.Module, optimizer: Optimizer, steps: range) -> None:
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    for step in steps:
+        images, labels = global_batch(step)
+        bounds = [len(images) * number // ranks for number in range(ranks + 1)]
+        mine = slice(bounds[rank], bounds[rank + 1])
+        train_step(model, optimizer, images[mine], labels[mine], first=mine.start, batch_size=len(images))
+
+
+def whole(model: nn.Module) -> dict[str, Tensor]:
+    tensors = {name: value.detach() for name, value in model.named_parameters()}
+    return {
+        name.removeprefix("module."): value.full_tensor() if hasattr(value, "full_tensor") else value
+        for name, value in tensors.items()
+    }
+
+
+def sharded() -> nn.Module:
+    return fully_shard(network(), mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+
+
+def main(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    wrappers: dict[str, Callable[[], nn.Module]] = {
+        "ddp": lambda: DistributedDataParallel(network()),
+        "ddp-views": lambda: DistributedDataParallel(network(), gradient_as_bucket_view=True),
+        "fsdp": sharded,
+    }
+    steps = range(len(BATCH_SIZES))
+    for name in NAMES:
+        for kind, wrap in wrappers.items():
+            model = wrap()
+            train_on_my_slice(model, build(name, model), steps)
+            save(whole(model), folder / f"{kind}-{name}.pt")
+        model = sharded()
+        optimizer = build(name, model)
+        train_on_my_slice(model, optimizer, steps[:SAVED_AFTER])
+        states = get_state_dict(model, optimizer)
+        dcp.save(dict(zip(("model", "optimizer"), states, strict=True)), checkpoint_id=folder / f"dcp-{name}")
+
+        model = sharded()
+        optimizer = build(name, model)
+        load(model, optimizer, folder / f"dcp-{name}")
+        train_on_my_slice(model, optimizer, steps[SAVED_AFTER:])
+        save(whole(model), folder / f"resumed-{name}.pt")
+    dist.destroy_process_group()
+
+
+def load(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+    model_state, optimizer_state = get_state_dict(model, optimizer)
+    dcp.load({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=folder)
+    set_state_dict(model, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state)
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    if dist.get_rank() == 0:
+        torch.save(tensors, path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

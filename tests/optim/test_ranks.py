@@ -1,0 +1,56 @@
+"""Several processes step as one would: DDP, FSDP2 (fully_shard), torch.distributed.checkpoint; over gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardness.training.step import train_step
+from tests.optim import ranks
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def folder(request, tmp_path_factory) -> Path:
+    """What as many ranks wrote."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "tests.optim.ranks", folder],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def alone(name: str, steps: range, resume: Path | None = None) -> dict[str, torch.Tensor]:
+    model = ranks.network()
+    optimizer = ranks.build(name, model)
+    if resume:
+        ranks.load(model, optimizer, resume)
+    for step in steps:
+        train_step(model, optimizer, *ranks.global_batch(step))
+    return ranks.whole(model)
+
+
+# A checkpoint of several ranks is loaded by one process, on purpose.
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.parametrize("name", ranks.NAMES)
+def test_ranks_step_as_one_process_does(folder, name):
+    steps = range(len(ranks.BATCH_SIZES))
+    expected = alone(name, steps)
+    assert any(not torch.equal(expected[key], value) for key, value in ranks.whole(ranks.network()).items())
+    for kind in ("ddp", "ddp-views", "fsdp", "resumed"):
+        found = torch.load(folder / f"{kind}-{name}.pt", weights_only=True)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=kind: f"{k}: {m}")
+    # A checkpoint of several ranks goes on in one process.
+    found = alone(name, steps[ranks.SAVED_AFTER :], resume=folder / f"dcp-{name}")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,182 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hardness import datasets, models, optim
+from hardness.config import Data
+from hardness.optim import A3, M3, RA3, RM3, robust
+from hardness.training.step import train_step
+
+
+def draws(number: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(number, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def feed(optimizer, parameter, gradients) -> None:
+    """A step a gradient, or with collect() one for three."""
+    for number, gradient in enumerate(gradients, start=1):
+        parameter.grad = gradient.clone().view_as(parameter)
+        if hasattr(optimizer, "collect"):
+            optimizer.collect()
+            if number % 3:
+                continue
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("method", "own"), [("rm3", RM3), ("ra3", RA3), ("m3", M3), ("a3", A3)])
+def test_sgd_made_robust_is_our_own(method, own):
+    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
+    feed(own([twin], lr=0.1), twin, draws(9))
+    torch.testing.assert_close(parameter, twin)
+
+
+@pytest.mark.parametrize("method", ["rm3", "ra3"])
+def test_capturable_moves_contents_and_gives_the_same(method):
+    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
+    base = torch.optim.SGD([twin], lr=0.1)
+    base.defaults["capturable"] = True
+    feed(robust(base, method), twin, draws(9))
+    assert torch.equal(parameter, twin)
+
+
+BASES = ["AdamW", "NAdam", "Adagrad", "Muon"]
+
+
+@pytest.mark.parametrize("base", [getattr(torch.optim, name) for name in BASES if hasattr(torch.optim, name)])
+@pytest.mark.parametrize("method", ["rm3", "m3"])
+def test_the_base_sees_the_median_and_nothing_before(base, method):
+    # Two by two: Muon takes matrices only.
+    parameter, twin = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    gradients = draws(9)
+    feed(robust(base([parameter], lr=0.1), method), parameter, gradients)
+    starts = range(0, 9, 3) if method == "m3" else range(7)
+    medians = [gradients[start : start + 3].median(0).values for start in starts]
+    feed(base([twin], lr=0.1), twin, medians)
+    assert torch.equal(parameter, twin)
+
+
+def test_gradients_are_the_directions_and_early_ones_come_back():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
+    for gradient, left in ((5.0, 5.0), (1.0, 1.0), (2.0, 2.0), (9.0, 2.0)):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+        assert parameter.grad.item() == left
+    assert parameter.item() == -4
+
+
+@pytest.mark.parametrize("method", ["rm3", "ra3", "m3", "a3"])
+@pytest.mark.parametrize("saved_after", [0, 1, 2, 3, 4, 5])
+def test_the_state_continues_bit_for_bit(method, saved_after, tmp_path):
+    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
+    gradients = draws(9)
+    feed(optimizer, parameter, gradients[:saved_after])
+    torch.save([optimizer.state_dict(), parameter.detach()], tmp_path / "state")
+    restored = robust(torch.optim.AdamW([twin], lr=9.0), method)
+    feed(restored, twin, draws(3, seed=1))
+    state, value = torch.load(tmp_path / "state", weights_only=True)
+    restored.load_state_dict(state)
+    twin.data.copy_(value)
+    if hasattr(optimizer, "collect"):
+        for gradient in gradients[saved_after:]:
+            for one, its in ((optimizer, parameter), (restored, twin)):
+                its.grad = gradient.clone()
+                one.collect()
+                if one.param_groups and its.grad is None and _is_full(one):
+                    one.step()
+    else:
+        feed(optimizer, parameter, gradients[saved_after:])
+        feed(restored, twin, gradients[saved_after:])
+    assert torch.equal(parameter, twin)
+    assert not torch.equal(parameter, torch.ones(4))
+
+
+def _is_full(optimizer) -> bool:
+    return optimizer.state_dict()["param_groups"][0]["robust_num_collected"] == 3
+
+
+def test_the_base_is_not_given_our_state_and_a_plain_state_begins_anew():
+    parameter = nn.Parameter(torch.ones(4))
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
+    feed(optimizer, parameter, draws(5))
+    before = copy.deepcopy(optimizer.state_dict())
+    assert set(optimizer.state[parameter]) == {"step", "exp_avg", "exp_avg_sq"}
+    assert {"robust_older", "robust_previous", "robust_num_seen"} < set(before["state"][0])
+
+    plain = torch.optim.AdamW([nn.Parameter(torch.ones(4))], lr=0.1)
+    feed(plain, plain.param_groups[0]["params"][0], draws(2))
+    optimizer.load_state_dict(plain.state_dict())
+    assert set(optimizer.state_dict()["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
+    optimizer.load_state_dict(before)
+    assert optimizer.state_dict()["state"][0]["robust_num_seen"] == 2
+
+    with pytest.raises(ValueError, match="expected the state of M3"):
+        robust(torch.optim.AdamW([nn.Parameter(torch.ones(4))], lr=0.1), "m3").load_state_dict(before)
+
+
+def test_the_state_goes_to_another_device_or_dtype():
+    for build in (lambda p: RM3(p, lr=0.1), lambda p: robust(torch.optim.AdamW(p, lr=0.1))):
+        parameter = nn.Parameter(torch.ones(4, dtype=torch.float64))
+        optimizer = build([parameter])
+        feed(optimizer, parameter, draws(2).double())
+        twin = nn.Parameter(torch.ones(4))
+        restored = build([twin])
+        restored.load_state_dict(optimizer.state_dict())
+        for one, its, gradient in ((optimizer, parameter, draws(1).double()), (restored, twin, draws(1))):
+            feed(one, its, gradient)
+        torch.testing.assert_close(twin.double(), parameter)
+        assert not torch.equal(twin, torch.ones(4))
+
+
+def test_parameters_added_later_and_a_schedule():
+    parameter, later = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+    for step in range(6):
+        if step == 2:
+            optimizer.add_param_group({"params": [later], "lr": 0.5})
+        parameter.grad = torch.ones(1)
+        later.grad = torch.ones(1) if step >= 2 else None
+        optimizer.step()
+        schedule.step()
+    # Rates 1, 1, .5, .5, .25, .25; the second from its own third gradient on.
+    assert (parameter.item(), later.item()) == (-1.5, -0.5)
+
+
+def test_what_cannot_work_is_said():
+    parameter = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match="expected a method among m3, a3, rm3, ra3; found 'median'"):
+        robust(torch.optim.SGD([parameter], lr=1.0), "median")
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
+    with pytest.raises(RuntimeError, match="takes no closure"):
+        optimizer.step(lambda: 0)
+    with pytest.raises(RuntimeError, match="takes no closure"):
+        optimizer.step(closure=lambda: 0)
+    with pytest.raises(RuntimeError, match="M3 needs 3 collects before a step, not 0"):
+        robust(torch.optim.SGD([parameter], lr=1.0), "m3").step()
+
+
+def test_it_says_once_that_the_base_keeps_its_momentum(capsys):
+    robust.__globals__["_warn_once"].cache_clear()
+    for _ in range(2):
+        robust(torch.optim.AdamW([nn.Parameter(torch.zeros(1))]), "ra3")
+    assert capsys.readouterr().err.count("AdamW keeps its own momentum") == 1
+
+
+@pytest.mark.parametrize("name", ["rm3+adamw", "m3+adamw"])
+def test_robust_adamw_learns_digits(name):
+    data = datasets.load(Data(), model="mlp")
+    model = models.build("mlp", data, seed=0)
+    optimizer = optim.build(name, model.parameters(), lr=0.003)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(120):
+        batch = torch.randint(len(data.train), (96,), generator=generator).tolist()
+        images, labels, _ = data.train.__getitems__(batch)
+        train_step(model, optimizer, images, labels)
+    images, labels, _ = data.validation.__getitems__(range(len(data.validation)))
+    assert (model(images).argmax(1) == labels).float().mean() > 0.9
