@@ -19,6 +19,8 @@ _FUSED_FROM = 1_000_000
 """Parameters from which a CPU's memory traffic is worth the seconds that compiling takes."""
 _CHUNK = 1 << 20
 """Numbers that foreach operations work on at once (or one parameter), which bounds their temporaries."""
+_COMPILED_AT_MOST = 256
+"""Lists of shapes, and settings, that a kernel is compiled for in one process; dynamo's own limit is 8."""
 _failed: set[Kernel] = set()
 
 
@@ -73,11 +75,12 @@ def run(kernel: Kernel, columns: Sequence[list[Tensor]], group: dict[str, Any], 
     that a schedule compiles nothing anew.
     """
     if kernel not in _failed and _is_fused(group, columns[0]):
-        from torch._dynamo.exc import TorchDynamoException
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
         try:
-            return _compiled(kernel)(*columns, **_with_tensor_rate(settings, like=columns[0][0]))
-        except TorchDynamoException as error:
+            with torch._dynamo.config.patch(recompile_limit=_COMPILED_AT_MOST):
+                return _compiled(kernel)(*columns, **_with_tensor_rate(settings, like=columns[0][0]))
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             _failed.add(kernel)
             _tell_once(next(line for line in str(error).splitlines() if line.strip()))
     for chunk in _chunks(columns, 1 if group["foreach"] is False else _CHUNK):

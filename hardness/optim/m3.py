@@ -24,10 +24,14 @@ def num_groups(optimizer: Optimizer) -> int:
 
 
 class GroupGradients(ThreeGradients):
-    """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``.
+    """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``; M3 and A3.
 
     Clip before ``collect()``, and each group's gradient is clipped; to clip the direction, or to step through
     a ``GradScaler``, call ``direction_to_grad()`` after the third.
+
+    Under DDP and FSDP2 each rank passes its examples of group g. For the group's mean over all ranks their
+    summed loss is divided by the group's global size and multiplied by the number of ranks, by which the
+    gradients are divided; ``hardness.training.step.train_step`` does that.
     """
 
     _second_: Kernel
@@ -146,7 +150,11 @@ def _mean_in_(*columns: list[Tensor], **settings: Any) -> None:
 
 
 class M3(GroupGradients):
-    """Median of three group gradients. Keeps a running minimum and maximum a parameter."""
+    """Median of three group gradients. Keeps a running minimum and maximum a parameter.
+
+    Settings: those of ``ThreeGradients``; how to drive, clip and scale it: ``GroupGradients``. nan
+    propagates; one infinity of three is outvoted.
+    """
 
     _buffers = ("direction", "high")
     _second_ = staticmethod(_order_in_)
@@ -154,7 +162,7 @@ class M3(GroupGradients):
 
 
 class A3(GroupGradients):
-    """Mean of three group gradients."""
+    """Mean of three group gradients: the control for ``M3``, used in the same way."""
 
     _buffers = ("direction",)
     _second_ = staticmethod(_add_in_)

@@ -171,14 +171,19 @@ def _ra3_filter_(*columns: list[Tensor], **settings: Any) -> None:
 
 
 class RM3(_Rolling):
-    """Rolling median of three: robust against a direction that only one mini-batch in three has."""
+    """Rolling median of three: robust against a direction that only one mini-batch in three has.
+
+    Settings: those of ``ThreeGradients``. nan propagates; one infinity of three is outvoted. Clip ``.grad``
+    before ``step()``, and each gradient is clipped as it arrives, not the median of three. With a
+    ``GradScaler`` and under DDP and FSDP2 as it is.
+    """
 
     _step_ = staticmethod(_rm3_)
     _filter_ = staticmethod(_rm3_filter_)
 
 
 class RA3(_Rolling):
-    """Rolling average of three."""
+    """Rolling average of three: the control for ``RM3``, used in the same way."""
 
     _step_ = staticmethod(_ra3_)
     _filter_ = staticmethod(_ra3_filter_)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -10,20 +11,42 @@ from hardness import datasets, models
 from hardness.config import Data
 
 README = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_the_lines_for_a_strangers_loop(here):
-    (lines,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.fixture
+def names(here) -> dict:
+    """What a stranger's loop has: a model, and a loader of images, labels and ids."""
     digits = datasets.load(Data(), model="mlp")
-    names = {
+    return {
         "torch": torch,
         "data": digits.train,
         "model": models.build("mlp", digits, seed=0),
         "device": "cpu",
-        "loader": DataLoader(digits.train, batch_size=256, collate_fn=lambda batch: batch),
+        "loader": DataLoader(digits.train, batch_size=32, collate_fn=lambda batch: batch),
     }
-    # The loader of the README yields images, labels and ids in this order; thirty epochs would be long.
-    exec(lines.replace("range(30)", "range(3)"), names)
+
+
+@pytest.mark.parametrize("block", [0, 1], ids=["RM3", "M3"])
+def test_an_optimizer_in_a_strangers_loop(names, block):
+    for _ in range(3):
+        exec(BLOCKS[block], names)
+    images, labels, _ = names["data"].__getitems__(range(1437))
+    assert (names["model"](images).argmax(1) == labels).float().mean() > 0.8
+
+
+def test_any_optimizer_made_robust(names):
+    lines = re.sub(r"RM3\(.*\)  # or (robust.*)", r"\1", BLOCKS[0].replace("import RM3", "import robust"))
+    exec(lines, names)
+    assert type(names["optimizer"]) is torch.optim.AdamW
+    images, labels, _ = names["data"].__getitems__(range(1437))
+    assert (names["model"](images).argmax(1) == labels).float().mean() > 0.8
+
+
+def test_a_recorder_in_a_strangers_loop(names):
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
+    # Thirty epochs would be long.
+    exec(BLOCKS[2].replace("range(30)", "range(3)"), names)
     assert len(names["table"]) == 1437
     assert names["table"]["aum"].notna().all()
     assert set(names["subsets"]["subset"]) >= {"easy", "hard"}
