@@ -97,22 +97,21 @@ class ThreeGradients(Optimizer):
         """The parameters of the group that have a gradient, their state made where it is new."""
         kinds = defaultdict(Alike)
         for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is None:
+            if parameter.grad is None:
                 continue
-            if gradient.layout is not torch.strided or gradient.is_complex():
-                kind = "complex" if gradient.is_complex() else "sparse"
-                raise TypeError(f"{self._name} takes no {kind} gradients")
             state = self._state_of(parameter, group)
             alike = kinds[parameter.device, parameter.dtype, state["num_seen"]]
             alike.parameters.append(local(parameter))
-            alike.gradients.append(local(gradient))
+            alike.gradients.append(local(parameter.grad))
             alike.states.append(state)
         return list(kinds.values())
 
     def _state_of(self, parameter: Parameter, group: dict) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
+            if parameter.grad.layout is not torch.strided or parameter.is_complex():
+                kind = "complex" if parameter.is_complex() else "sparse"
+                raise TypeError(f"{self._name} takes no {kind} gradients")
             state["num_seen"] = 0
             state.update({name: torch.zeros_like(parameter.grad) for name in self._buffers})
         if group["momentum"] and "momentum_buffer" not in state:

@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="small sizes and few rounds: does it run?")
     smoke = parser.parse_args().smoke
-    rounds = 2 if smoke else 25
+    rounds = 2 if smoke else 41
     model = nn.Linear(64, 10) if smoke else torchvision.models.resnet18()
     shapes = [parameter.shape for parameter in model.parameters()]
     all_threads = torch.get_num_threads()

@@ -136,7 +136,11 @@ def test_closure_settings_and_kinds_of_gradients():
     parameter.grad = None
     parameter.grad = torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
     with pytest.raises(TypeError, match="RM3 takes no sparse gradients"):
-        optimizer.step()
+        RM3([parameter], lr=1.0).step()
+    complex_one = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    complex_one.grad = torch.zeros_like(complex_one)
+    with pytest.raises(TypeError, match="RM3 takes no complex gradients"):
+        RM3([complex_one], lr=1.0).step()
 
 
 def test_state_is_two_numbers_a_parameter_and_is_made_once():
