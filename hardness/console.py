@@ -25,6 +25,11 @@ def say_time_left(unit: str, seconds: float, num_left: int) -> None:
         say(f"{unit} takes {seconds:.1f} s; {num_left} more: {minutes:.1f} minutes")
 
 
+def remark(text: str) -> None:
+    """One line beside what is asked for, on stderr."""
+    _err.print(text, markup=False, emoji=False)
+
+
 def warn(text: str) -> None:
     _err.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
 

@@ -2,18 +2,18 @@
 
 Zielinski, Krishnan, Chatterjee, arXiv:2003.07422v2 (2020). Group g is the examples whose position in the
 global mini-batch is g modulo 3. A3 is the control for M3: the same forward passes (batch normalisation sees
-groups, not the batch), the mean instead of the median.
+groups, not the batch), the mean instead of the median. Weight decay is added to the direction: the same as to
+each group's gradient, since the parameter is the same for all three.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
+from hardness.optim.kernels import Kernel, Rate, arrived, move_, run
 from hardness.optim.median import median_from_ordered_, order_
-from hardness.optim.three import Alike, ThreeGradients, asks_for_state
+from hardness.optim.three import ThreeGradients, asks_for_state, rates
 
 NUM_GROUPS = 3
 
@@ -27,7 +27,8 @@ class GroupGradients(ThreeGradients):
     """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``; M3 and A3.
 
     Clip before ``collect()``, and each group's gradient is clipped; to clip the direction, or to step through
-    a ``GradScaler``, call ``direction_to_grad()`` after the third.
+    a ``GradScaler``, call ``direction_to_grad()`` after the third. The scaler may skip the step: call
+    ``zero_grad()`` before the next batch.
 
     Under DDP and FSDP2 each rank passes its examples of group g. For the group's mean over all ranks their
     summed loss is divided by the group's global size and multiplied by the number of ranks, by which the
@@ -36,50 +37,50 @@ class GroupGradients(ThreeGradients):
 
     _second_: Kernel
     _third_: Kernel
-    """(parameters, gradients, *buffers): take in the second group; the third, which makes the direction."""
+    """(gradients, *buffers): take in the second group; the third. The first buffer becomes the direction."""
     _is_handed_over = False
-
-    @property
-    def _num_collected(self) -> int:
-        """Groups since the last step; kept with the parameter groups, so that state_dict() holds it."""
-        return self.param_groups[0].setdefault("num_collected", 0)
 
     @torch.no_grad()
     def collect(self) -> None:
         """Take in the gradients of one group and clear ``.grad``.
 
-        Raises ``RuntimeError`` where a step is due, or where a parameter has a gradient in some groups only.
+        Raises ``RuntimeError`` where a step is due, where a parameter has a gradient in some groups only, and
+        where ``.grad`` held the direction of a skipped step.
         """
         if self._is_handed_over:
-            # The step was skipped, as a GradScaler does after an overflow.
-            self._begin_anew()
+            self._forget_skipped_step()
         number = self._num_collected
         if number == NUM_GROUPS:
             raise RuntimeError(f"{self._name} has {NUM_GROUPS} gradients: call step() before collect()")
-        arrived = [(group, self._arrived(group)) for group in self.param_groups]
-        if any(alike.num_seen != number for _, kinds in arrived for alike in kinds):
+        kinds = [(group, alike) for group in self.param_groups for alike in self._arrived(group)]
+        if any(alike.num_seen != number for _, alike in kinds):
             raise RuntimeError(self._uneven)
-        for group, kinds in arrived:
-            for alike in kinds:
-                self._take_in(alike, group, number)
-                alike.count(number + 1)
-            for parameter in group["params"]:
-                parameter.grad = None
-        self.param_groups[0]["num_collected"] = number + 1
+        for group, alike in kinds:
+            buffers = alike.buffers(*self._buffers)
+            if number == 0:
+                torch._foreach_copy_(buffers[0], alike.gradients)
+            else:
+                run(self._second_ if number == 1 else self._third_, [alike.gradients, *buffers], group)
+            alike.count(number + 1)
+        for parameter in self._parameters:
+            parameter.grad = None
 
+    @torch.no_grad()
     def direction_to_grad(self) -> None:
         """After the third ``collect()``: put the direction into ``.grad``, for clipping or a GradScaler.
 
         ``step()`` goes along whatever is there by then. Raises ``RuntimeError`` but after three collects.
         """
-        if self._num_collected != NUM_GROUPS:
-            found = self._num_collected
+        found = self._num_collected
+        if found != NUM_GROUPS:
             raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {found}")
-        seen = {parameter: state["num_seen"] for parameter, state in self.state.items() if state["num_seen"]}
-        if set(seen.values()) - {NUM_GROUPS}:
+        collected = {parameter: state for parameter, state in self.state.items() if state["num_seen"]}
+        if any(state["num_seen"] != NUM_GROUPS for state in collected.values()):
             raise RuntimeError(self._uneven)
-        for parameter in seen:
-            parameter.grad = self.state[parameter]["direction"]
+        if not self._is_handed_over and any(parameter.grad is not None for parameter in self._parameters):
+            raise RuntimeError(f"{self._name}: there is a gradient that no collect() has taken in")
+        for parameter, state in collected.items():
+            parameter.grad = state["direction"]
         self._is_handed_over = True
 
     @torch.no_grad()
@@ -95,58 +96,73 @@ class GroupGradients(ThreeGradients):
         for group in self.param_groups:
             for alike in self._arrived(group):
                 columns = alike.parameters, alike.gradients, alike.momenta(group)
-                run(move_, columns, group, lr=group["lr"], momentum=group["momentum"])
+                run(_step_, columns, group, **rates(group))
         self.restore_gradients()
 
-    # What `robust` calls before and after the step of its base.
+    # What `robust` calls before the step of its base, and after it.
     replace_gradients = direction_to_grad
 
     def restore_gradients(self) -> None:
         """Clear ``.grad`` and begin anew."""
-        for parameter in self.state:
+        for parameter in self._parameters:
             parameter.grad = None
         self._begin_anew()
+
+    @property
+    def _num_collected(self) -> int:
+        """Since the last step."""
+        return max((state["num_seen"] for state in self.state.values()), default=0)
+
+    @property
+    def _parameters(self) -> list[Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _begin_anew(self) -> None:
         for state in self.state.values():
             state["num_seen"] = 0
-        self.param_groups[0]["num_collected"] = 0
         self._is_handed_over = False
 
-    def _take_in(self, alike: Alike, group: dict, number: int) -> None:
-        settings = {"weight_decay": group["weight_decay"], "maximize": group["maximize"]}
-        if number == 0:
-            keep_(alike.parameters, alike.gradients, *alike.buffers("direction"), **settings)
-        else:
-            kernel = self._second_ if number == 1 else self._third_
-            columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
-            run(kernel, columns, group, **settings)
+    def _forget_skipped_step(self) -> None:
+        """As a GradScaler skips one after an overflow."""
+        if any(parameter.grad is state["direction"] for parameter, state in self.state.items()):
+            raise RuntimeError(f"{self._name}: after a skipped step call zero_grad() before backward()")
+        self._begin_anew()
 
     @property
     def _uneven(self) -> str:
         return f"{self._name}: a parameter has a gradient in some groups and none in others"
 
 
-def _order_in_(
-    parameters: list[Tensor], gradients: list[Tensor], low: list[Tensor], high: list[Tensor], **settings: Any
+def _step_(
+    parameters: list[Tensor],
+    directions: list[Tensor],
+    momenta: list[Tensor],
+    *,
+    lr: Rate,
+    weight_decay: Rate | None,
+    momentum: Rate | None,
+    maximize: bool,
 ) -> None:
-    torch._foreach_copy_(high, arrived(parameters, gradients, **settings))
+    directions = arrived(parameters, directions, weight_decay, maximize)
+    move_(parameters, directions, momenta, lr=lr, momentum=momentum)
+
+
+def _order_in_(gradients: list[Tensor], low: list[Tensor], high: list[Tensor]) -> None:
+    torch._foreach_copy_(high, gradients)
     order_(low, high)
 
 
-def _median_in_(
-    parameters: list[Tensor], gradients: list[Tensor], low: list[Tensor], high: list[Tensor], **settings: Any
-) -> None:
-    median_from_ordered_(low, high, arrived(parameters, gradients, **settings))
+def _median_in_(gradients: list[Tensor], low: list[Tensor], high: list[Tensor]) -> None:
+    median_from_ordered_(low, high, gradients)
 
 
-def _add_in_(parameters: list[Tensor], gradients: list[Tensor], total: list[Tensor], **settings: Any) -> None:
-    torch._foreach_add_(total, arrived(parameters, gradients, **settings))
+def _add_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
+    torch._foreach_add_(total, gradients)
 
 
-def _mean_in_(*columns: list[Tensor], **settings: Any) -> None:
-    _add_in_(*columns, **settings)
-    torch._foreach_div_(columns[-1], float(NUM_GROUPS))
+def _mean_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
+    torch._foreach_add_(total, gradients)
+    torch._foreach_div_(total, float(NUM_GROUPS))
 
 
 class M3(GroupGradients):
@@ -162,7 +178,10 @@ class M3(GroupGradients):
 
 
 class A3(GroupGradients):
-    """Mean of three group gradients: the control for ``M3``, used in the same way."""
+    """Mean of three group gradients: the control for ``M3``, used in the same way.
+
+    It adds before it divides: in float16 a sum past 65,504 is infinite.
+    """
 
     _buffers = ("direction",)
     _second_ = staticmethod(_add_in_)

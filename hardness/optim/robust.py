@@ -1,116 +1,147 @@
 """Any optimizer, stepping along a robust statistic of three gradients instead of the last one."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from torch.nn import Parameter
+from torch import Tensor
 from torch.optim import Optimizer
 
 from hardness.console import warn
 from hardness.optim.m3 import GroupGradients
-from hardness.optim.three import ThreeGradients, asks_for_state
+from hardness.optim.three import ThreeGradients, asks_for_state, loss_of
 from hardness.registry import OPTIMIZERS
 
 _PREFIX = "robust_"
 
 
-def robust(base: Optimizer, method: str = "rm3") -> Optimizer:
-    """Make ``base`` step along the direction of ``method`` (rm3, ra3, m3 or a3); returns ``base``.
+def robust(
+    base: Optimizer,
+    method: str = "rm3",
+    *,
+    foreach: bool | None = None,
+    fused: bool | None = None,
+    capturable: bool = False,
+) -> "Robust":
+    """An optimizer whose steps are those of ``base`` along the direction of ``method`` (rm3, ra3, m3 or a3).
 
     Before each step ``.grad`` becomes the direction, and the base does with it what it would with a gradient:
     its momentum, weight decay and scaling are its own. Until three gradients have been seen (rm3, ra3), the
-    base sees no gradient. With m3 and a3 the base gets ``collect()`` and ``direction_to_grad()``, as ``M3``
-    has. Two numbers of state a parameter (a3: one) travel in the base's ``state_dict()``.
+    base sees no gradient. With m3 and a3 there are ``collect()`` and ``direction_to_grad()``, as ``M3`` has.
+    Parameter groups are the base's. Two numbers of state a parameter (a3: one) go with those of the base into
+    ``state_dict()``. foreach, fused and capturable are of the filter, as ``ThreeGradients`` has them.
 
-    Raises ``ValueError`` for another method, ``RuntimeError`` for a step with a closure.
+    Raises ``ValueError`` for another method, or a base that is robust already.
     """
     if method not in OPTIMIZERS or not OPTIMIZERS[method].is_robust:
         known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_robust)
         raise ValueError(f"expected a method among {known}; found {method!r}")
-    capturable = bool(base.defaults.get("capturable"))
-    three = OPTIMIZERS[method].load()(_parameters(base), lr=0.0, capturable=capturable)
-    filtering = _Filter(three)
-    base.register_step_pre_hook(filtering.before_step)
-    base.register_step_post_hook(filtering.after_step)
-    base.register_state_dict_post_hook(filtering.add_state)
-    base.register_load_state_dict_pre_hook(filtering.take_state)
-    # A GradScaler would leave the scale in the gradients of a fused base, and it changes between steps.
-    base._step_supports_amp_scaling = False
-    if isinstance(three, GroupGradients):
-        base.collect, base.direction_to_grad = three.collect, three.direction_to_grad
+    if isinstance(base, Robust | ThreeGradients):
+        raise ValueError(f"expected a plain optimizer to make robust; found {type(base).__name__}")
+    parameters = [parameter for group in base.param_groups for parameter in group["params"]]
+    three = OPTIMIZERS[method].load()(parameters, lr=0.0, foreach=foreach, fused=fused, capturable=capturable)
     _warn_once(
         f"{type(base).__name__} keeps its own momentum, if any: of {method}'s directions, "
         "which the paper's authors found unstable"
     )
-    return base
+    return RobustGroups(base, three) if isinstance(three, GroupGradients) else Robust(base, three)
 
 
-class _Filter:
-    """The hooks of one base optimizer. ``three`` keeps the gradients; its own step is never taken."""
+class Robust(Optimizer):
+    """What ``robust`` makes. ``three`` keeps the gradients and gives the direction; it never steps itself."""
 
-    def __init__(self, three: ThreeGradients):
-        self.three = three
+    def __init__(self, base: Optimizer, three: ThreeGradients):
+        # All that there is to it, and what copying and pickling restore: the rest is the base's.
+        self.__setstate__({"base": base, "three": three})
 
-    def before_step(self, base: Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
-        if any(closure is not None for closure in (*args[1:], *kwargs.values())):
-            raise RuntimeError("a robust optimizer takes no closure: its gradients come before the step")
-        # The base may have been given more since.
-        self.three.param_groups[0]["params"] = _parameters(base)
-        self.makes_state = asks_for_state(base)
-        if self.makes_state:
-            self.three.make_state()
-        else:
-            self.three.replace_gradients()
+    def __getstate__(self) -> dict[str, Any]:
+        return {"base": self.base, "three": self.three}
 
-    def after_step(self, base: Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
-        if not self.makes_state:
-            self.three.restore_gradients()
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.base.param_groups
 
-    def add_state(self, base: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Each parameter's state, and the count of the first parameter group, under prefixed names."""
-        self.three.param_groups[0]["params"] = _parameters(base)
-        own = self.three.state_dict()
+    @property
+    def state(self) -> dict[Tensor, Any]:
+        """The base's."""
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return self.base.defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        self.base.add_param_group(param_group)
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
+        """Take in the gradients; the base steps along the direction. The closure is called once."""
+        loss = loss_of(closure)
+        three = self._up_to_date()
+        if asks_for_state(self.base):
+            three.make_state()
+            self.base.step()
+            return loss
+        three.replace_gradients()
+        try:
+            self.base.step()
+        finally:
+            three.restore_gradients()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, and with each parameter's state that of the three gradients under prefixed names."""
+        state_dict = self.base.state_dict()
         state = dict(state_dict["state"])
-        for index, entries in own["state"].items():
-            state[index] = {**state.get(index, {}), **_prefixed(entries)}
-        first, *others = state_dict["param_groups"]
-        return {**state_dict, "state": state, "param_groups": [{**first, **_prefixed(_count(own))}, *others]}
+        for index, entries in self._up_to_date().state_dict()["state"].items():
+            prefixed = {_PREFIX + name: value for name, value in entries.items()}
+            state[index] = {**state.get(index, {}), **prefixed}
+        return {**state_dict, "state": state}
 
-    def take_state(self, base: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Take out what ``add_state`` added; begin anew where there is nothing."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of this optimizer, or of its base alone: that begins with no gradient seen."""
         own, rest = {}, {}
         for index, entries in state_dict["state"].items():
-            rest[index], own[index] = _parted(entries)
-            if own[index] and not set(self.three._buffers) <= set(own[index]):
-                raise ValueError(f"expected the state of {self.three._name}; found {', '.join(own[index])}")
-        first, *others = state_dict["param_groups"]
-        first, count = _parted(first)
-        self.three.param_groups[0]["params"] = _parameters(base)
-        # Ids of parameters in the state dict: numbers, or names where it comes from distributed.checkpoint.
-        ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-        group = {**self.three.param_groups[0], **count, "params": ids}
-        kept = {index: entries for index, entries in own.items() if entries}
-        self.three.load_state_dict({"state": kept, "param_groups": [group]})
-        rest = {index: entries for index, entries in rest.items() if entries}
-        return {**state_dict, "state": rest, "param_groups": [first, *others]}
+            own[index] = {
+                name.removeprefix(_PREFIX): value
+                for name, value in entries.items()
+                if name.startswith(_PREFIX)
+            }
+            rest[index] = {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}
+        # Names of parameters: numbers, or words where they come from torch.distributed.checkpoint.
+        names = [name for group in state_dict["param_groups"] for name in group["params"]]
+        three = self._up_to_date()
+        group = {**three.param_groups[0], "params": names}
+        three.load_state_dict({"state": _without_empty(own), "param_groups": [group]})
+        self.base.load_state_dict({**state_dict, "state": _without_empty(rest)})
+
+    def _up_to_date(self) -> ThreeGradients:
+        """The base may have been given more parameters since."""
+        self.three.param_groups[0]["params"] = [
+            parameter for group in self.base.param_groups for parameter in group["params"]
+        ]
+        return self.three
 
 
-def _parameters(base: Optimizer) -> list[Parameter]:
-    return [parameter for group in base.param_groups for parameter in group["params"]]
+class RobustGroups(Robust):
+    """Three times ``{backward(); collect()}``, then ``step()``, as ``M3`` and ``A3``."""
+
+    def collect(self) -> None:
+        """As ``M3.collect``."""
+        self._up_to_date().collect()
+
+    def direction_to_grad(self) -> None:
+        """As ``M3.direction_to_grad``."""
+        self._up_to_date().direction_to_grad()
+
+    def step(self, closure: None = None) -> None:
+        """The base steps along the direction. Raises ``RuntimeError`` but after three collects."""
+        if closure is not None:
+            raise RuntimeError("no closure: three gradients need three collects")
+        super().step()
 
 
-def _count(state_dict: dict[str, Any]) -> dict[str, int]:
-    return {name: value for name, value in state_dict["param_groups"][0].items() if name == "num_collected"}
-
-
-def _prefixed(entries: dict[str, Any]) -> dict[str, Any]:
-    return {_PREFIX + name: value for name, value in entries.items()}
-
-
-def _parted(entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """-> the base's entries, and ours without their prefix."""
-    own = {name.removeprefix(_PREFIX): value for name, value in entries.items() if name.startswith(_PREFIX)}
-    return {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}, own
+def _without_empty(state: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    return {index: entries for index, entries in state.items() if entries}
 
 
 _warn_once = cache(warn)

@@ -13,24 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardness.optim.kernels import Kernel, arrived, keep_, move_, run
+from hardness.optim.kernels import Kernel, Rate, arrived, move_, run, run_foreach
 from hardness.optim.median import median_from_ordered_
-from hardness.optim.three import Alike, ThreeGradients, asks_for_state, loss_of
+from hardness.optim.three import Alike, ThreeGradients, asks_for_state, loss_of, rates
 
 _NUM_KEPT = 2
 """Gradients kept; state["num_seen"] counts up to it."""
-_SETTINGS = ("lr", "weight_decay", "maximize", "momentum", "capturable")
-"""Of a parameter group, those that the arithmetic of a step depends on."""
 
 
 class _Rolling(ThreeGradients):
-    """Keeps two gradients a parameter. From the third on, the newest is written over the oldest."""
+    """Keeps two gradients a parameter. From the third on, the newest is written over the oldest.
+
+    Weight decay times the parameter is added to a gradient when it arrives, before it is stored.
+    """
 
     _buffers = ("older", "previous")
     _step_: Kernel
     """(parameters, gradients, older, previous, momenta): step, and write the gradients over the older."""
     _filter_: Kernel
     """(gradients, older, previous): the direction goes into the gradients, and no parameter moves."""
+    _taken = ()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
@@ -44,7 +46,7 @@ class _Rolling(ThreeGradients):
                 if self._keep(alike, group):
                     continue
                 columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
-                settings = {name: group[name] for name in _SETTINGS}
+                settings = {**rates(group), "capturable": group["capturable"]}
                 run(self._step_, [*columns, alike.momenta(group)], group, **settings)
                 self._take_turns(alike, group)
         return loss
@@ -72,8 +74,9 @@ class _Rolling(ThreeGradients):
     def restore_gradients(self) -> None:
         for parameter, gradient in self._taken:
             parameter.grad = gradient
+        self._taken = ()
 
-    def _keep(self, alike: Alike, group: dict) -> bool:
+    def _keep(self, alike: Alike, group: dict[str, Any]) -> bool:
         """Keep a first or a second gradient; False from the third on."""
         seen = alike.num_seen
         capturing = alike.parameters[0].is_cuda and torch.cuda.is_current_stream_capturing()
@@ -83,17 +86,22 @@ class _Rolling(ThreeGradients):
             )
         if seen == _NUM_KEPT:
             return False
-        (buffers,) = alike.buffers(self._buffers[seen])
-        decay, maximize = group["weight_decay"], group["maximize"]
-        keep_(alike.parameters, alike.gradients, buffers, weight_decay=decay, maximize=maximize)
+        columns = alike.parameters, alike.gradients, *alike.buffers(self._buffers[seen])
+        settings = rates(group)
+        decay, maximize = settings["weight_decay"], settings["maximize"]
+        run_foreach(_keep_, columns, group, weight_decay=decay, maximize=maximize)
         alike.count(seen + 1)
         return True
 
-    def _take_turns(self, alike: Alike, group: dict) -> None:
+    def _take_turns(self, alike: Alike, group: dict[str, Any]) -> None:
         """What was written over the older is now the previous one."""
         if not group["capturable"]:
             for state in alike.states:
                 state["older"], state["previous"] = state["previous"], state["older"]
+
+
+def _keep_(parameters: list[Tensor], gradients: list[Tensor], buffers: list[Tensor], **settings: Any) -> None:
+    torch._foreach_copy_(buffers, arrived(parameters, gradients, **settings))
 
 
 def _median_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
@@ -118,10 +126,10 @@ def _roll_(
     previous: list[Tensor],
     momenta: list[Tensor],
     *,
-    lr: float | Tensor,
-    weight_decay: float,
+    lr: Rate,
+    weight_decay: Rate | None,
+    momentum: Rate | None,
     maximize: bool,
-    momentum: float,
     capturable: bool,
 ) -> None:
     gradients = arrived(parameters, gradients, weight_decay, maximize)
@@ -183,7 +191,10 @@ class RM3(_Rolling):
 
 
 class RA3(_Rolling):
-    """Rolling average of three: the control for ``RM3``, used in the same way."""
+    """Rolling average of three: the control for ``RM3``, used in the same way.
+
+    It adds before it divides: in float16 a sum past 65,504 is infinite.
+    """
 
     _step_ = staticmethod(_ra3_)
     _filter_ = staticmethod(_ra3_filter_)

@@ -32,7 +32,7 @@ class Alike:
 
     def buffers(self, *names: str) -> list[list[Tensor]]:
         """A list a name."""
-        return [[local(state[name]) for state in self.states] for name in names]
+        return [[_local(state[name]) for state in self.states] for name in names]
 
     def momenta(self, group: dict[str, Any]) -> list[Tensor]:
         """Empty without momentum."""
@@ -42,9 +42,9 @@ class Alike:
 class ThreeGradients(Optimizer):
     """Steps along a statistic of three gradients; a subclass says which three and which statistic.
 
-    Weight decay times the parameter is added to a gradient when it arrives, before it is stored.
-    Momentum, if any, is taken of the direction, as ``torch.optim.SGD`` does of the gradient. State is
-    kept by parameter, and a parameter without a gradient is left as it is.
+    Momentum, if any, is taken of the direction, as ``torch.optim.SGD`` does of the gradient; a schedule that
+    cycles it (OneCycleLR, unless told not to) turns it on. State is kept by parameter, and a parameter
+    without a gradient is left as it is.
 
     lr: learning rate, a number or a tensor. maximize: go up the gradient. capturable: safe to record in a
     CUDA graph, after three steps without.
@@ -54,8 +54,8 @@ class ThreeGradients(Optimizer):
     (ResNet-18: half a minute once a machine, later 3 s a process). By default it is fused on CUDA and from a
     million parameters on, where a compiler is there, and foreach elsewhere.
 
-    Raises ``ValueError`` for a negative number, or foreach and fused together; ``TypeError`` for sparse or
-    complex gradients.
+    Raises ``ValueError`` for a negative number, for foreach and fused together, and for the state of another
+    optimizer; ``TypeError`` for sparse or complex gradients.
     """
 
     _buffers: tuple[str, ...]
@@ -93,6 +93,20 @@ class ThreeGradients(Optimizer):
     def _name(self) -> str:
         return type(self).__name__
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for entries in state_dict["state"].values():
+            if not {"num_seen", *self._buffers} <= set(entries):
+                expected = ", ".join(self._buffers)
+                raise ValueError(
+                    f"expected the state of {self._name} ({expected}); found {', '.join(entries)}"
+                )
+        super().load_state_dict(state_dict)
+
+    def make_state(self) -> None:
+        """Make the state of every parameter that has a gradient, counting none."""
+        for group in self.param_groups:
+            self._arrived(group)
+
     def _arrived(self, group: dict[str, Any]) -> list[Alike]:
         """The parameters of the group that have a gradient, their state made where it is new."""
         kinds = defaultdict(Alike)
@@ -101,12 +115,12 @@ class ThreeGradients(Optimizer):
                 continue
             state = self._state_of(parameter, group)
             alike = kinds[parameter.device, parameter.dtype, state["num_seen"]]
-            alike.parameters.append(local(parameter))
-            alike.gradients.append(local(parameter.grad))
+            alike.parameters.append(_local(parameter))
+            alike.gradients.append(_local_gradient(parameter))
             alike.states.append(state)
         return list(kinds.values())
 
-    def _state_of(self, parameter: Parameter, group: dict) -> dict[str, Any]:
+    def _state_of(self, parameter: Parameter, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
             if parameter.grad.layout is not torch.strided or parameter.is_complex():
@@ -118,28 +132,29 @@ class ThreeGradients(Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter.grad)
         return state
 
-    def make_state(self) -> None:
-        """Make the state of every parameter that has a gradient, counting none."""
-        for group in self.param_groups:
-            self._arrived(group)
 
-
-def local(tensor: Tensor) -> Tensor:
-    """The shard of a distributed tensor that this rank holds; another tensor is its own."""
-    # A coordinate-wise statistic of shards is the shard of the statistic.
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+def rates(group: dict[str, Any]) -> dict[str, Any]:
+    """A parameter group's settings of a step, as kernels take them: None for what is 0 or off."""
+    lr = group["lr"]
+    return {
+        "lr": lr.reshape(()) if torch.is_tensor(lr) else float(lr),
+        "weight_decay": float(group["weight_decay"]) or None,
+        "momentum": float(group["momentum"]) or None,
+        "maximize": group["maximize"],
+    }
 
 
 def asks_for_state(optimizer: Optimizer) -> bool:
     """Whether a step is the one by which torch.distributed.checkpoint makes the state it loads into.
 
-    That is the first, with learning rate 0 and every gradient 0: no gradient to count.
+    That has learning rate 0 and gradients that are all 0, where there is no state yet: nothing to count.
     """
     groups = optimizer.param_groups
     if optimizer.state or any(group["lr"] != 0 for group in groups):
         return False
     gradients = [parameter.grad for group in groups for parameter in group["params"]]
-    return not any(local(gradient).any() for gradient in gradients if gradient is not None)
+    gradients = [gradient for gradient in gradients if gradient is not None]
+    return bool(gradients) and not any(_is_nonzero(gradient) for gradient in gradients)
 
 
 def loss_of(closure: Callable[[], Tensor] | None) -> Tensor | None:
@@ -147,3 +162,23 @@ def loss_of(closure: Callable[[], Tensor] | None) -> Tensor | None:
         return None
     with torch.enable_grad():
         return closure()
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The shard of a distributed tensor that this rank holds; another tensor is its own."""
+    # A coordinate-wise statistic of shards is the shard of the statistic.
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def _local_gradient(parameter: Parameter) -> Tensor:
+    gradient = parameter.grad
+    if hasattr(gradient, "placements") and gradient.placements != parameter.placements:
+        # Tensor parallelism leaves sums over ranks to whoever reads them.
+        gradient = parameter.grad = gradient.redistribute(placements=parameter.placements)
+    return _local(gradient)
+
+
+def _is_nonzero(gradient: Tensor) -> bool:
+    """Of a distributed tensor: the same answer on every rank."""
+    total = gradient.abs().sum()
+    return bool(total.full_tensor() if hasattr(total, "full_tensor") else total)

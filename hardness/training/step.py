@@ -31,6 +31,8 @@ def train_step(
     """
     optimizer.zero_grad()
     if isinstance(optimizer, WinsorizedSGD):
+        if batch_size is not None:
+            raise RuntimeError("WinsorizedSGD steps in one process: its bounds are of the whole batch")
         loss, logits = optimizer.backward(model, images, labels)
         optimizer.step()
         return loss, logits

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -65,8 +66,34 @@ def sharded() -> nn.Module:
     return model
 
 
+def step_along_sums_left_to_the_reader() -> Tensor:
+    """Tensor parallelism: a replicated parameter whose gradient is a part of a sum on each rank."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    weight = nn.Parameter(distribute_tensor(torch.zeros(2, 1), mesh, [Replicate()]))
+    optimizer = optim.RM3([weight], lr=1.0)
+    for size in (1.0, 3.0, 2.0):
+        images = torch.full((6, 2), size)
+        (distribute_tensor(images, mesh, [Shard(0)]) @ weight).sum().backward()
+        assert weight.grad.placements != weight.placements
+        optimizer.step()
+        optimizer.zero_grad()
+    return weight.detach().to_local().flatten()
+
+
+def num_seen_where_a_shard_has_no_gradient() -> int:
+    """Of a first step at learning rate 0, as in a warm-up, whose gradient is 0 on all ranks but the first."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    weight = nn.Parameter(distribute_tensor(torch.zeros(6), mesh, [Shard(0)]))
+    weight.grad = distribute_tensor(torch.tensor([1.0, 0, 0, 0, 0, 0]), mesh, [Shard(0)])
+    optimizer = optim.RM3([weight], lr=0.0)
+    optimizer.step()
+    return optimizer.state[weight]["num_seen"]
+
+
 def main(folder: Path) -> None:
     dist.init_process_group("gloo")
+    assert step_along_sums_left_to_the_reader().tolist() == [-12, -12]
+    assert num_seen_where_a_shard_has_no_gradient() == 1
     wrappers: dict[str, Callable[[], nn.Module]] = {
         "ddp": lambda: DistributedDataParallel(network()),
         "ddp-views": lambda: DistributedDataParallel(network(), gradient_as_bucket_view=True),

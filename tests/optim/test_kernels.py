@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from hardness.optim import A3, M3, RA3, RM3, kernels, robust
@@ -26,7 +30,7 @@ def walk(build, dtype=torch.float32, steps=5, device="cpu") -> list[torch.Tensor
     parameters[2] = nn.Parameter(parameters[2].detach().to(memory_format=torch.channels_last))
     optimizer = build(parameters)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        optimizer.param_groups[0]["lr"] = 1.0 / (1 + step)
         for _ in range(3 if hasattr(optimizer, "collect") else 1):
             for parameter in parameters:
                 parameter.grad = draw(parameter.shape)
@@ -54,20 +58,24 @@ def test_every_way_gives_the_same_bits_in_float32(optimizer_class, options):
                 assert torch.equal(a, b)
             else:
                 # Compilers of older torch (2.8) multiply by a third instead of dividing by three: a
-                # rounding more in each of five steps, of numbers below 4.
-                torch.testing.assert_close(a, b, rtol=0, atol=5 * 4 * 2**-24)
+                # rounding more in each of five steps, of numbers below 16.
+                torch.testing.assert_close(a, b, rtol=0, atol=5 * 16 * 2**-24)
 
 
 @pytest.mark.parametrize("optimizer_class", CLASSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_fused_is_within_roundings_in_half_precision(optimizer_class, dtype):
-    # Compiled, a chain of operations is rounded once, at its end; plain, after each. Five steps of at most
-    # four roundings, of numbers below 4.
-    plain, fused = (
-        walk(lambda p, w=way: optimizer_class(p, lr=1.0, fused=w), dtype) for way in (False, True)
-    )
+    # Compiled, a chain of operations is rounded once, at its end; plain, after each: in five steps a few
+    # roundings of numbers below 4.
+    def build(fused):
+        return lambda parameters: optimizer_class(parameters, lr=1.0, fused=fused)
+
+    tolerance = 5 * 2 * torch.finfo(dtype).eps
+    start = walk(build(False), dtype, steps=0)
+    plain, fused = walk(build(False), dtype), walk(build(True), dtype)
     for a, b in zip(plain, fused, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=20 * 4 * torch.finfo(dtype).eps)
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+    assert (plain[0] - start[0]).abs().max() > 4 * tolerance
 
 
 @pytest.mark.parametrize("way", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
@@ -204,6 +212,67 @@ def test_past_the_most_it_goes_on_without_compiling(monkeypatch, capsys):
     assert capsys.readouterr().err.count("going on with the slower foreach step") == 1
 
 
+def test_a_cache_that_cannot_be_written_is_no_compiler(monkeypatch, capsys):
+    def compiled(kernel):
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(kernels, "_failed", set())
+    monkeypatch.setattr(kernels, "_compiled", compiled)
+    assert walk_of(8) == [-2] * 8
+    assert "can't be compiled (Read-only file system); going on" in capsys.readouterr().err
+
+
+def test_it_says_before_it_compiles_and_once(capsys):
+    for cached in (kernels._say_once, kernels._compiled):
+        cached.cache_clear()
+    for size in (95, 96):
+        walk_of(size)
+    assert capsys.readouterr().err.count("compiling the optimizer's step") == 1
+
+
+def num_compiled() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("lr", [1.0, torch.tensor([1.0]), torch.tensor(1.0, dtype=torch.float64)], ids=repr)
+def test_schedules_compile_nothing_anew(lr):
+    parameter = nn.Parameter(torch.zeros(97))
+    optimizer = RM3([parameter], lr=lr, weight_decay=0.1, momentum=0.5, fused=True)
+    found = []
+    for step in range(1, 8):
+        parameter.grad = torch.ones(97)
+        optimizer.step()
+        optimizer.param_groups[0].update(momentum=0.9 / step, weight_decay=0.1 / step)
+        if not torch.is_tensor(lr):
+            optimizer.param_groups[0]["lr"] = 1.0 / step
+        found.append(num_compiled())
+    assert found[3] == found[-1]
+    assert parameter.max() < -1
+    assert not kernels._failed
+
+
+@given(
+    values=arrays(
+        np.float32, (3, 32), elements=st.sampled_from([-1.5, -0.0, 0.0, 1.0, 2.5, np.inf, -np.inf, np.nan])
+    ),
+    name=st.sampled_from(["rm3", "m3"]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_fused_medians_are_torchs(values, name, dtype):
+    gradients = torch.from_numpy(values).to(dtype)
+    parameter = nn.Parameter(torch.zeros(32, dtype=dtype))
+    optimizer = {"rm3": RM3, "m3": M3}[name]([parameter], lr=1.0, fused=True)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step() if name == "rm3" else optimizer.collect()
+    if name == "m3":
+        optimizer.step()
+    torch.testing.assert_close(
+        -parameter.detach(), gradients.median(0).values, rtol=0, atol=0, equal_nan=True
+    )
+    assert not kernels._failed
+
+
 def test_two_ways_at_once_are_refused():
     with pytest.raises(ValueError, match="choose one"):
         RM3([nn.Parameter(torch.zeros(1))], lr=1.0, foreach=True, fused=True)
@@ -238,10 +307,12 @@ print(parameter.tolist())
 def test_a_gradient_scaler_and_clipping():
     # Scaled losses, an overflow in the middle that is skipped, and the whole direction clipped: as by hand.
     for kind in ("rm3", "m3", "rm3+sgd", "m3+sgd"):
-        parameter, twin = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+        parameter, twin = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
         make = {"rm3": RM3, "m3": M3}[kind[:-4] if "+" in kind else kind]
         scaled, plain = (
-            robust(torch.optim.SGD([p], lr=1.0), kind[:-4]) if "+" in kind else make([p], lr=1.0)
+            robust(torch.optim.SGD([p], lr=1.0, weight_decay=0.1), kind[:-4])
+            if "+" in kind
+            else make([p], lr=1.0, weight_decay=0.1)
             for p in (parameter, twin)
         )
         scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -272,4 +343,4 @@ def test_a_gradient_scaler_and_clipping():
                 plain.step()
         assert scaler.get_scale() == 4.0
         torch.testing.assert_close(parameter, twin)
-        assert parameter.abs().max() > 0
+        assert (parameter - 1).abs().max() > 0.5

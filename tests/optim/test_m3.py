@@ -92,17 +92,44 @@ def test_any_other_number_of_collects_raises():
 
 
 def test_a_gradient_in_some_groups_only_raises():
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = M3([parameter], lr=1.0)
+    always, sometimes = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = M3([always, sometimes], lr=1.0)
     for gradient in ([1.0], None):
-        give(optimizer, [parameter], [gradient])
+        give(optimizer, [always, sometimes], [[1.0], gradient])
     with pytest.raises(RuntimeError, match="some groups and none in others"):
-        give(optimizer, [parameter], [[1.0]])
-    optimizer = M3([parameter], lr=1.0)
+        give(optimizer, [always, sometimes], [[1.0], [1.0]])
+    optimizer = M3([always, sometimes], lr=1.0)
     for gradient in ([1.0], [1.0], None):
-        give(optimizer, [parameter], [gradient])
+        give(optimizer, [always, sometimes], [[1.0], gradient])
     with pytest.raises(RuntimeError, match="some groups and none in others"):
         optimizer.step()
+
+
+def test_a_gradient_that_was_not_collected_raises():
+    parameter, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter, other], lr=1.0)
+    for _ in range(3):
+        give(optimizer, [parameter, other], [[1.0], None])
+    other.grad = torch.ones(1)
+    with pytest.raises(RuntimeError, match="no collect\\(\\) has taken in"):
+        optimizer.step()
+
+
+def test_after_a_skipped_step_gradients_must_be_cleared():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter], lr=1.0)
+    for _ in range(2):
+        for gradient in ([1.0], [2.0], [3.0]):
+            give(optimizer, [parameter], [gradient])
+        optimizer.direction_to_grad()
+        optimizer.zero_grad()
+    for gradient in ([4.0], [5.0], [6.0]):
+        give(optimizer, [parameter], [gradient])
+    optimizer.direction_to_grad()
+    # Skipped, and not cleared: backward() would add to what .grad holds.
+    parameter.grad += 1
+    with pytest.raises(RuntimeError, match=r"after a skipped step call zero_grad\(\) before backward"):
+        optimizer.collect()
 
 
 @pytest.mark.parametrize("optimizer_class", [M3, A3])

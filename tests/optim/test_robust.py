@@ -1,12 +1,15 @@
 import copy
+import pickle
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from hardness import datasets, models, optim
 from hardness.config import Data
-from hardness.optim import A3, M3, RA3, RM3, robust
+from hardness.optim import A3, M3, RA3, RM3, kernels, robust
 from hardness.training.step import train_step
 
 
@@ -14,9 +17,9 @@ def draws(number: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(number, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def feed(optimizer, parameter, gradients) -> None:
-    """A step a gradient, or with collect() one for three."""
-    for number, gradient in enumerate(gradients, start=1):
+def feed(optimizer, parameter, gradients, already=0) -> None:
+    """A step a gradient, or with collect() one for three; ``already`` many were fed before."""
+    for number, gradient in enumerate(gradients, start=already + 1):
         parameter.grad = gradient.clone().view_as(parameter)
         if hasattr(optimizer, "collect"):
             optimizer.collect()
@@ -37,9 +40,7 @@ def test_sgd_made_robust_is_our_own(method, own):
 def test_capturable_moves_contents_and_gives_the_same(method):
     parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
-    base = torch.optim.SGD([twin], lr=0.1)
-    base.defaults["capturable"] = True
-    feed(robust(base, method), twin, draws(9))
+    feed(robust(torch.optim.SGD([twin], lr=0.1), method, capturable=True), twin, draws(9))
     assert torch.equal(parameter, twin)
 
 
@@ -82,22 +83,111 @@ def test_the_state_continues_bit_for_bit(method, saved_after, tmp_path):
     state, value = torch.load(tmp_path / "state", weights_only=True)
     restored.load_state_dict(state)
     twin.data.copy_(value)
-    if hasattr(optimizer, "collect"):
-        for gradient in gradients[saved_after:]:
-            for one, its in ((optimizer, parameter), (restored, twin)):
-                its.grad = gradient.clone()
-                one.collect()
-                if one.param_groups and its.grad is None and _is_full(one):
-                    one.step()
-    else:
-        feed(optimizer, parameter, gradients[saved_after:])
-        feed(restored, twin, gradients[saved_after:])
+    for one, its in ((optimizer, parameter), (restored, twin)):
+        feed(one, its, gradients[saved_after:], already=saved_after)
     assert torch.equal(parameter, twin)
     assert not torch.equal(parameter, torch.ones(4))
 
 
-def _is_full(optimizer) -> bool:
-    return optimizer.state_dict()["param_groups"][0]["robust_num_collected"] == 3
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+@pytest.mark.parametrize("name", ["rm3", "m3", "rm3+adamw", "m3+adamw", "m3+sgd"])
+@pytest.mark.parametrize("saved_after", range(6))
+def test_a_distributed_checkpoint_continues_bit_for_bit(name, saved_after, tmp_path):
+    def start():
+        model = nn.Linear(4, 1, bias=False)
+        nn.init.ones_(model.weight)
+        return model, optim.build(name, model.parameters(), lr=0.1)
+
+    (model, optimizer), (twin, restored) = start(), start()
+    gradients = draws(9)
+    feed(optimizer, model.weight, gradients[:saved_after])
+    optimizer.zero_grad()
+    parts = ("model", "optimizer")
+    dcp.save(dict(zip(parts, get_state_dict(model, optimizer), strict=True)), checkpoint_id=tmp_path / "c")
+    states = dict(zip(parts, get_state_dict(twin, restored), strict=True))
+    dcp.load(states, checkpoint_id=tmp_path / "c")
+    set_state_dict(twin, restored, model_state_dict=states["model"], optim_state_dict=states["optimizer"])
+    for one, its in ((optimizer, model.weight), (restored, twin.weight)):
+        feed(one, its, gradients[saved_after:], already=saved_after)
+    assert torch.equal(model.weight, twin.weight)
+    assert not torch.equal(model.weight, torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("method", ["rm3", "m3"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_is_as_robust(method, copied):
+    parameter = nn.Parameter(torch.ones(4))
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
+    feed(optimizer, parameter, draws(5))
+    optimizer.zero_grad()
+    copy_of_parameter, copy_of_optimizer = copied((parameter, optimizer))
+    for one, its in ((optimizer, parameter), (copy_of_optimizer, copy_of_parameter)):
+        feed(one, its, draws(4, seed=1), already=5)
+    assert copy_of_parameter is not parameter
+    assert torch.equal(copy_of_parameter, parameter)
+
+
+@pytest.mark.parametrize("method", ["rm3", "m3"])
+def test_a_warm_up_from_zero(method):
+    parameter = nn.Parameter(torch.zeros(4))
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0), method)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step)
+    for _ in range(4):
+        for _ in range(3 if method == "m3" else 1):
+            parameter.grad = torch.ones(4)
+            if method == "m3":
+                optimizer.collect()
+        optimizer.step()
+        schedule.step()
+    # Rates 0, 1, 2, 3; rm3 begins at its third gradient.
+    assert parameter.tolist() == [-6 if method == "m3" else -5] * 4
+
+
+def test_a_base_that_calls_its_parent_and_one_that_fails():
+    class Child(torch.optim.SGD):
+        def step(self, closure=None):
+            if self.param_groups[0]["lr"] > 5:
+                raise ArithmeticError
+            return super().step(closure)
+
+    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    optimizer = robust(Child([parameter], lr=0.1))
+    feed(optimizer, parameter, draws(7))
+    feed(robust(torch.optim.SGD([twin], lr=0.1)), twin, draws(7))
+    assert torch.equal(parameter, twin)
+
+    fresh = robust(Child([parameter], lr=9.0))
+    parameter.grad = torch.ones(4)
+    with pytest.raises(ArithmeticError):
+        fresh.step()
+    assert parameter.grad.tolist() == [1] * 4
+
+
+def test_a_closure_is_called_once():
+    parameter, calls = nn.Parameter(torch.ones(4)), []
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        calls.append(loss)
+        return loss
+
+    for step in range(3):
+        assert optimizer.step(closure) is calls[step]
+    assert len(calls) == 3
+    assert (parameter < 1).all()
+
+
+@pytest.mark.parametrize(("options", "compiles"), [({"fused": True}, 1), ({"foreach": True}, 0), ({}, 0)])
+def test_the_way_of_the_filter_can_be_chosen(monkeypatch, options, compiles):
+    compiled = []
+    monkeypatch.setattr(kernels, "_compiled", lambda kernel: compiled.append(kernel) or kernel)
+    parameter = nn.Parameter(torch.ones(4))
+    feed(robust(torch.optim.SGD([parameter], lr=0.1), **options), parameter, draws(3))
+    assert len(compiled) == compiles
 
 
 def test_the_base_is_not_given_our_state_and_a_plain_state_begins_anew():
@@ -133,6 +223,19 @@ def test_the_state_goes_to_another_device_or_dtype():
         assert not torch.equal(twin, torch.ones(4))
 
 
+def test_parameters_added_later_are_collected():
+    parameter, later = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0), "m3")
+    optimizer.add_param_group({"params": [later]})
+    for _ in range(2):
+        for gradient in (1.0, 10.0, 4.0):
+            parameter.grad, later.grad = torch.tensor([gradient]), torch.tensor([gradient])
+            optimizer.collect()
+            assert later.grad is None
+        optimizer.step()
+    assert (parameter.item(), later.item()) == (-8, -8)
+
+
 def test_parameters_added_later_and_a_schedule():
     parameter, later = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
@@ -152,13 +255,14 @@ def test_what_cannot_work_is_said():
     parameter = nn.Parameter(torch.zeros(1))
     with pytest.raises(ValueError, match="expected a method among m3, a3, rm3, ra3; found 'median'"):
         robust(torch.optim.SGD([parameter], lr=1.0), "median")
-    optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
-    with pytest.raises(RuntimeError, match="takes no closure"):
+    for other in (robust(torch.optim.SGD([parameter], lr=1.0)), RM3([parameter], lr=1.0)):
+        with pytest.raises(ValueError, match="expected a plain optimizer to make robust; found R"):
+            robust(other)
+    optimizer = robust(torch.optim.SGD([parameter], lr=1.0), "m3")
+    with pytest.raises(RuntimeError, match="no closure"):
         optimizer.step(lambda: 0)
-    with pytest.raises(RuntimeError, match="takes no closure"):
-        optimizer.step(closure=lambda: 0)
     with pytest.raises(RuntimeError, match="M3 needs 3 collects before a step, not 0"):
-        robust(torch.optim.SGD([parameter], lr=1.0), "m3").step()
+        optimizer.step()
 
 
 def test_it_says_once_that_the_base_keeps_its_momentum(capsys):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hardness.optim import RA3, RM3
+from hardness.optim import M3, RA3, RM3
 
 GRADIENTS = [1.0, 10.0, 4.0, -2.0, 7.0]
 # Medians of (1, 10, 4), (10, 4, -2), (4, -2, 7); averages of the same.
@@ -141,6 +141,21 @@ def test_closure_settings_and_kinds_of_gradients():
     complex_one.grad = torch.zeros_like(complex_one)
     with pytest.raises(TypeError, match="RM3 takes no complex gradients"):
         RM3([complex_one], lr=1.0).step()
+
+
+@pytest.mark.parametrize(("of", "into"), [(M3, RM3), (RM3, M3), (torch.optim.Adam, RM3), (RM3, RA3)])
+def test_the_state_of_another_optimizer_is_refused(of, into):
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    other = of([parameter], lr=1.0)
+    other.collect() if of is M3 else other.step()
+    optimizer = into([parameter], lr=1.0)
+    if into is RA3:
+        # RM3's and RA3's state is the same, so that one may go on from the other.
+        optimizer.load_state_dict(other.state_dict())
+        return
+    with pytest.raises(ValueError, match=f"expected the state of {into.__name__} .*; found"):
+        optimizer.load_state_dict(other.state_dict())
 
 
 def test_state_is_two_numbers_a_parameter_and_is_made_once():

@@ -76,6 +76,14 @@ def test_what_cannot_work_is_said(monkeypatch):
     images, labels = torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)
     with pytest.raises(UserError, match="without batch normalisation"):
         WinsorizedSGD(with_norm.parameters(), lr=1.0).backward(with_norm, images, labels)
+    with pytest.raises(RuntimeError, match="in one process"):
+        train_step(
+            nn.Linear(2, 2),
+            WinsorizedSGD([nn.Parameter(labels.float())], lr=1.0),
+            images,
+            labels,
+            batch_size=8,
+        )
     monkeypatch.setattr(winsorized, "_available", lambda device: 10)
     model = nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"gradients of 4 examples in 6 parameters.*smaller network"):

@@ -38,7 +38,7 @@ def test_an_optimizer_in_a_strangers_loop(names, block):
 def test_any_optimizer_made_robust(names):
     lines = re.sub(r"RM3\(.*\)  # or (robust.*)", r"\1", BLOCKS[0].replace("import RM3", "import robust"))
     exec(lines, names)
-    assert type(names["optimizer"]) is torch.optim.AdamW
+    assert type(names["optimizer"].base) is torch.optim.AdamW
     images, labels, _ = names["data"].__getitems__(range(1437))
     assert (names["model"](images).argmax(1) == labels).float().mean() > 0.8
 
