@@ -66,8 +66,7 @@ def run(kernel: Kernel, columns: Columns, group: dict[str, Any], **settings: Any
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
         try:
-            with torch._dynamo.config.patch(recompile_limit=_COMPILED_AT_MOST):
-                return _compiled(kernel)(*columns, **_with_tensor_rates(settings, like=columns[0][0]))
+            return _run_compiled(kernel, columns, _with_tensor_rates(settings, like=columns[0][0]))
         # OSError: a cache that can't be written.
         except (TorchDynamoException, FailOnRecompileLimitHit, OSError) as error:
             _failed.add(kernel)
@@ -95,6 +94,16 @@ def _with_tensor_rates(settings: dict[str, Any], like: Tensor) -> dict[str, Any]
         return torch.full((), value, dtype=dtype, device=like.device) if isinstance(value, float) else value
 
     return {name: as_tensor(value) for name, value in settings.items()}
+
+
+def _run_compiled(kernel: Kernel, columns: Columns, settings: dict[str, Any]) -> None:
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    try:
+        _compiled(kernel)(*columns, **settings)
+    except FailOnRecompileLimitHit:
+        with torch._dynamo.config.patch(recompile_limit=_COMPILED_AT_MOST):
+            _compiled(kernel)(*columns, **settings)
 
 
 @cache

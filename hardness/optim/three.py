@@ -1,6 +1,5 @@
 """What M3, A3, RM3 and RA3 share: settings, state by parameter, which gradients have arrived."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +14,11 @@ from torch.optim import Optimizer
 class Alike:
     """Parameters of one device, dtype and number of gradients seen: what one kernel can take together.
 
-    Lists of equal length. Of distributed parameters, the tensors are what this rank holds.
+    Lists of equal length. Of distributed parameters, the tensors are what this rank holds: a coordinate-wise
+    statistic of shards is the shard of the statistic.
     """
 
+    is_distributed: bool
     parameters: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -32,7 +33,10 @@ class Alike:
 
     def buffers(self, *names: str) -> list[list[Tensor]]:
         """A list a name."""
-        return [[_local(state[name]) for state in self.states] for name in names]
+        columns = [[state[name] for state in self.states] for name in names]
+        if self.is_distributed:
+            columns = [[tensor.to_local() for tensor in column] for column in columns]
+        return columns
 
     def momenta(self, group: dict[str, Any]) -> list[Tensor]:
         """Empty without momentum."""
@@ -109,28 +113,33 @@ class ThreeGradients(Optimizer):
 
     def _arrived(self, group: dict[str, Any]) -> list[Alike]:
         """The parameters of the group that have a gradient, their state made where it is new."""
-        kinds = defaultdict(Alike)
+        kinds: dict[Any, Alike] = {}
         for parameter in group["params"]:
-            if parameter.grad is None:
+            gradient = parameter.grad
+            if gradient is None:
                 continue
-            state = self._state_of(parameter, group)
-            alike = kinds[parameter.device, parameter.dtype, state["num_seen"]]
-            alike.parameters.append(_local(parameter))
-            alike.gradients.append(_local_gradient(parameter))
+            is_distributed = hasattr(gradient, "placements")
+            if is_distributed:
+                gradient = _place_gradient(parameter)
+            state = self.state[parameter]
+            if not state:
+                self._make(state, gradient)
+            if group["momentum"] and "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            kind = parameter.device, parameter.dtype, state["num_seen"], is_distributed
+            if kind not in kinds:
+                kinds[kind] = Alike(is_distributed)
+            alike = kinds[kind]
+            alike.parameters.append(parameter.to_local() if is_distributed else parameter)
+            alike.gradients.append(gradient.to_local() if is_distributed else gradient)
             alike.states.append(state)
         return list(kinds.values())
 
-    def _state_of(self, parameter: Parameter, group: dict[str, Any]) -> dict[str, Any]:
-        state = self.state[parameter]
-        if not state:
-            if parameter.grad.layout is not torch.strided or parameter.is_complex():
-                kind = "complex" if parameter.is_complex() else "sparse"
-                raise TypeError(f"{self._name} takes no {kind} gradients")
-            state["num_seen"] = 0
-            state.update({name: torch.zeros_like(parameter.grad) for name in self._buffers})
-        if group["momentum"] and "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-        return state
+    def _make(self, state: dict[str, Any], gradient: Tensor) -> None:
+        if gradient.layout is not torch.strided or gradient.is_complex():
+            kind = "complex" if gradient.is_complex() else "sparse"
+            raise TypeError(f"{self._name} takes no {kind} gradients")
+        state.update({name: torch.zeros_like(gradient) for name in self._buffers}, num_seen=0)
 
 
 def rates(group: dict[str, Any]) -> dict[str, Any]:
@@ -164,18 +173,12 @@ def loss_of(closure: Callable[[], Tensor] | None) -> Tensor | None:
         return closure()
 
 
-def _local(tensor: Tensor) -> Tensor:
-    """The shard of a distributed tensor that this rank holds; another tensor is its own."""
-    # A coordinate-wise statistic of shards is the shard of the statistic.
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def _local_gradient(parameter: Parameter) -> Tensor:
-    gradient = parameter.grad
-    if hasattr(gradient, "placements") and gradient.placements != parameter.placements:
+def _place_gradient(parameter: Parameter) -> Tensor:
+    """Of a distributed parameter: its gradient, cut as the parameter is."""
+    if parameter.grad.placements != parameter.placements:
         # Tensor parallelism leaves sums over ranks to whoever reads them.
-        gradient = parameter.grad = gradient.redistribute(placements=parameter.placements)
-    return _local(gradient)
+        parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
+    return parameter.grad
 
 
 def _is_nonzero(gradient: Tensor) -> bool:
