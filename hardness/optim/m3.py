@@ -28,7 +28,7 @@ class GroupGradients(ThreeGradients):
 
     Clip before ``collect()``, and each group's gradient is clipped; to clip the direction, or to step through
     a ``GradScaler``, call ``direction_to_grad()`` after the third. The scaler may skip the step: call
-    ``zero_grad()`` before the next batch.
+    ``zero_grad()`` before the next batch. ``discard()`` drops what a batch that goes no further has left.
 
     Under DDP and FSDP2 each rank passes its examples of group g. For the group's mean over all ranks their
     summed loss is divided by the group's global size and multiplied by the number of ranks, by which the
@@ -38,7 +38,6 @@ class GroupGradients(ThreeGradients):
     _second_: Kernel
     _third_: Kernel
     """(gradients, *buffers): take in the second group; the third. The first buffer becomes the direction."""
-    _is_handed_over = False
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -47,11 +46,13 @@ class GroupGradients(ThreeGradients):
         Raises ``RuntimeError`` where a step is due, where a parameter has a gradient in some groups only, and
         where ``.grad`` held the direction of a skipped step.
         """
-        if self._is_handed_over:
+        if self.is_handed_over:
             self._forget_skipped_step()
         number = self._num_collected
         if number == NUM_GROUPS:
-            raise RuntimeError(f"{self._name} has {NUM_GROUPS} gradients: call step() before collect()")
+            raise RuntimeError(
+                f"{self._name} has {NUM_GROUPS} gradients: call step(), or discard(), before collect()"
+            )
         kinds = [(group, alike) for group in self.param_groups for alike in self._arrived(group)]
         if any(alike.num_seen != number for _, alike in kinds):
             raise RuntimeError(self._uneven)
@@ -74,63 +75,72 @@ class GroupGradients(ThreeGradients):
         found = self._num_collected
         if found != NUM_GROUPS:
             raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {found}")
-        collected = {parameter: state for parameter, state in self.state.items() if state["num_seen"]}
+        collected = {parameter: state for parameter, state in self.state.items() if state.get("num_seen")}
         if any(state["num_seen"] != NUM_GROUPS for state in collected.values()):
             raise RuntimeError(self._uneven)
-        if not self._is_handed_over and any(parameter.grad is not None for parameter in self._parameters):
+        if any(parameter.grad is not None for parameter in self._parameters):
             raise RuntimeError(f"{self._name}: there is a gradient that no collect() has taken in")
+        self.discard()
         for parameter, state in collected.items():
             parameter.grad = state["direction"]
-        self._is_handed_over = True
+        self.is_handed_over = True
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Move every parameter along the direction. Raises ``RuntimeError`` but after three collects."""
         if closure is not None:
             raise RuntimeError(f"{self._name} takes no closure: three gradients need three collects")
-        if asks_for_state(self):
+        if not self.is_handed_over and asks_for_state(self):
             self.make_state()
             return
-        if not self._is_handed_over:
-            self.direction_to_grad()
+        self.replace_gradients()
         for group in self.param_groups:
             for alike in self._arrived(group):
                 columns = alike.parameters, alike.gradients, alike.momenta(group)
                 run(_step_, columns, group, **rates(group))
         self.restore_gradients()
 
-    # What `robust` calls before the step of its base, and after it.
-    replace_gradients = direction_to_grad
+    def discard(self) -> None:
+        """Drop the groups that were collected since the last step."""
+        for state in self.state.values():
+            if state:
+                state["num_seen"] = 0
+        self.is_handed_over = False
+
+    def replace_gradients(self) -> None:
+        """What a step, and that of a base in ``robust``, begins with: the direction is in ``.grad``."""
+        if not self.is_handed_over:
+            self.direction_to_grad()
+        elif all(parameter.grad is None for parameter in self._parameters):
+            raise RuntimeError(f"{self._name}: zero_grad() has taken the direction away; collect anew")
 
     def restore_gradients(self) -> None:
-        """Clear ``.grad`` and begin anew."""
+        """What it ends with: ``.grad`` is clear."""
         for parameter in self._parameters:
             parameter.grad = None
-        self._begin_anew()
+        self.is_handed_over = False
 
     @property
     def _num_collected(self) -> int:
         """Since the last step."""
-        return max((state["num_seen"] for state in self.state.values()), default=0)
+        return max((state.get("num_seen", 0) for state in self.state.values()), default=0)
 
     @property
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _begin_anew(self) -> None:
-        for state in self.state.values():
-            state["num_seen"] = 0
-        self._is_handed_over = False
-
     def _forget_skipped_step(self) -> None:
         """As a GradScaler skips one after an overflow."""
-        if any(parameter.grad is state["direction"] for parameter, state in self.state.items()):
-            raise RuntimeError(f"{self._name}: after a skipped step call zero_grad() before backward()")
-        self._begin_anew()
+        if any(state and parameter.grad is state["direction"] for parameter, state in self.state.items()):
+            raise RuntimeError(
+                f"{self._name}: .grad still held the direction of a skipped step: call "
+                "zero_grad(set_to_none=True) before backward()"
+            )
+        self.is_handed_over = False
 
     @property
     def _uneven(self) -> str:
-        return f"{self._name}: a parameter has a gradient in some groups and none in others"
+        return f"{self._name}: a parameter has a gradient in some groups and none in others; discard() them"
 
 
 def _step_(

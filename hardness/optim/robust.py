@@ -4,12 +4,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from hardness.console import warn
 from hardness.optim.m3 import GroupGradients
 from hardness.optim.three import ThreeGradients, asks_for_state, loss_of
+from hardness.optim.winsorized import WinsorizedSGD
 from hardness.registry import OPTIMIZERS
 
 _PREFIX = "robust_"
@@ -31,12 +33,16 @@ def robust(
     Parameter groups are the base's. Two numbers of state a parameter (a3: one) go with those of the base into
     ``state_dict()``. foreach, fused and capturable are of the filter, as ``ThreeGradients`` has them.
 
-    Raises ``ValueError`` for another method, or a base that is robust already.
+    ``torch.distributed.checkpoint`` makes the state of a base that has none yet by a step of its own, here in
+    the first two steps of rm3 and ra3 as well, which some bases count.
+
+    Raises ``ValueError`` for another method, and for a base that is robust already or takes more than dense
+    gradients.
     """
     if method not in OPTIMIZERS or not OPTIMIZERS[method].is_robust:
         known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_robust)
         raise ValueError(f"expected a method among {known}; found {method!r}")
-    if isinstance(base, Robust | ThreeGradients):
+    if isinstance(base, _NOT_PLAIN):
         raise ValueError(f"expected a plain optimizer to make robust; found {type(base).__name__}")
     parameters = [parameter for group in base.param_groups for parameter in group["params"]]
     three = OPTIMIZERS[method].load()(parameters, lr=0.0, foreach=foreach, fused=fused, capturable=capturable)
@@ -70,14 +76,60 @@ class Robust(Optimizer):
     def defaults(self) -> dict[str, Any]:
         return self.base.defaults
 
+    def __repr__(self) -> str:
+        return f"{type(self.three).__name__} on {self.base!r}"
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.base.add_param_group(param_group)
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
         """Take in the gradients; the base steps along the direction. The closure is called once."""
+        return self._step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, and with each parameter's state that of the three gradients under prefixed names."""
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        state_dict = self.base.state_dict()
+        state = dict(state_dict["state"])
+        for index, entries in self._up_to_date().state_dict()["state"].items():
+            prefixed = {_PREFIX + name: value for name, value in entries.items()}
+            state[index] = {**state.get(index, {}), **prefixed}
+        state_dict = {**state_dict, "state": state}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of this optimizer, or of its base alone: that begins with no gradient seen."""
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
+        own, rest = {}, {}
+        for index, entries in state_dict["state"].items():
+            own[index] = {
+                name.removeprefix(_PREFIX): value
+                for name, value in entries.items()
+                if name.startswith(_PREFIX)
+            }
+            rest[index] = {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}
+        if any("num_seen" in entries for entries in rest.values()):
+            raise ValueError(
+                f"expected the state of {type(self.base).__name__}; found that of M3, A3, RM3 or RA3"
+            )
+        # Names of parameters: numbers, or words where they come from torch.distributed.checkpoint.
+        names = [name for group in state_dict["param_groups"] for name in group["params"]]
+        three = self._up_to_date()
+        own = {"state": _without_empty(own), "param_groups": [{**three.param_groups[0], "params": names}]}
+        three.check_state_dict(own)
+        self.base.load_state_dict({**state_dict, "state": _without_empty(rest)})
+        three.load_state_dict(own)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
+    def _step(self, closure: Callable[[], Tensor] | None) -> Any:
         loss = loss_of(closure)
         three = self._up_to_date()
-        if asks_for_state(self.base):
+        if not three.is_handed_over and asks_for_state(self.base):
             three.make_state()
             self.base.step()
             return loss
@@ -87,32 +139,6 @@ class Robust(Optimizer):
         finally:
             three.restore_gradients()
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """The base's, and with each parameter's state that of the three gradients under prefixed names."""
-        state_dict = self.base.state_dict()
-        state = dict(state_dict["state"])
-        for index, entries in self._up_to_date().state_dict()["state"].items():
-            prefixed = {_PREFIX + name: value for name, value in entries.items()}
-            state[index] = {**state.get(index, {}), **prefixed}
-        return {**state_dict, "state": state}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Of this optimizer, or of its base alone: that begins with no gradient seen."""
-        own, rest = {}, {}
-        for index, entries in state_dict["state"].items():
-            own[index] = {
-                name.removeprefix(_PREFIX): value
-                for name, value in entries.items()
-                if name.startswith(_PREFIX)
-            }
-            rest[index] = {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}
-        # Names of parameters: numbers, or words where they come from torch.distributed.checkpoint.
-        names = [name for group in state_dict["param_groups"] for name in group["params"]]
-        three = self._up_to_date()
-        group = {**three.param_groups[0], "params": names}
-        three.load_state_dict({"state": _without_empty(own), "param_groups": [group]})
-        self.base.load_state_dict({**state_dict, "state": _without_empty(rest)})
 
     def _up_to_date(self) -> ThreeGradients:
         """The base may have been given more parameters since."""
@@ -133,11 +159,18 @@ class RobustGroups(Robust):
         """As ``M3.direction_to_grad``."""
         self._up_to_date().direction_to_grad()
 
+    def discard(self) -> None:
+        """As ``M3.discard``."""
+        self._up_to_date().discard()
+
     def step(self, closure: None = None) -> None:
         """The base steps along the direction. Raises ``RuntimeError`` but after three collects."""
         if closure is not None:
             raise RuntimeError("no closure: three gradients need three collects")
-        super().step()
+        self._step(None)
+
+
+_NOT_PLAIN = (Robust, ThreeGradients, WinsorizedSGD, torch.optim.LBFGS, torch.optim.SparseAdam)
 
 
 def _without_empty(state: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:

@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+_SETTINGS = {"lr", "weight_decay", "momentum", "maximize", "foreach", "fused", "capturable"}
+"""Of a parameter group."""
+
 
 @dataclass(frozen=True)
 class Alike:
@@ -64,6 +67,8 @@ class ThreeGradients(Optimizer):
 
     _buffers: tuple[str, ...]
     """Names of the tensors of state, each of the gradient's shape, made once."""
+    is_handed_over = False
+    """Whether ``.grad`` holds the direction already."""
 
     def __init__(
         self,
@@ -77,6 +82,8 @@ class ThreeGradients(Optimizer):
         fused: bool | None = None,
         capturable: bool = False,
     ):
+        if torch.is_tensor(lr) and lr.numel() != 1:
+            raise ValueError(f"lr must be one number, not {lr.numel()}")
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
             if not value >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
@@ -98,13 +105,20 @@ class ThreeGradients(Optimizer):
         return type(self).__name__
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for entries in state_dict["state"].values():
-            if not {"num_seen", *self._buffers} <= set(entries):
-                expected = ", ".join(self._buffers)
-                raise ValueError(
-                    f"expected the state of {self._name} ({expected}); found {', '.join(entries)}"
-                )
+        self.check_state_dict(state_dict)
         super().load_state_dict(state_dict)
+        self.is_handed_over = False
+
+    def check_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise ``ValueError`` where it is of another optimizer."""
+        expected = {"num_seen", *self._buffers}
+        states = [set(entries) - {"momentum_buffer"} for entries in state_dict["state"].values() if entries]
+        groups = [group.keys() for group in state_dict["param_groups"]]
+        wrong = [(expected, found) for found in states if found != expected]
+        wrong += [(_SETTINGS, found) for found in groups if not found >= _SETTINGS]
+        if wrong:
+            wanted, found = (", ".join(sorted(names)) for names in wrong[0])
+            raise ValueError(f"expected the state of {self._name} ({wanted}); found {found}")
 
     def make_state(self) -> None:
         """Make the state of every parameter that has a gradient, counting none."""
@@ -159,7 +173,7 @@ def asks_for_state(optimizer: Optimizer) -> bool:
     That has learning rate 0 and gradients that are all 0, where there is no state yet: nothing to count.
     """
     groups = optimizer.param_groups
-    if optimizer.state or any(group["lr"] != 0 for group in groups):
+    if optimizer.state or any(group.get("lr", 1) != 0 for group in groups):
         return False
     gradients = [parameter.grad for group in groups for parameter in group["params"]]
     gradients = [gradient for gradient in gradients if gradient is not None]

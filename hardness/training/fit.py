@@ -121,7 +121,7 @@ def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int) -> 
     if smallest < needed:
         network = " and batch normalisation" if has_batch_norm else ""
         raise UserError(
-            f"batches of {needed} examples or more with {type(optimizer).__name__}{network}",
+            f"batches of {needed} examples or more with this optimizer{network}",
             str(smallest),
             "raise --batch-size",
         )

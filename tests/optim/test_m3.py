@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hardness import optim
 from hardness.optim import A3, M3
 from hardness.optim.m3 import GroupGradients
 from hardness.training.step import train_step
@@ -128,7 +131,7 @@ def test_after_a_skipped_step_gradients_must_be_cleared():
     optimizer.direction_to_grad()
     # Skipped, and not cleared: backward() would add to what .grad holds.
     parameter.grad += 1
-    with pytest.raises(RuntimeError, match=r"after a skipped step call zero_grad\(\) before backward"):
+    with pytest.raises(RuntimeError, match="of a skipped step: call zero_grad"):
         optimizer.collect()
 
 
@@ -148,6 +151,69 @@ def test_the_state_continues_bit_for_bit(optimizer_class, saved_after, tmp_path)
     optimizer.step()
     restored.step()
     assert torch.equal(parameter, twin)
+
+
+@pytest.mark.parametrize("name", ["m3", "m3+adamw"])
+def test_after_a_skipped_step_it_goes_on_and_so_does_its_checkpoint(name):
+    def batch(optimizer, parameter, *gradients):
+        optimizer.zero_grad()
+        for gradient in gradients:
+            give(optimizer, [parameter], [[gradient]])
+
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = optim.build(name, [parameter], lr=0.1)
+    batch(optimizer, parameter, 1.0, 2.0, 3.0)
+    optimizer.step()
+    batch(optimizer, parameter, 1.0, torch.inf, torch.inf)
+    optimizer.direction_to_grad()
+
+    twin = nn.Parameter(parameter.detach().clone())
+    restored = optim.build(name, [twin], lr=9.0)
+    batch(restored, twin, 7.0)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for one, its in ((optimizer, parameter), (restored, twin)):
+        batch(one, its, 4.0, 5.0, 6.0)
+        one.step()
+    assert torch.equal(parameter, twin)
+    if name == "m3":
+        assert parameter.item() == pytest.approx(-0.2 - 0.5)
+
+
+def test_a_batch_that_goes_no_further_is_discarded():
+    for optimizer_name in ("m3", "m3+sgd"):
+        parameter = nn.Parameter(torch.zeros(1))
+        optimizer = optim.build(optimizer_name, [parameter], lr=1.0)
+        give(optimizer, [parameter], [[99.0]])
+        optimizer.discard()
+        for gradient in ([1.0], [2.0], [3.0]):
+            give(optimizer, [parameter], [gradient])
+        with pytest.raises(RuntimeError, match=r"call step\(\), or discard\(\)"):
+            optimizer.collect()
+        optimizer.step()
+        assert parameter.item() == -2
+
+
+def test_a_direction_that_was_cleared_is_not_a_step():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter], lr=1.0)
+    for gradient in ([1.0], [2.0], [3.0]):
+        give(optimizer, [parameter], [gradient])
+    optimizer.direction_to_grad()
+    optimizer.zero_grad()
+    with pytest.raises(RuntimeError, match="has taken the direction away"):
+        optimizer.step()
+
+
+def test_looking_at_the_state_of_a_parameter_without_any_does_no_harm():
+    parameter, idle = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = M3([parameter, idle], lr=1.0)
+    for _ in range(2):
+        for gradient in ([1.0], [2.0], [3.0]):
+            assert not optimizer.state[idle]
+            give(optimizer, [parameter, idle], [gradient, None])
+        optimizer.step()
+    M3([parameter, idle], lr=1.0).load_state_dict(optimizer.state_dict())
+    assert (parameter.item(), idle.item()) == (-4, 0)
 
 
 def test_groups_are_positions_modulo_three():

@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 
 from hardness import datasets, models, optim
 from hardness.config import Data
-from hardness.optim import A3, M3, RA3, RM3, kernels, robust
+from hardness.optim import A3, M3, RA3, RM3, WinsorizedSGD, kernels, robust
 from hardness.training.step import train_step
 
 
@@ -164,6 +164,44 @@ def test_a_base_that_calls_its_parent_and_one_that_fails():
     assert parameter.grad.tolist() == [1] * 4
 
 
+@pytest.mark.parametrize("method", ["rm3", "m3"])
+def test_hooks_are_called_once(method):
+    # Its parent's step is wrapped by torch once there is one of those.
+    robust(torch.optim.SGD([nn.Parameter(torch.ones(4))], lr=0.1))
+    parameter, called = nn.Parameter(torch.ones(4)), []
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
+    for name in ("step_pre", "step_post", "state_dict_pre", "state_dict_post", "load_state_dict_pre"):
+        getattr(optimizer, f"register_{name}_hook")(lambda *_, name=name: called.append(name))
+    optimizer.register_load_state_dict_post_hook(lambda *_: called.append("load_state_dict_post"))
+    feed(optimizer, parameter, draws(3 if method == "m3" else 1))
+    assert called == ["step_pre", "step_post"]
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert called[2:] == ["state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post"]
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
+    feed(optimizer, parameter, draws(4))
+    before = copy.deepcopy(optimizer.state_dict())
+    longer = robust(torch.optim.AdamW([{"params": [twin]}, {"params": [nn.Parameter(torch.ones(4))]}]))
+    feed(longer, twin, draws(1))
+    alone = RM3([twin], lr=0.1)
+    feed(alone, twin, draws(3))
+    for other, told in ((longer, "number of parameter groups"), (alone, "found that of M3, A3, RM3 or RA3")):
+        with pytest.raises(ValueError, match=told):
+            optimizer.load_state_dict(other.state_dict())
+        after = optimizer.state_dict()
+        assert after["state"][0]["robust_num_seen"] == 2
+        for name, value in before["state"][0].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(after["state"][0][name])), name
+
+
+def test_it_says_what_it_is():
+    optimizer = robust(torch.optim.AdamW([nn.Parameter(torch.ones(4))]), "m3")
+    assert repr(optimizer).startswith("M3 on AdamW (")
+
+
 def test_a_closure_is_called_once():
     parameter, calls = nn.Parameter(torch.ones(4)), []
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
@@ -255,8 +293,13 @@ def test_what_cannot_work_is_said():
     parameter = nn.Parameter(torch.zeros(1))
     with pytest.raises(ValueError, match="expected a method among m3, a3, rm3, ra3; found 'median'"):
         robust(torch.optim.SGD([parameter], lr=1.0), "median")
-    for other in (robust(torch.optim.SGD([parameter], lr=1.0)), RM3([parameter], lr=1.0)):
-        with pytest.raises(ValueError, match="expected a plain optimizer to make robust; found R"):
+    for other in (
+        robust(torch.optim.SGD([parameter], lr=1.0)),
+        RM3([parameter], lr=1.0),
+        WinsorizedSGD([parameter], lr=1.0),
+        torch.optim.LBFGS([parameter]),
+    ):
+        with pytest.raises(ValueError, match="expected a plain optimizer to make robust; found"):
             robust(other)
     optimizer = robust(torch.optim.SGD([parameter], lr=1.0), "m3")
     with pytest.raises(RuntimeError, match="no closure"):
