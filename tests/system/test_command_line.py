@@ -60,6 +60,8 @@ def start_and_wait(tmp_path, epochs_first, *words) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in a shell's background are told to ignore it, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / f"r/dynamics/epoch={epochs_first}").exists():
