@@ -1,6 +1,7 @@
 """``hardness STAGE``: the flags are the fields of the stage's dataclass."""
 
 import importlib
+import os
 import signal
 import sys
 from typing import Annotated
@@ -32,6 +33,10 @@ def main() -> None:
         _check_stage(sys.argv[1:])
         options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
         config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
+        num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if num_processes > 1 and not isinstance(config, c.Track):
+            found = f"torchrun with {num_processes}"
+            raise UserError("one process for every stage but track", found, "run it without torchrun")
         module, function = STAGES[type(config)].split(":")
         getattr(importlib.import_module(module), function)(config)
     except UserError as error:

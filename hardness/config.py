@@ -179,6 +179,8 @@ class Track(Training, Labels, Network, Data):
     """sgd | sgdm | m3 | a3 | rm3 | ra3 | adam | adamw | winsorized, or a method on a base, e.g. rm3+adamw."""
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
+    precision: Literal["auto", "float32"] = "auto"
+    """float32: keep recorded numbers whole. auto: round them to float16 values, for half the bytes."""
     noise: float = 0.0
     """Probability with which each label is redrawn uniformly over all classes."""
     seed: int = 0
@@ -190,6 +192,10 @@ class Track(Training, Labels, Network, Data):
         self._check_optimizer(self.optimizer)
         _check_seed(seed=self.seed)
         _check_noise(self.noise, self.given_labels)
+
+    @property
+    def record_precision(self) -> str:
+        return "float32" if self.precision == "float32" else "float16"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,8 +10,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Of many ranks, which all do the same, the first speaks.
+_is_silent = int(os.environ.get("RANK", "0")) > 0
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160, quiet=_is_silent)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=_is_silent)
 
 
 def say(text: str) -> None:

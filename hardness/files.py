@@ -45,9 +45,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(
-    path: Path, table: pa.Table | pd.DataFrame, fingerprint: str, settings: dict[str, Any] | None = None
+    path: Path,
+    table: pa.Table | pd.DataFrame,
+    fingerprint: str,
+    settings: dict[str, Any] | None = None,
+    **encoding: Any,
 ) -> None:
-    """Write Parquet; ``settings`` (JSON) says how the table was made."""
+    """Write Parquet; ``settings`` (JSON) says how the table was made, ``encoding`` is pyarrow's."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {
@@ -57,29 +61,61 @@ def write_table(
         _SETTINGS: json.dumps(settings or {}, sort_keys=True).encode(),
     }
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            temporary,
+            compression="zstd",
+            # Flipped bits are found when the file is read.
+            write_page_checksum=True,
+            **encoding,
+        )
 
 
-def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
-    check_table(path, fingerprint)
+def read_table(
+    path: Path, fingerprint: str | None = None, columns: list[str] | None = None, *, strangers: bool = False
+) -> pa.Table:
+    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's.
+
+    ``strangers``: a file of another program, that has neither, will do.
+    """
+    with _opened(path, fingerprint, strangers) as file:
+        return file.read(columns)
+
+
+def table_settings(path: Path, *, strangers: bool = False) -> dict[str, Any]:
+    """How the table at ``path`` was made: what ``write_table`` was given."""
+    with _opened(path, None, strangers) as file:
+        return settings_of(file.schema_arrow)
+
+
+def settings_of(schema: pa.Schema) -> dict[str, Any]:
+    """The same, of a table that has been read. Nothing for a stranger's."""
+    return json.loads((schema.metadata or {}).get(_SETTINGS, b"{}"))
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """None for a stranger's file."""
+    with _opened(path, None, strangers=True) as file:
+        found = (file.schema_arrow.metadata or {}).get(_FINGERPRINT)
+        return None if found is None else found.decode()
+
+
+@contextmanager
+def _opened(path: Path, fingerprint: str | None, strangers: bool) -> Iterator[pq.ParquetFile]:
+    if not path.is_file():
+        raise UserError(f"a file {path}", "none there", "check the path, or run the stage that writes it")
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if not strangers or _FORMAT in metadata:
+                _check(metadata, path, fingerprint)
+            yield file
     except (pa.ArrowException, OSError) as error:
         found = str(error).splitlines()[0]
         raise UserError(f"a whole Parquet file at {path}", found, "make it anew") from error
 
 
-def check_table(path: Path, fingerprint: str | None = None) -> dict[bytes, bytes]:
-    """The Parquet metadata of a file of ours, checked."""
-    if not path.is_file():
-        raise UserError(f"a file {path}", "none there", "check the path, or run the stage that writes it")
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise UserError(
-            f"a whole Parquet file at {path}", str(error).splitlines()[0], "make it anew"
-        ) from error
+def _check(metadata: dict[bytes, bytes], path: Path, fingerprint: str | None) -> None:
     version = metadata.get(_FORMAT, b"none").decode()
     if version != FORMAT_VERSION:
         raise UserError(
@@ -94,9 +130,3 @@ def check_table(path: Path, fingerprint: str | None = None) -> dict[bytes, bytes
             f"data set {found}",
             "don't mix files of two data sets in one folder",
         )
-    return metadata
-
-
-def table_settings(path: Path) -> dict[str, Any]:
-    """How the table at ``path`` was made: what ``write_table`` was given."""
-    return json.loads(check_table(path)[_SETTINGS])

@@ -10,6 +10,7 @@ ROOMS = [
     "seeding",
     "files",
     "console",
+    "distributed",
     "registry",
     "config",
     "datasets",

@@ -55,8 +55,8 @@ class Learned:
         self.epoch = np.zeros(num_examples, np.int32)
 
     def add(self, epoch: int, records: Records) -> None:
-        self.epoch[~records.is_correct] = 0
-        self.epoch[(self.epoch == 0) & records.is_correct] = epoch
+        self.epoch[self.epoch == 0] = epoch
+        self.epoch *= records.is_correct
 
     def result(self) -> pd.Series:
         return _integers(self.epoch, is_null=self.epoch == 0)
@@ -77,34 +77,45 @@ class ForgettingEvents:
         return _integers(self.count, is_null=~self.was_learned)
 
 
-class Moments:
-    """Running mean and variance of one column (Welford 1962)."""
+class Mean:
+    """Of one column, summed in float64."""
 
-    def __init__(self, num_examples: int, column: str, statistic: str):
-        self.column, self.statistic = column, statistic
+    def __init__(self, num_examples: int, column: str):
+        self.column = column
+        self.num_epochs = 0
+        self.sum = np.zeros(num_examples)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.num_epochs += 1
+        self.sum += getattr(records, self.column)
+
+    def result(self) -> pd.Series:
+        return pd.Series(self.sum / self.num_epochs)
+
+
+class Deviation:
+    """Standard deviation of one column, ddof 0 (Welford 1962)."""
+
+    def __init__(self, num_examples: int, column: str):
+        self.column = column
         self.num_epochs = 0
         self.mean = np.zeros(num_examples)
         self.squares = np.zeros(num_examples)
 
     def add(self, epoch: int, records: Records) -> None:
-        values = getattr(records, self.column)
         self.num_epochs += 1
-        delta = values - self.mean
+        delta = getattr(records, self.column) - self.mean
         self.mean += delta / self.num_epochs
-        if self.statistic == "std":
-            self.squares += delta * (values - self.mean)
+        delta *= delta
+        delta *= (self.num_epochs - 1) / self.num_epochs
+        self.squares += delta
 
     def result(self) -> pd.Series:
-        is_mean = self.statistic == "mean"
-        return pd.Series(self.mean if is_mean else np.sqrt(self.squares / self.num_epochs))
+        return pd.Series(np.sqrt(self.squares / self.num_epochs))
 
 
 def _mean(column: str) -> Callable[[int], Accumulator]:
-    return lambda num_examples: Moments(num_examples, column, "mean")
-
-
-def _std(column: str) -> Callable[[int], Accumulator]:
-    return lambda num_examples: Moments(num_examples, column, "std")
+    return lambda num_examples: Mean(num_examples, column)
 
 
 def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:
@@ -172,7 +183,7 @@ SCORES = _Registry(
         "Swayamdipta et al. 2020, arXiv:2009.10795",
         "0..0.5",
         +1,
-        _std("probability"),
+        lambda num_examples: Deviation(num_examples, "probability"),
     ),
     Score(
         "mean_loss",

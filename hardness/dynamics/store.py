@@ -1,12 +1,14 @@
 """Records on disk: ``dynamics/epoch=3/part-0.parquet`` in a run folder, readable by anything.
 
-A record is one example in one epoch. An example whose image could not be read has null in every column
-but its id and label.
+A record is one example in one epoch. An example whose image could not be read has null in every column but
+its id. Every rank writes a part of its own; each part says how many there are. Files of the same columns
+that another program wrote are read as well.
 """
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +29,15 @@ SCHEMA = pa.schema(
         ("el2n", pa.float32()),
     ]
 )
+_LABELS, _NUMBERS = ["given_label", "prediction"], ["loss", "margin", "el2n"]
+_ROWS_PER_GROUP = 1 << 18
 
 
 @dataclass(frozen=True)
 class Records:
     """The records of one epoch as arrays over all examples, ordered by id.
 
-    ``loss``, ``margin`` and ``el2n`` are nan, and ``is_correct`` False, where the image was unreadable.
+    Where the image was unreadable ``loss``, ``margin`` and ``el2n`` are nan, and ``is_correct`` is False.
     """
 
     given_label: np.ndarray
@@ -50,24 +54,52 @@ class Records:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """(N,) float64: of the given label; its cross-entropy says it."""
-        return np.exp(-self.loss.astype(np.float64))
+        """(N,) float32: of the given label; its cross-entropy says it."""
+        return np.exp(-self.loss)
 
 
 def epoch_folder(run: Path, epoch: int) -> Path:
     return run / "dynamics" / f"epoch={epoch}"
 
 
-def write_epoch(run: Path, epoch: int, columns: dict[str, pa.Array], fingerprint: str, rank: int = 0) -> None:
-    """Write the records of one rank, sorted by example id."""
-    table = pa.table(columns).select(SCHEMA.names).cast(SCHEMA).sort_by("example_id")
-    files.write_table(epoch_folder(run, epoch) / f"part-{rank}.parquet", table, fingerprint)
+def write_part(
+    run: Path,
+    epoch: int,
+    table: pa.Table,
+    fingerprint: str,
+    *,
+    part: int = 0,
+    num_parts: int = 1,
+    precision: str = "float16",
+) -> None:
+    """Write one rank's records of an epoch: a table of ``SCHEMA``, sorted by example id.
+
+    ``precision`` float16 says that loss, margin and EL2N are rounded to float16 values: those are so few
+    that a dictionary of them is small. No reader lacks an encoding used here (DuckDB has no
+    byte-stream-split of two bytes, Spark's vectorized reader none at all).
+    """
+    files.write_table(
+        epoch_folder(run, epoch) / f"part-{part}.parquet",
+        table,
+        fingerprint,
+        {"part": part, "num_parts": num_parts, "precision": precision},
+        row_group_size=_ROWS_PER_GROUP,
+        use_dictionary=_LABELS + (_NUMBERS if precision == "float16" else []),
+        column_encoding={"example_id": "DELTA_BINARY_PACKED"},
+    )
 
 
 def recorded_epochs(run: Path) -> list[int]:
     """The epochs with at least one part, in order."""
-    names = (folder.parent.name for folder in (run / "dynamics").glob("epoch=*/part-*.parquet"))
-    return sorted({int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(\d+)", name))})
+    names = {part.parent.name for part in (run / "dynamics").glob("epoch=*/*.parquet")}
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(\d+)", name)))
+
+
+def is_whole(run: Path, epoch: int) -> bool:
+    """Are all parts of the epoch there? (Of a stranger's, its ids will tell.)"""
+    parts = _parts(run, epoch)
+    num_parts = files.table_settings(parts[0], strangers=True).get("num_parts", len(parts))
+    return len(parts) >= num_parts
 
 
 def drop_epochs_after(run: Path, epoch: int) -> None:
@@ -78,35 +110,48 @@ def drop_epochs_after(run: Path, epoch: int) -> None:
 
 
 def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records:
-    """All parts of an epoch. Raises ``UserError`` unless they hold each of the ids 0..N-1 once."""
-    parts = sorted(epoch_folder(run, epoch).glob("part-*.parquet"))
-    table = pa.concat_tables([files.read_table(part, fingerprint) for part in parts]).sort_by("example_id")
+    """All parts of an epoch. Raises ``UserError`` unless they hold each of the ids 0..N-1 once.
+
+    fingerprint: of the data set; None takes whatever is there.
+    """
+    parts = _parts(run, epoch)
+    tables = [_read_part(part, fingerprint) for part in parts]
+    _check_parts(parts, [files.settings_of(table.schema) for table in tables])
+    table = pa.concat_tables(table.replace_schema_metadata() for table in tables)
     ids = table["example_id"].to_numpy()
-    if not np.array_equal(ids, np.arange(len(ids))):
+    is_in_order = _is_in_order(ids)
+    if not is_in_order and not (len(np.unique(ids)) == len(ids) == ids.max() + 1 and ids.min() == 0):
         raise UserError(
             f"every example id of 0..{ids.max()} once in {epoch_folder(run, epoch)}",
             f"{len(ids)} records, {len(np.unique(ids))} ids",
             "restore the missing part, or track anew",
         )
-    is_readable = table["prediction"].is_valid().to_numpy()
 
     def column(name: str, missing: float) -> np.ndarray:
-        return table[name].fill_null(missing).to_numpy()
+        values = table[name]
+        values = (values.fill_null(missing) if values.null_count else values).to_numpy()
+        if is_in_order:
+            return values
+        by_id = np.empty_like(values)
+        by_id[ids] = values
+        return by_id
 
+    prediction = column("prediction", -1)
     return Records(
-        given_label=table["given_label"].to_numpy(),
-        prediction=column("prediction", -1),
+        given_label=column("given_label", -1),
+        prediction=prediction,
         loss=column("loss", np.nan),
         margin=column("margin", np.nan),
         el2n=column("el2n", np.nan),
-        is_readable=is_readable,
+        is_readable=prediction >= 0,
     )
 
 
 def read_epochs(run: Path, fingerprint: str | None = None) -> Iterator[tuple[int, Records]]:
-    """Yield (epoch, records) in order, one epoch in memory at a time.
+    """Yield (epoch, records) in order; while one is looked at, the next is read.
 
-    Raises ``UserError`` where there are none, an epoch is missing, or epochs differ in size.
+    Raises ``UserError`` where there are none, an epoch is missing, epochs differ in size, or a file is of
+    another data set than the first.
     """
     epochs = recorded_epochs(run)
     if not epochs:
@@ -116,14 +161,56 @@ def read_epochs(run: Path, fingerprint: str | None = None) -> Iterator[tuple[int
         raise UserError(
             f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", f"no epoch {missing[0]}", "restore it"
         )
+    fingerprint = fingerprint or files.fingerprint_of(_parts(run, 1)[0])
     num_examples = None
-    for epoch in epochs:
-        records = read_epoch(run, epoch, fingerprint)
-        num_examples = num_examples or len(records.loss)
-        if len(records.loss) != num_examples:
-            raise UserError(
-                f"{num_examples} records in {epoch_folder(run, epoch)}",
-                str(len(records.loss)),
-                "restore the missing part, or track anew",
-            )
-        yield epoch, records
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read_epoch, run, 1, fingerprint)
+        for epoch in epochs:
+            records = coming.result()
+            if epoch < len(epochs):
+                coming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
+            num_examples = num_examples or len(records.loss)
+            if len(records.loss) != num_examples:
+                raise UserError(
+                    f"{num_examples} records in {epoch_folder(run, epoch)}",
+                    str(len(records.loss)),
+                    "restore the missing part, or track anew",
+                )
+            yield epoch, records
+
+
+def _parts(run: Path, epoch: int) -> list[Path]:
+    return sorted(epoch_folder(run, epoch).glob("*.parquet"))
+
+
+def _read_part(path: Path, fingerprint: str | None) -> pa.Table:
+    table = files.read_table(path, fingerprint, strangers=fingerprint is None)
+    if missing := [name for name in SCHEMA.names if name not in table.schema.names]:
+        found = f"no column {missing[0]}"
+        raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
+    try:
+        return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    except (pa.ArrowException, ValueError) as error:
+        found = str(error).splitlines()[0]
+        raise UserError(f"the types {SCHEMA.types} in {path}", found, "write them so") from error
+
+
+def _check_parts(paths: Sequence[Path], settings: Sequence[dict]) -> None:
+    """Ours say which part they are, and of how many."""
+    known = [(path, each) for path, each in zip(paths, settings, strict=True) if "num_parts" in each]
+    if not known:
+        return
+    num_parts = known[0][1]["num_parts"]
+    expected = [f"part-{part}.parquet" for part in range(num_parts)]
+    folder = paths[0].parent
+    if missing := sorted(set(expected) - {path.name for path in paths}):
+        do = "restore it, or track anew"
+        raise UserError(f"{num_parts} parts in {folder}", f"no {missing[0]}", do)
+    for path, each in known:
+        if path.name != f"part-{each['part']}.parquet" or each["num_parts"] != num_parts:
+            found = f"part {each['part']} of {each['num_parts']} in {path.name}"
+            raise UserError(f"part-0 to part-{num_parts - 1} in {folder}", found, "remove what is foreign")
+
+
+def _is_in_order(ids: np.ndarray) -> bool:
+    return len(ids) == 0 or (ids[0] == 0 and ids[-1] == len(ids) - 1 and bool((ids[1:] > ids[:-1]).all()))

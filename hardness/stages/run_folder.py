@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hardness import files
+from hardness import distributed, files
 from hardness.console import say
 from hardness.errors import UserError
 
@@ -35,29 +36,36 @@ class RunFolder:
 
     ``is_finished`` says that there is nothing left to do. Raises ``UserError`` where the folder holds
     something else: other files, a run of another configuration, or an interrupted one without ``resume``.
+    Of many ranks all know it, and rank 0 writes.
     """
 
     def __init__(self, stage: str, config: Any):
         self.stage = stage
         self.settings = _plain(config)
-        self.path = config.out or _next_path(stage, config.resume, self._shapes_run())
-        self.info: dict[str, Any] = {}
+        self.path, self.info = distributed.first_decides(lambda: self._open(config))
         self._lock = None
-        if not (self.path / "run.json").exists():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise UserError(
-                    f"a new or empty folder for --out, or a run of {stage}",
-                    f"{self.path} with something else in it",
-                    "choose another --out",
-                )
-            return
-        self.info = read_info(self.path)
-        self._refuse_other()
         if self.is_finished:
             say(f"{self.path} is finished already, with this configuration")
-        elif not config.resume:
-            done = f"{self.path}, {self.info['status']} since {self.info['times']['started']}"
+
+    def _open(self, config: Any) -> tuple[Path, dict[str, Any]]:
+        """The folder, and the run.json of the run that it holds."""
+        path = config.out or _next_path(self.stage, config.resume, self._shapes_run())
+        if not (path / "run.json").exists():
+            # A kill may have left half a run.json, which nobody has ever seen.
+            others = {".lock", ".run.json.writing"}
+            if path.exists() and (not path.is_dir() or {each.name for each in path.iterdir()} - others):
+                raise UserError(
+                    f"a new or empty folder for --out, or a run of {self.stage}",
+                    f"{path} with something else in it",
+                    "choose another --out",
+                )
+            return path, {}
+        info = read_info(path)
+        self._refuse_other(path, info)
+        if info["status"] != "finished" and not config.resume:
+            done = f"{path}, {info['status']} since {info['times']['started']}"
             raise UserError("a new folder for --out", done, "add --resume to go on, or choose another --out")
+        return path, info
 
     @property
     def is_finished(self) -> bool:
@@ -66,28 +74,27 @@ class RunFolder:
     def _shapes_run(self) -> dict[str, Any]:
         return {key: value for key, value in self.settings.items() if key not in OPERATIONAL}
 
-    def _refuse_other(self) -> None:
-        if self.info["stage"] != self.stage:
-            found = f"a run of {self.info['stage']} in {self.path}"
+    def _refuse_other(self, path: Path, info: dict[str, Any]) -> None:
+        if info["stage"] != self.stage:
+            found = f"a run of {info['stage']} in {path}"
             raise UserError(f"a run of {self.stage}", found, "choose another --out")
         for key, value in self._shapes_run().items():
-            found = self.info["config"].get(key)
+            found = info["config"].get(key)
             if found != value:
                 raise UserError(
-                    f"{key} {value} in {self.path}", f"a run with {key} {found}", "choose another --out"
+                    f"{key} {value} in {path}", f"a run with {key} {found}", "choose another --out"
                 )
+        if (found := info.get("num_ranks", 1)) != distributed.num_ranks():
+            raise UserError(
+                f"{distributed.num_ranks()} processes in {path}",
+                f"a run begun with {found}",
+                f"start {found} of them, or choose another --out",
+            )
 
     def __enter__(self) -> "RunFolder":
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise UserError(
-                f"{self.path} to ourselves", "another process at work there", "wait for it, or stop it"
-            ) from error
+        distributed.first_decides(self._take)
         self.update(
+            num_ranks=distributed.num_ranks(),
             format_version=files.FORMAT_VERSION,
             stage=self.stage,
             config=self.settings,
@@ -98,10 +105,32 @@ class RunFolder:
         )
         return self
 
+    def _take(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process before us removes the file when it ends: ours must be the one that others see.
+            is_ours = (self.path / ".lock").exists() and os.path.samestat(
+                os.fstat(self._lock.fileno()), (self.path / ".lock").stat()
+            )
+        except BlockingIOError:
+            is_ours = False
+        if not is_ours:
+            self._lock.close()
+            do = "wait for it, or stop it"
+            raise UserError(f"{self.path} to ourselves", "another process at work there", do)
+
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if distributed.rank() > 0:
+            return
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         try:
             self.update(status=status, times={**self.info["times"], "ended": _now()})
+        except OSError:
+            if error is None:
+                raise
+            # A full disk, say, which is what the error on its way out is about.
         finally:
             (self.path / ".lock").unlink(missing_ok=True)
             self._lock.close()
@@ -114,6 +143,8 @@ class RunFolder:
 
     def resume_command(self) -> str:
         words = ["hardness", self.stage]
+        if distributed.is_many():
+            words = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", *words]
         for key, value in {**self.settings, "out": str(self.path)}.items():
             if value is True:
                 words.append(f"--{key.replace('_', '-')}")
@@ -133,15 +164,20 @@ class RunFolder:
                     "restore the data, or choose another --out",
                 )
         self.info.update(info)
-        files.write_json(self.path / "run.json", self.info)
+        if distributed.rank() == 0:
+            files.write_json(self.path / "run.json", self.info)
 
     def log(self, **line: Any) -> None:
         """Add a line to log.jsonl."""
+        if distributed.rank() > 0:
+            return
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def keep_log(self, keep: Any) -> None:
         """Drop the lines of log.jsonl for which ``keep(line)`` is false: what will be made again."""
+        if distributed.rank() > 0:
+            return
         lines = [line for line in read_log(self.path) if keep(line)]
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 

@@ -7,34 +7,41 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from rich import filesize
 from torch import nn
 
-from hardness import datasets, files, models, optim, seeding
+from hardness import datasets, distributed, files, models, optim, seeding
 from hardness.config import Track
 from hardness.console import progress, say, say_time_left
 from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
-from hardness.dynamics.store import drop_epochs_after, recorded_epochs
-from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
 from hardness.training.device import describe_device, resolve_device
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure, predict
 
-_BYTES_PER_RECORD = 20
-"""On disk: four numbers that hardly compress, and labels that do."""
+_BYTES_PER_RECORD = {"float16": 7, "float32": 12}
+"""On disk: three numbers that hardly compress, and labels that do."""
 
 
 def track(config: Track) -> Path:
-    """Track a run -> its folder, with dynamics/, examples.parquet, scores.parquet and log.jsonl."""
+    """Track a run -> its folder, with dynamics/, examples.parquet, scores.parquet and log.jsonl.
+
+    Under ``torchrun`` the ranks share the run.
+    """
+    device = resolve_device(config.device)
+    with distributed.joined(device):
+        return _track(config, device)
+
+
+def _track(config: Track, device: torch.device) -> Path:
     run = RunFolder("track", config)
     if run.is_finished:
         return run.path
     with run:
-        device = resolve_device(config.device)
         data = datasets.load(config, model=config.model, workers=config.num_workers)
         train = data.train.with_labels(given_labels(data, config, config.noise))
         data = replace(data, train=train)
@@ -53,12 +60,15 @@ def track(config: Track) -> Path:
             num_parameters=models.num_parameters(model),
         )
         _announce(config, train, run.info)
-        files.write_table(run.path / "examples.parquet", examples(train), data.fingerprint)
+        if distributed.rank() == 0:
+            files.write_table(run.path / "examples.parquet", examples(train), data.fingerprint)
         _train(run, config, data, model, device)
-        table = scores(run.path, data.fingerprint)
-        files.write_table(run.path / "scores.parquet", table, data.fingerprint)
-        num_learned = int(table["first_learned_epoch"].notna().sum())
-        say(f"learned at least once: {num_learned} of {len(train)}; scores in {run.path / 'scores.parquet'}")
+        if distributed.rank() == 0:
+            table = scores(run.path, data.fingerprint)
+            files.write_table(run.path / "scores.parquet", table, data.fingerprint)
+            learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
+            say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
+        distributed.wait_for_all()
     return run.path
 
 
@@ -70,16 +80,16 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
     )
     saved = run.path / "checkpoints" / "last.pt"
     last_epoch = checkpoint.load(saved, model, optimizer, device)
-    drop_epochs_after(run.path, last_epoch)
-    if (recorded := recorded_epochs(run.path)) != list(range(1, last_epoch + 1)):
-        raise UserError(
-            f"records of epochs 1..{last_epoch}, after which {saved} was saved",
-            f"epochs {', '.join(map(str, recorded)) or 'none'}",
-            "restore the missing ones, or track anew",
-        )
     run.keep_log(lambda line: line["epoch"] <= last_epoch)
     recorder = Recorder(
-        run.path, len(train), device, resume=True, unreadable=train.unreadable, fingerprint=data.fingerprint
+        run.path,
+        len(train),
+        device,
+        resume=True,
+        last_epoch=last_epoch,
+        unreadable=train.unreadable,
+        fingerprint=data.fingerprint,
+        precision=config.record_precision,
     )
     training = fit(
         model,
@@ -102,18 +112,22 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             if config.record == "eval":
                 for batch in predict(model, train, train.ids, device, workers):
                     recorder.update(*batch)
-            recorded = {"record_loss": recorder.mean_loss, "record_top1": recorder.accuracy}
-            recorder.end_epoch()
+            recorded = recorder.end_epoch()
             (measured,) = measure(model, validation, device, workers)
-            recorded |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
-            run.log(**asdict(log), **recorded)
-            checkpoint.save(saved, model, optimizer, log.epoch)
+            line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
+            line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
+            # A checkpoint says that its epoch is done: all that is recorded must be on disk before it.
+            recorder.flush()
+            distributed.wait_for_all()
+            run.log(**line)
+            if distributed.rank() == 0:
+                checkpoint.save(saved, model, optimizer, log.epoch)
             if log.epoch == last_epoch + 1:
                 say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
             say(
                 f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
-                f"{config.record} accuracy {recorded['record_top1']:.3f}, "
-                f"validation {recorded['validation_top1']:.3f} ({log.images_per_second:.0f} images/s)"
+                f"{config.record} accuracy {recorded.accuracy:.3f}, "
+                f"validation {measured['top1']:.3f} ({log.images_per_second:.0f} images/s)"
             )
 
 
@@ -133,10 +147,11 @@ def examples(images: ImageSet) -> pd.DataFrame:
 
 def _announce(config: Track, train: ImageSet, info: dict) -> None:
     num_records = len(train) * config.epochs
+    size = filesize.decimal(num_records * _BYTES_PER_RECORD[config.record_precision])
     say(
         f"track {config.data} with {config.model} and {config.optimizer}: {len(train):,} images, "
         f"{info['num_parameters']:,} parameters, {num_records:,} records in {config.epochs} epochs, "
-        f"about {num_records * _BYTES_PER_RECORD / 1e6:,.1f} MB, on {info['device']}"
+        f"about {size}, on {info['device']}"
     )
     if config.noise or config.given_labels:
         say(f"corrupt labels: {info['noise_rate']:.4f} of the examples")

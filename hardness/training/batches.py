@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hardness import seeding
+from hardness import distributed, seeding
 from hardness.datasets import ImageSet
 from hardness.errors import UserError
 
@@ -24,12 +24,16 @@ def num_batches(num_examples: int, batch_size: int) -> int:
 
 
 def cut(ids: np.ndarray, batch_size: int) -> list[list[int]]:
-    """Batches whose sizes differ by at most one."""
-    return [batch.tolist() for batch in np.array_split(ids, num_batches(len(ids), batch_size))]
+    """Batches whose sizes differ by at most one; none of no ids."""
+    parts = np.array_split(ids, num_batches(len(ids), batch_size))
+    return [batch.tolist() for batch in parts if len(batch)]
 
 
 class Shuffled:
-    """A batch sampler: the ids in the order of ``(seed, epoch)``. Set ``epoch`` before each pass."""
+    """A batch sampler: the ids in the order of ``(seed, epoch)``. Set ``epoch`` before each pass.
+
+    Of many ranks each gets its slice of every batch, so a batch is the same examples however many there are.
+    """
 
     def __init__(self, ids: np.ndarray, batch_size: int, seed: int):
         self.ids, self.batch_size, self.seed = ids, batch_size, seed
@@ -40,7 +44,13 @@ class Shuffled:
 
     def __iter__(self) -> Iterator[list[int]]:
         order = seeding.generator(self.seed, "order", self.epoch).permutation(self.ids)
-        return iter(cut(order, self.batch_size))
+        for batch in cut(order, self.batch_size):
+            yield batch[distributed.my_slice(len(batch))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the batches, over all ranks."""
+        return [len(batch) for batch in cut(self.ids, self.batch_size)]
 
 
 def loader(images: ImageSet, batches: Shuffled | list[list[int]], workers: int) -> DataLoader:

@@ -1,17 +1,22 @@
 """Where a run computes."""
 
+import os
+
 import torch
 
 from hardness.errors import UserError
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto``: CUDA where there is one."""
+    """``auto``: CUDA where there is one; of many ranks on a machine, each its own."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("a CUDA device for --device cuda", "none", "use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    number, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if device == "cuda" and number >= found:
+        raise UserError("a CUDA device for each process", f"{found}", "lower --nproc-per-node")
+    return torch.device(device, number) if device == "cuda" else torch.device(device)
 
 
 def describe_device(device: torch.device) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from hardness import seeding
+from hardness import distributed, seeding
 from hardness.datasets import ImageSet
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
@@ -69,43 +70,55 @@ def fit(
 ) -> Iterator[EpochLog]:
     """Train on ``images[ids]`` and yield after every epoch. The base rate is the optimizer's default.
 
+    Of many ranks, each trains on its slice of every batch, and all take the same step.
+
     Raises ``UserError`` at the end of an epoch in which a loss or a weight was not finite, naming the step,
     and at once where a batch is too small for the optimizer or the network.
     """
     num_steps = num_batches(len(ids), batch_size)
     _check_batch_size(model, optimizer, smallest=len(ids) // num_steps)
     base = optimizer.defaults["lr"]
+    network = DistributedDataParallel(model) if distributed.is_many() else model
     order = Shuffled(ids, batch_size, seed)
+    sizes = order.sizes
     batches = loader(images, order, workers)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         order.epoch = epoch
-        losses, num_correct, norm = [], [], StepNorm(model)
+        sums, norm = [], StepNorm(model)
         measured = set(np.linspace(0, num_steps - 1, _MEASURED_STEPS, dtype=int).tolist())
         # Dropout draws from torch's global generator: each epoch gives it a state of its own, and puts back
         # what was there.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seeding.derive(seed, "dropout", epoch))
+            torch.manual_seed(seeding.derive(seed, "dropout", epoch, distributed.rank()))
             model.train()
             for step, (pixels, labels, example_ids) in enumerate(read(batches, device)):
                 rate = learning_rate(base, schedule, (epoch - 1 + step / num_steps) / epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with norm.measured(rate) if step in measured else nullcontext():
-                    loss, logits = train_step(model, optimizer, pixels, labels)
+                    loss, logits = train_step(
+                        network,
+                        optimizer,
+                        pixels,
+                        labels,
+                        first=distributed.my_slice(sizes[step]).start,
+                        batch_size=sizes[step] if distributed.is_many() else None,
+                    )
                 if recorder is not None:
                     recorder.update(example_ids, logits, labels)
-                losses.append(loss * len(labels))
-                num_correct.append((logits.argmax(1) == labels).sum())
+                sums.append(torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()]))
+        # Batch normalisation is a rank's own while it trains: what is measured and saved is rank 0's.
+        distributed.follow_first(model.buffers())
         # The one wait for the device in an epoch.
-        step_losses = torch.stack(losses).cpu()
+        step_losses, num_correct = distributed.reduce(torch.stack(sums, 1)).cpu().double()
         _check_finite(step_losses, model, epoch)
         seconds = time.perf_counter() - started
         yield EpochLog(
             epoch=epoch,
             lr=rate,
-            train_loss=step_losses.double().sum().item() / len(ids),
-            train_top1=torch.stack(num_correct).sum().item() / len(ids),
+            train_loss=step_losses.sum().item() / len(ids),
+            train_top1=num_correct.sum().item() / len(ids),
             step_norm=norm.mean(),
             seconds=seconds,
             images_per_second=len(ids) / seconds,
@@ -113,15 +126,22 @@ def fit(
 
 
 def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int) -> None:
-    """M3 and A3 need an example a group, and batch normalisation two of whatever it sees."""
+    """M3 and A3 need an example a group, and batch normalisation two of whatever it sees, on every rank."""
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     needed = num_groups(optimizer) * (2 if has_batch_norm else 1)
     if isinstance(optimizer, WinsorizedSGD):
         needed = 2 * optimizer.c - 1
+        if distributed.is_many():
+            found = f"{distributed.num_ranks()} ranks"
+            raise UserError(
+                "one process with winsorized, whose bounds are of the whole batch", found, "start one"
+            )
+    needed *= distributed.num_ranks()
     if smallest < needed:
         network = " and batch normalisation" if has_batch_norm else ""
+        ranks = f" on {distributed.num_ranks()} ranks" if distributed.is_many() else ""
         raise UserError(
-            f"batches of {needed} examples or more with this optimizer{network}",
+            f"batches of {needed} examples or more with this optimizer{network}{ranks}",
             str(smallest),
             "raise --batch-size",
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hardness import distributed
 from hardness.datasets import ImageSet
 from hardness.training.batches import cut, loader, read
 
@@ -18,8 +19,12 @@ EVAL_BATCH = 512
 def predict(
     model: nn.Module, images: ImageSet, ids: np.ndarray, device: torch.device, workers: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``."""
+    """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``.
+
+    Of many ranks, each gets its part of ``ids``.
+    """
     model.eval()
+    ids = ids[distributed.my_slice(len(ids))]
     batches = loader(images, cut(ids, EVAL_BATCH), workers)
     for pixels, labels, example_ids in read(batches, device):
         yield example_ids, model(pixels), labels
@@ -57,7 +62,7 @@ def measure(
                 labels = clean_labels[ids] if group.against_clean else given_labels
                 weight = members[index][ids].double()
                 sums[index] += (_metrics(logits, labels) * weight).sum(1)
-        for group, (loss, top1, top5) in zip(together, sums.tolist(), strict=True):
+        for group, (loss, top1, top5) in zip(together, distributed.reduce(sums).tolist(), strict=True):
             size = len(group.ids)
             rows[group.name] = {
                 "measured_on": group.name,

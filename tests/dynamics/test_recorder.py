@@ -1,4 +1,5 @@
 import math
+import threading
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardness import Recorder
@@ -83,12 +85,13 @@ def test_every_id_once_or_it_says_which(tmp_path, ids, told):
 
 
 def test_unreadable_examples_are_recorded_as_null(tmp_path):
-    recorder = Recorder(tmp_path, 4, unreadable=np.array([1]))
-    feed(recorder, [0, 2, 3])
-    recorder.end_epoch()
+    with Recorder(tmp_path, 4, unreadable=np.array([1])) as recorder:
+        feed(recorder, [0, 2, 3])
+        assert recorder.end_epoch().num_examples == 3
     table = pd.read_parquet(tmp_path / "dynamics")
     assert table["loss"].isna().tolist() == [False, True, False, False]
-    assert table["prediction"].isna().tolist() == [False, True, False, False]
+    for name in ("given_label", "prediction", "margin", "el2n"):
+        assert table[name].isna().tolist() == [False, True, False, False]
     assert not store.read_epoch(tmp_path, 1).is_readable[1]
 
 
@@ -113,7 +116,7 @@ def test_another_runs_records_are_refused_and_ones_own_gone_on_with(tmp_path):
 class CountSyncs(TorchDispatchMode):
     """Counts the operations that would make the host wait for a device."""
 
-    names = ("_local_scalar_dense", "nonzero", "_to_copy", "item")
+    names = ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "equal", "masked_select")
 
     def __init__(self):
         super().__init__()
@@ -131,6 +134,134 @@ def test_update_never_waits_for_the_device(tmp_path):
     with CountSyncs() as counted:
         recorder.update(torch.arange(8), torch.randn(8, 3), torch.zeros(8, dtype=torch.int64))
     assert counted.seen == []
+    with CountSyncs() as counted:
+        recorder.end_epoch()
+    assert "_local_scalar_dense" in counted.seen
+
+
+def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
+    """The meta device has shapes alone: whatever copied to the host or asked for a value would raise."""
+    recorder = Recorder(tmp_path, 8, device="meta")
+    batch = torch.arange(8), torch.randn(8, 300, dtype=torch.bfloat16), torch.zeros(8, dtype=torch.int64)
+    recorder.update(*(tensor.to("meta") for tensor in batch))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        recorder.end_epoch()
+
+
+def test_values_are_rounded_to_half_precision_unless_they_are_to_be_kept(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = 30 * torch.randn(64, 10, generator=generator), torch.arange(64) % 10
+    logits[0, 0] = 1e6
+    logits[1, 1] = -1e6
+    loss = F.cross_entropy(logits, labels, reduction="none").numpy()
+    for precision in ("float16", "float32"):
+        with Recorder(tmp_path / precision, 64, precision=precision) as recorder:
+            recorder.update(torch.arange(64), logits, labels)
+            recorder.end_epoch()
+    whole, rounded = (store.read_epoch(tmp_path / name, 1) for name in ("float32", "float16"))
+    assert whole.loss == pytest.approx(loss, rel=1e-6, abs=1e-6)
+    for name in ("loss", "margin", "el2n"):
+        # Too large for half precision: its largest number, not infinity.
+        kept = np.clip(getattr(whole, name), -65504, 65504).astype(np.float16).astype(np.float32)
+        assert np.array_equal(getattr(rounded, name), kept)
+    assert rounded.margin[0] == 65504
+
+
+def test_a_loss_far_below_one_step_of_float32_is_kept():
+    _, loss, _, el2n = record(torch.tensor([[20.0, 0.0]]), torch.tensor([0]))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-20)), rel=1e-5)
+    assert el2n.item() == pytest.approx(math.sqrt(2) * math.exp(-20), rel=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [3, 200])
+def test_of_equal_logits_the_first_is_the_prediction(num_classes):
+    logits = torch.zeros(3, num_classes)
+    logits[2, num_classes - 2 :] = 1
+    prediction, _, margin, _ = record(logits, torch.tensor([0, 1, num_classes - 1]))
+    assert prediction.tolist() == logits.argmax(1).tolist() == [0, 0, num_classes - 2]
+    assert margin.tolist() == [0, 0, 0]
+
+
+def test_what_could_not_be_written_is_raised_by_the_next_call_and_the_ones_after(tmp_path):
+    recorder = Recorder(tmp_path, 3)
+    (tmp_path / "dynamics").write_text("in the way")
+    feed(recorder, range(3))
+    recorder.end_epoch()
+    with pytest.raises(UserError, match=r"to write records to .*dynamics; found .*Not a directory"):
+        recorder.flush()
+    for call in (lambda: feed(recorder, range(3)), recorder.end_epoch, recorder.close):
+        with pytest.raises(UserError, match="to write records"):
+            call()
+
+
+def test_a_failed_write_does_not_hide_what_went_wrong_before(tmp_path):
+    recorder = Recorder(tmp_path, 3)
+    (tmp_path / "dynamics").write_text("in the way")
+
+    def fail():
+        with recorder:
+            feed(recorder, range(3))
+            recorder.end_epoch()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as raised:
+        fail()
+    assert "Not a directory" in raised.value.__notes__[0]
+
+
+def test_training_goes_on_while_an_epoch_is_written(tmp_path, monkeypatch):
+    write, may_write = store.write_part, threading.Event()
+
+    def wait_and_write(*args, **kwargs):
+        assert may_write.wait(60)
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(store, "write_part", wait_and_write)
+    with Recorder(tmp_path, 3) as recorder:
+        feed(recorder, range(3))
+        recorder.end_epoch()
+        feed(recorder, [2, 1, 0])
+        assert store.recorded_epochs(tmp_path) == []
+        may_write.set()
+        recorder.flush()
+        assert store.recorded_epochs(tmp_path) == [1]
+        recorder.end_epoch()
+    assert store.recorded_epochs(tmp_path) == [1, 2]
+    one, two = (store.read_epoch(tmp_path, epoch) for epoch in (1, 2))
+    assert not np.array_equal(one.loss, two.loss)
+
+
+def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
+    with Recorder(tmp_path, 3) as recorder:
+        for _ in range(3):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    with Recorder(tmp_path, 3, resume=True, last_epoch=1) as recorder:
+        assert recorder.epoch == 2
+        assert store.recorded_epochs(tmp_path) == [1]
+    with pytest.raises(UserError, match=r"epochs 1\.\.4 .*found none of epoch 2"):
+        Recorder(tmp_path, 3, resume=True, last_epoch=4)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
+def test_any_batch_size_and_order_gives_the_same_records(tmp_path_factory, num_examples, batch, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(num_examples, 5, generator=generator)
+    labels = torch.randint(0, 5, (num_examples,), generator=generator)
+    order = torch.randperm(num_examples, generator=generator)
+    paths = []
+    for ids in (order.split(batch), [torch.arange(num_examples)]):
+        paths.append(tmp_path_factory.mktemp("run"))
+        with Recorder(paths[-1], num_examples) as recorder:
+            for some in ids:
+                recorder.update(some, logits[some], labels[some])
+            recorder.end_epoch()
+    one, other = (store.read_epoch(path, 1) for path in paths)
+    assert np.array_equal(one.prediction, logits.argmax(1))
+    for name in ("given_label", "prediction", "margin"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+    for name in ("loss", "el2n"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -155,5 +286,6 @@ def test_a_recorder_on_the_host_waits_for_what_a_gpu_sends(tmp_path):
     )
     recorder.update(torch.arange(4096, device="cuda"), logits, labels)
     recorder.end_epoch()
+    recorder.close()
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none").cpu()
     assert np.allclose(store.read_epoch(tmp_path, 1).loss, expected, atol=1e-4)

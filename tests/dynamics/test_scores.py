@@ -43,17 +43,15 @@ def write(run, correct, probability=None, unreadable=()):
     for epoch in range(num_epochs):
         # AUM: the margin is example + 1 on average; EL2N: the epoch's number minus one, so 2 on average.
         columns = {
+            "given_label": np.zeros(num_examples, int),
             "prediction": (1 - correct[:, epoch]).astype(np.int64),
             "loss": -np.log(probability[:, epoch]),
             "margin": np.arange(1.0, num_examples + 1) + epoch - (num_epochs - 1) / 2,
             "el2n": np.full(num_examples, float(epoch)),
         }
-        table = {name: pa.array(values, mask=is_null) for name, values in columns.items()}
-        table |= {
-            "example_id": pa.array(np.arange(num_examples)),
-            "given_label": pa.array(np.zeros(num_examples, int)),
-        }
-        store.write_epoch(run, epoch + 1, table, "abc")
+        table = {"example_id": pa.array(np.arange(num_examples))}
+        table |= {name: pa.array(values, mask=is_null) for name, values in columns.items()}
+        store.write_part(run, epoch + 1, pa.table(table).cast(store.SCHEMA), "abc")
 
 
 def test_five_examples_worked_by_hand(tmp_path):

@@ -250,7 +250,7 @@ def test_going_on_where_records_are_missing(track, here):
     assert track("--out", "r").status == 0
     interrupt(here / "r")
     shutil.rmtree(here / "r/dynamics/epoch=1")
-    refuse(track("--out", "r", "--resume"), "records of epochs 1..1", "epochs none")
+    refuse(track("--out", "r", "--resume"), "records of epochs 1..1", "none of epoch 1")
 
 
 def test_going_on_with_other_given_labels(track, here):

@@ -94,9 +94,10 @@ def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
     recorder = Recorder(tmp_path, len(digits.train))
     training = fit(model, optimizer, digits.train, digits.train.ids, **settings(), recorder=recorder)
     log = next(training)
-    assert recorder.accuracy == pytest.approx(log.train_top1)
-    assert recorder.mean_loss == pytest.approx(log.train_loss, rel=1e-5)
-    recorder.end_epoch()
+    recorded = recorder.end_epoch()
+    assert recorded.num_examples == 1437
+    assert recorded.accuracy == pytest.approx(log.train_top1)
+    assert recorded.loss == pytest.approx(log.train_loss, rel=1e-5)
 
 
 def test_the_users_global_generator_is_left_alone(digits):

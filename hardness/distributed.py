@@ -1,0 +1,92 @@
+"""Many processes, one run: which of them this is, and what they find out together.
+
+``torchrun`` starts them. Alone, there is one rank, and nothing here waits for anyone.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hardness.errors import UserError
+
+Answer = TypeVar("Answer")
+
+
+def is_many() -> bool:
+    """Has a process group of more than one rank been started, by us or by a stranger's loop?"""
+    return num_ranks() > 1
+
+
+def num_ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def my_slice(length: int) -> slice:
+    """This rank's part of ``length`` things in a row; parts differ by one at most."""
+    mine, ranks = rank(), num_ranks()
+    return slice(length * mine // ranks, length * (mine + 1) // ranks)
+
+
+def reduce(values: Tensor, how: str = "sum") -> Tensor:
+    """``values`` summed (``sum``) or the least of them (``min``) over the ranks, in place."""
+    if is_many():
+        dist.all_reduce(values, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MIN)
+    return values
+
+
+def follow_first(values: Iterable[Tensor]) -> None:
+    """Give every rank the values of rank 0, in place."""
+    for each in values if is_many() else ():
+        dist.broadcast(each, 0)
+
+
+def wait_for_all() -> None:
+    if is_many():
+        dist.barrier()
+
+
+def first_decides(decide: Callable[[], Answer]) -> Answer:
+    """Rank 0's answer, on every rank; its ``UserError`` is raised on every rank."""
+    if not is_many():
+        return decide()
+    answer = None
+    if rank() == 0:
+        try:
+            answer = decide()
+        except UserError as error:
+            answer = error
+    answers = [answer]
+    dist.broadcast_object_list(answers)
+    if isinstance(answers[0], UserError):
+        raise answers[0]
+    return answers[0]
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """The process group that ``torchrun`` asks for, if it was this that started us."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo's and NCCL's word for a rank that is gone.
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            found = str(error).splitlines()[0]
+            raise UserError("all ranks at work", found, "see what another rank says") from error
+        raise
+    finally:
+        dist.destroy_process_group()
