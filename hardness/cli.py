@@ -14,6 +14,7 @@ from hardness.errors import UserError, unknown_name
 STAGES = {
     c.Demo: "hardness.stages.demo:demo",
     c.Track: "hardness.stages.track:track",
+    c.Score: "hardness.stages.score:score",
     c.Split: "hardness.stages.split:split",
     c.Retrain: "hardness.stages.retrain:retrain",
     c.Memorize: "hardness.stages.memorize:memorize",

@@ -199,6 +199,22 @@ class Track(Training, Labels, Network, Data):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score every example from its records, also of a run that was killed, or that another program wrote."""
+
+    run: tuple[Path, ...] = ()
+    """Folders with dynamics/; several are pooled as well. Default: the newest tracked run under runs/."""
+    list: bool = False
+    """Print the scores that there are."""
+    out: Path | None = None
+    """Several runs: the pooled table. Default: scores-poolN.parquet in the first of them."""
+
+    def __post_init__(self) -> None:
+        found = f"{len(self.run)} of them"
+        _require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """Form easy and hard subsets, and their matched controls, from a tracked run."""
 

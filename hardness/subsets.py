@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency, rankdata
+from scipy.stats import chi2_contingency
 
-from hardness.dynamics.scores import SCORES
+from hardness.dynamics.pool import ranks
 from hardness.errors import UserError
 
 SUBSETS = ("easy", "hard", "random", "easy-control", "hard-control")
@@ -27,16 +27,10 @@ def rank(tables: list[pd.DataFrame], by: str) -> pd.DataFrame:
     sharing theirs; rows of equal rank are ordered by mean loss, then by example id. ``score`` is the score
     of a single run (null: never learned), or the mean rank of several.
     """
-    sign, null_is_hardest = SCORES[by].sign, SCORES[by].null_is_hardest
     is_readable = np.logical_and.reduce([table["mean_loss"].notna() for table in tables])
     tables = [table[is_readable] for table in tables]
-    ranks, losses = [], []
-    for table in tables:
-        hardness = sign * table[by].to_numpy(np.float64, na_value=np.nan)
-        assert null_is_hardest or not np.isnan(hardness).any()
-        ranks.append(rankdata(np.where(np.isnan(hardness), np.inf, hardness)))
-        losses.append(table["mean_loss"].to_numpy())
-    mean_rank = np.mean(ranks, axis=0)
+    mean_rank = np.mean([ranks(table, by) for table in tables], axis=0)
+    losses = [table["mean_loss"].to_numpy() for table in tables]
     ids = tables[0]["example_id"].to_numpy()
     score = tables[0][by].to_numpy(np.float64, na_value=np.nan) if len(tables) == 1 else mean_rank
     order = np.lexsort((ids, np.mean(losses, axis=0), mean_rank))

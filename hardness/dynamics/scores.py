@@ -196,13 +196,14 @@ SCORES = _Registry(
 )
 
 
-def scores(run: str | Path, fingerprint: str | None = None) -> pd.DataFrame:
+def scores(run: str | Path, fingerprint: str | None = None, last_epoch: int | None = None) -> pd.DataFrame:
     """Every registered score of a run, from its records alone: one row an example, ordered by example id.
 
+    fingerprint: of the data set that the records must be of; last_epoch: leave out those after it.
     An example whose image could not be read has null in every column but ``example_id``.
     """
     accumulators: dict[str, Accumulator] = {}
-    for epoch, records in read_epochs(Path(run), fingerprint):
+    for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
         if not accumulators:
             accumulators = {name: score.accumulate(len(records.loss)) for name, score in SCORES.items()}
         for accumulator in accumulators.values():

@@ -96,10 +96,13 @@ def recorded_epochs(run: Path) -> list[int]:
 
 
 def is_whole(run: Path, epoch: int) -> bool:
-    """Are all parts of the epoch there? (Of a stranger's, its ids will tell.)"""
+    """Are all parts of the epoch there? (Of a stranger's, its ids will tell.)
+
+    Raises ``UserError`` for a part that is cut off.
+    """
     parts = _parts(run, epoch)
-    num_parts = files.table_settings(parts[0], strangers=True).get("num_parts", len(parts))
-    return len(parts) >= num_parts
+    num_parts = [files.table_settings(part, strangers=True).get("num_parts", len(parts)) for part in parts]
+    return len(parts) >= max(num_parts)
 
 
 def drop_epochs_after(run: Path, epoch: int) -> None:
@@ -147,13 +150,15 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
     )
 
 
-def read_epochs(run: Path, fingerprint: str | None = None) -> Iterator[tuple[int, Records]]:
-    """Yield (epoch, records) in order; while one is looked at, the next is read.
+def read_epochs(
+    run: Path, fingerprint: str | None = None, last_epoch: int | None = None
+) -> Iterator[tuple[int, Records]]:
+    """Yield (epoch, records) in order, up to ``last_epoch``; while one is looked at, the next is read.
 
     Raises ``UserError`` where there are none, an epoch is missing, epochs differ in size, or a file is of
     another data set than the first.
     """
-    epochs = recorded_epochs(run)
+    epochs = [epoch for epoch in recorded_epochs(run) if last_epoch is None or epoch <= last_epoch]
     if not epochs:
         raise UserError(f"records in {run / 'dynamics'}", "none", "track a run there first")
     if epochs != list(range(1, len(epochs) + 1)):

@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,21 @@ def newest_run(stage: str) -> Path:
     if not runs:
         raise UserError(f"a finished run of {stage} under {RUNS}/", "none", f"run `hardness {stage}` first")
     return max(runs, key=lambda path: (runs[path]["times"]["started"], path.name))
+
+
+def check_alike(runs: Sequence[Path], infos: Sequence[dict]) -> None:
+    """Several runs must be different ones, alike in data set, record mode and given labels."""
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UserError("each run once", " ".join(map(str, runs)), "drop the repeats")
+    same = {"fingerprint": "data set", "record_mode": "record mode", "labels_fingerprint": "given labels"}
+    for name, what in same.items():
+        for run, info in zip(runs, infos, strict=True):
+            if info.get(name) != infos[0].get(name):
+                raise UserError(
+                    f"runs of the same {what}, {infos[0].get(name)}",
+                    f"{run} of {what} {info.get(name)}",
+                    f"pool runs of the same {what} only",
+                )
 
 
 def finished_runs() -> dict[Path, dict[str, Any]]:

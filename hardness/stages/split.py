@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +15,7 @@ from hardness.dynamics import store
 from hardness.dynamics.scores import scores
 from hardness.errors import UserError
 from hardness.registry import parse_data
-from hardness.stages.run_folder import finished_info, newest_run, read_info
+from hardness.stages.run_folder import check_alike, finished_info, newest_run, read_info
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -39,14 +38,12 @@ def split(config: Split) -> Path:
     runs = config.run or (newest_run("track"),)
     infos = [finished_info(run, "track") for run in runs]
     fingerprint = infos[0]["fingerprint"]
-    _check_pool(runs, infos)
+    check_alike(runs, infos)
     if config.rule == "learned-by" and infos[0]["record_mode"] != "eval":
         raise UserError(
             "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
         )
-    examples, *others = (files.read_table(run / "examples.parquet").to_pandas() for run in runs)
-    if any(not other["given_label"].equals(examples["given_label"]) for other in others):
-        raise UserError("runs of the same given labels", "others", "pool runs of the same label noise only")
+    examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
     tables = [files.read_table(run / "scores.parquet", fingerprint).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
     subsets, cut = _form(config, examples, tables, runs[0], seed)
@@ -89,20 +86,6 @@ def subsets_of(
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
     tracking_seed = read_info(run)["seed"] if (run / "run.json").exists() else 0
     return _form(config, examples, [table], run, seeding.derive(config.seed, "split", tracking_seed))[0]
-
-
-def _check_pool(runs: Sequence[Path], infos: Sequence[dict]) -> None:
-    """Several runs must be different ones, alike in their data set and record mode."""
-    if len({run.resolve() for run in runs}) < len(runs):
-        raise UserError("each run once", " ".join(map(str, runs)), "drop the repeats")
-    for name, what in (("fingerprint", "data set"), ("record_mode", "record mode")):
-        for run, info in zip(runs, infos, strict=True):
-            if info[name] != infos[0][name]:
-                raise UserError(
-                    f"runs of one {what}, {infos[0][name]}",
-                    f"{run} of {what} {info[name]}",
-                    f"pool runs of the same {what} only",
-                )
 
 
 def _form(

@@ -1,0 +1,59 @@
+"""Several runs of one data set: where they put each example on average, and how far they agree."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from hardness.dynamics.scores import SCORES
+
+
+def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
+    """(N,) float64 of a table of scores: 1 is the easiest, ties share theirs, never learned is the hardest.
+
+    nan where the image was unreadable.
+    """
+    hardness = SCORES[by].sign * table[by].to_numpy(np.float64, na_value=np.nan)
+    is_readable = table["mean_loss"].notna().to_numpy()
+    is_null = np.isnan(hardness)
+    assert SCORES[by].null_is_hardest or not (is_null & is_readable).any()
+    found = np.full(len(table), np.nan)
+    found[is_readable] = rankdata(np.where(is_null, np.inf, hardness)[is_readable])
+    return found
+
+
+def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The scores of two runs or more -> one row an example, ordered by example id.
+
+    For every score its mean over the runs, its standard deviation (ddof 1), and the mean of its ranks; for
+    one that an example may lack (it was never learned), the number of runs that have it, over which mean
+    and deviation are.
+    """
+    columns = {"example_id": tables[0]["example_id"].to_numpy()}
+    for name, score in SCORES.items():
+        values = np.ma.masked_invalid(
+            [table[name].to_numpy(np.float64, na_value=np.nan) for table in tables], copy=False
+        )
+        columns[f"{name}_mean"] = values.mean(0).filled(np.nan)
+        columns[f"{name}_std"] = np.ma.masked_where(values.count(0) < 2, values.std(0, ddof=1)).filled(np.nan)
+        if score.null_is_hardest:
+            columns[f"{name}_count"] = values.count(0)
+        columns[f"{name}_rank"] = np.mean([ranks(table, name) for table in tables], axis=0)
+    return pd.DataFrame(columns)
+
+
+def agreement(tables: Sequence[pd.DataFrame], by: str) -> list[float]:
+    """Spearman's rank correlation of every two runs, over the examples that all of them could read."""
+    found = np.array([ranks(table, by) for table in tables])
+    found = found[:, ~np.isnan(found).any(0)]
+    return [_correlation(found[i], found[j]) for i, j in itertools.combinations(range(len(tables)), 2)]
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """nan where a run gives all its examples the same rank."""
+    one, other = rankdata(one), rankdata(other)
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return np.nan
+    return float(np.corrcoef(one, other)[0, 1])

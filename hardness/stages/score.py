@@ -1,0 +1,84 @@
+"""``hardness score``: scores from records, whoever wrote them, of one run or of several together."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hardness import files
+from hardness.config import Score
+from hardness.console import remark, say, table
+from hardness.dynamics import store
+from hardness.dynamics.pool import agreement, pool
+from hardness.dynamics.scores import SCORES, scores
+from hardness.errors import UserError
+from hardness.stages.run_folder import check_alike, newest_run, read_info
+
+
+def score(config: Score) -> Path | None:
+    """Write RUN/scores.parquet of every run, and of several one pooled table -> the last file's path."""
+    if config.list:
+        for each in SCORES.values():
+            say(f"{each.name}: {'larger' if each.sign > 0 else 'smaller'} is harder; {each.range}")
+            say(f"    {each.summary} ({each.source})")
+        return None
+    runs = config.run or (newest_run("track"),)
+    infos = [_info(run) for run in runs]
+    check_alike(runs, infos)
+    tables = []
+    for run, info in zip(runs, infos, strict=True):
+        last_epoch = _last_epoch(run, info)
+        found = scores(run, info["fingerprint"], last_epoch)
+        tables.append(found)
+        path = run / "scores.parquet"
+        files.write_table(path, found, info["fingerprint"] or "")
+        _describe(found, f"{run}, epochs 1 to {last_epoch}")
+        say(f"wrote {path}")
+    return _pool(config, runs, infos, tables) if len(runs) > 1 else path
+
+
+def _info(run: Path) -> dict[str, Any]:
+    """run.json, or for a stranger's records what stands for it."""
+    if (run / "run.json").exists():
+        return read_info(run)
+    first = next(iter(sorted(store.epoch_folder(run, 1).glob("*.parquet"))), None)
+    if first is None:
+        found = "none" if run.is_dir() else "no such folder"
+        raise UserError(f"records in {run / 'dynamics'}", found, "check the path, or track a run there first")
+    return {"fingerprint": files.fingerprint_of(first), "record_mode": None, "status": "finished"}
+
+
+def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
+    """A run that was killed may have left an epoch that not all of its ranks had written."""
+    epochs = store.recorded_epochs(run)
+    if info["status"] == "finished" or not epochs:
+        return epochs[-1] if epochs else None
+    remark(f"{run} is not finished ({info['status']}): its whole epochs are scored")
+    if len(epochs) > 1 and not store.is_whole(run, epochs[-1]):
+        remark(f"epoch {epochs.pop()} is not whole: left out")
+    return epochs[-1]
+
+
+def _describe(found: pd.DataFrame, title: str) -> None:
+    rows = []
+    for name in SCORES:
+        values = found[name].astype("Float64")
+        parts = (values.quantile(q) if values.notna().any() else None for q in (0, 0.5, 1))
+        rows.append([name, *("" if part is None else f"{part:.4g}" for part in parts), values.isna().sum()])
+    table(title, ["score", "least", "median", "most", "null"], rows)
+
+
+def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame]) -> Path:
+    path = config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
+    settings = {"runs": [str(run) for run in runs]}
+    if path.exists() and (found := files.table_settings(path)) != settings:
+        others = " ".join(found.get("runs", ["no such table"]))
+        raise UserError(f"the pool of {' '.join(settings['runs'])} in {path}", others, "choose another --out")
+    files.write_table(path, pool(tables), infos[0]["fingerprint"] or "", settings)
+    rows = []
+    for name in SCORES:
+        found = agreement(tables, name)
+        rows.append([name, f"{sum(found) / len(found):.3f}", f"{min(found):.3f}", f"{max(found):.3f}"])
+    table("Rank agreement of two runs (Spearman)", ["score", "mean", "least", "most"], rows)
+    say(f"wrote {path}")
+    return path

@@ -1,0 +1,123 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from hardness.config import Score, Track
+from hardness.dynamics import store
+from hardness.dynamics.scores import SCORES
+from hardness.errors import UserError
+from hardness.stages.run_folder import read_info
+from hardness.stages.score import score
+from hardness.stages.track import track
+
+
+@pytest.fixture
+def copy(tracked, tmp_path):
+    return shutil.copytree(tracked, tmp_path / "copy")
+
+
+def set_status(run, before, after):
+    text = (run / "run.json").read_text()
+    assert f'"status": "{before}"' in text
+    (run / "run.json").write_text(text.replace(f'"status": "{before}"', f'"status": "{after}"'))
+
+
+def test_scoring_again_gives_the_same_bytes(copy):
+    before = (copy / "scores.parquet").read_bytes()
+    (copy / "scores.parquet").unlink()
+    assert score(Score(run=(copy,))) == copy / "scores.parquet"
+    assert (copy / "scores.parquet").read_bytes() == before
+
+
+def test_a_run_that_was_killed_is_scored_by_its_whole_epochs(copy, capsys):
+    (copy / "scores.parquet").unlink()
+    shutil.rmtree(copy / "dynamics/epoch=6")
+    # Of the epoch under way one of two ranks had written its part.
+    whole = store.read_epoch(copy, 5)
+    columns = {name: getattr(whole, name)[:700] for name in store.SCHEMA.names[1:]}
+    half = pa.table({"example_id": np.arange(700), **columns}).cast(store.SCHEMA)
+    store.write_part(copy, 6, half, read_info(copy)["fingerprint"], part=0, num_parts=2)
+    set_status(copy, "finished", "running")
+    score(Score(run=(copy,)))
+    told = capsys.readouterr()
+    assert "epoch 6 is not whole: left out" in told.err
+    assert "epochs 1 to 5" in told.out
+    table = pd.read_parquet(copy / "scores.parquet")
+    assert table["first_learned_epoch"].max() == 5
+    set_status(copy, "running", "finished")
+    with pytest.raises(UserError, match=r"2 parts in .*found no part-1\.parquet"):
+        score(Score(run=(copy,)))
+
+
+def test_records_of_another_program(here, capsys):
+    for epoch in (1, 2, 3):
+        folder = here / f"theirs/dynamics/epoch={epoch}"
+        folder.mkdir(parents=True)
+        ids = np.array([2, 0, 1])
+        table = pd.DataFrame(
+            {
+                "example_id": ids,
+                "given_label": [0, 1, 2],
+                "prediction": [0, 1, 0] if epoch > 1 else [1, 1, 1],
+                "loss": [0.5, 0.25, 2.0],
+                "margin": [1.0, 2.0, -1.0],
+                "el2n": [0.1, 0.2, 0.3],
+                "something": ["else"] * 3,
+            }
+        )
+        table[:2].to_parquet(folder / "a.parquet")
+        table[2:].to_parquet(folder / "b.parquet")
+    score(Score(run=(here / "theirs",)))
+    found = pd.read_parquet(here / "theirs/scores.parquet")
+    assert found["first_learned_epoch"].fillna(0).tolist() == [1, 0, 2]
+    assert found["mean_loss"].tolist() == [0.25, 2.0, 0.5]
+    table.drop(columns="margin").to_parquet(folder / "a.parquet")
+    with pytest.raises(UserError, match="found no column margin"):
+        score(Score(run=(here / "theirs",)))
+    table.assign(loss="high").to_parquet(folder / "a.parquet")
+    with pytest.raises(UserError, match="expected the types"):
+        score(Score(run=(here / "theirs",)))
+
+
+def test_several_runs_are_pooled(copy, tmp_path, capsys):
+    other = track(Track(epochs=6, lr=0.005, seed=1, out=tmp_path / "other"))
+    capsys.readouterr()
+    path = score(Score(run=(copy, other)))
+    assert path == copy / "scores-pool2.parquet"
+    one, two, pooled = (pd.read_parquet(p) for p in (copy / "scores.parquet", other / "scores.parquet", path))
+    assert pooled["aum_mean"].tolist() == pytest.approx(((one["aum"] + two["aum"]) / 2).tolist())
+    expected = one["aum"].corr(two["aum"], method="spearman")
+    told = capsys.readouterr().out
+    assert f"{expected:.3f}" in next(line for line in told.splitlines()[::-1] if line.startswith("aum"))
+    assert score(Score(run=(copy, other))) == path
+    third = shutil.copytree(other, tmp_path / "third")
+    with pytest.raises(UserError, match=r"choose another --out"):
+        score(Score(run=(copy, third)))
+    with pytest.raises(UserError, match="each run once"):
+        score(Score(run=(copy, copy)))
+    with pytest.raises(UserError, match="two runs or more with --out"):
+        Score(run=(copy,), out=tmp_path / "x.parquet")
+
+
+def test_runs_of_other_labels_or_data_do_not_pool(copy, tmp_path):
+    noisy = track(Track(epochs=1, noise=0.5, out=tmp_path / "noisy"))
+    with pytest.raises(UserError, match="given labels"):
+        score(Score(run=(copy, noisy)))
+
+
+def test_the_list_names_every_score(capsys):
+    assert score(Score(list=True)) is None
+    told = capsys.readouterr().out
+    for name, each in SCORES.items():
+        assert f"{name}: {'larger' if each.sign > 0 else 'smaller'} is harder" in told
+        assert each.source in told
+
+
+def test_a_folder_without_records(here):
+    with pytest.raises(UserError, match="found no such folder"):
+        score(Score(run=(here / "nowhere",)))
+    with pytest.raises(UserError, match="found none"):
+        score(Score(run=(here,)))
