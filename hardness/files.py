@@ -71,26 +71,25 @@ def write_table(
         )
 
 
-def read_table(
-    path: Path, fingerprint: str | None = None, columns: list[str] | None = None, *, strangers: bool = False
-) -> pa.Table:
-    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's.
-
-    ``strangers``: a file of another program, that has neither, will do.
-    """
-    with _opened(path, fingerprint, strangers) as file:
-        return file.read(columns)
+def read_table(path: Path, fingerprint: str | None = None) -> pa.Table:
+    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
+    with _opened(path, fingerprint) as file:
+        return file.read()
 
 
 def table_settings(path: Path, *, strangers: bool = False) -> dict[str, Any]:
-    """How the table at ``path`` was made: what ``write_table`` was given."""
+    """How the table at ``path`` was made: what ``write_table`` was given.
+
+    ``strangers``: a file of another program will do.
+    """
     with _opened(path, None, strangers) as file:
-        return settings_of(file.schema_arrow)
+        return _settings(file)
 
 
-def settings_of(schema: pa.Schema) -> dict[str, Any]:
-    """The same, of a table that has been read. Nothing for a stranger's."""
-    return json.loads((schema.metadata or {}).get(_SETTINGS, b"{}"))
+def read_strangers_too(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str, Any]]:
+    """A table and its settings. Without a fingerprint another program's file will do; it has none."""
+    with _opened(path, fingerprint, strangers=fingerprint is None) as file:
+        return file.read(), _settings(file)
 
 
 def fingerprint_of(path: Path) -> str | None:
@@ -101,7 +100,7 @@ def fingerprint_of(path: Path) -> str | None:
 
 
 @contextmanager
-def _opened(path: Path, fingerprint: str | None, strangers: bool) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path, fingerprint: str | None, strangers: bool = False) -> Iterator[pq.ParquetFile]:
     if not path.is_file():
         raise UserError(f"a file {path}", "none there", "check the path, or run the stage that writes it")
     try:
@@ -110,9 +109,13 @@ def _opened(path: Path, fingerprint: str | None, strangers: bool) -> Iterator[pq
             if not strangers or _FORMAT in metadata:
                 _check(metadata, path, fingerprint)
             yield file
-    except (pa.ArrowException, OSError) as error:
-        found = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        found = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"a whole Parquet file at {path}", found, "make it anew") from error
+
+
+def _settings(file: pq.ParquetFile) -> dict[str, Any]:
+    return json.loads((file.schema_arrow.metadata or {}).get(_SETTINGS, b"{}"))
 
 
 def _check(metadata: dict[bytes, bytes], path: Path, fingerprint: str | None) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +83,7 @@ def write_part(
         epoch_folder(run, epoch) / f"part-{part}.parquet",
         table,
         fingerprint,
-        {"part": part, "num_parts": num_parts, "precision": precision},
+        {"epoch": epoch, "part": part, "num_parts": num_parts, "precision": precision},
         row_group_size=_ROWS_PER_GROUP,
         use_dictionary=_LABELS + (_NUMBERS if precision == "float16" else []),
         column_encoding={"example_id": "DELTA_BINARY_PACKED"},
@@ -118,9 +119,9 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
     fingerprint: of the data set; None takes whatever is there.
     """
     parts = _parts(run, epoch)
-    tables = [_read_part(part, fingerprint) for part in parts]
-    _check_parts(parts, [files.settings_of(table.schema) for table in tables])
-    table = pa.concat_tables(table.replace_schema_metadata() for table in tables)
+    tables, settings = zip(*(_read_part(part, fingerprint) for part in parts), strict=True)
+    _check_parts(epoch, parts, settings)
+    table = pa.concat_tables(tables)
     ids = table["example_id"].to_numpy()
     is_in_order = _is_in_order(ids)
     if not is_in_order and not (len(np.unique(ids)) == len(ids) == ids.max() + 1 and ids.min() == 0):
@@ -188,20 +189,20 @@ def _parts(run: Path, epoch: int) -> list[Path]:
     return sorted(epoch_folder(run, epoch).glob("*.parquet"))
 
 
-def _read_part(path: Path, fingerprint: str | None) -> pa.Table:
-    table = files.read_table(path, fingerprint, strangers=fingerprint is None)
+def _read_part(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str, Any]]:
+    table, settings = files.read_strangers_too(path, fingerprint)
     if missing := [name for name in SCHEMA.names if name not in table.schema.names]:
         found = f"no column {missing[0]}"
         raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
     try:
-        return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+        return table.select(SCHEMA.names).cast(SCHEMA), settings
     except (pa.ArrowException, ValueError) as error:
         found = str(error).splitlines()[0]
         raise UserError(f"the types {SCHEMA.types} in {path}", found, "write them so") from error
 
 
-def _check_parts(paths: Sequence[Path], settings: Sequence[dict]) -> None:
-    """Ours say which part they are, and of how many."""
+def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) -> None:
+    """Ours say of which epoch they are, which part, and of how many."""
     known = [(path, each) for path, each in zip(paths, settings, strict=True) if "num_parts" in each]
     if not known:
         return
@@ -212,8 +213,11 @@ def _check_parts(paths: Sequence[Path], settings: Sequence[dict]) -> None:
         do = "restore it, or track anew"
         raise UserError(f"{num_parts} parts in {folder}", f"no {missing[0]}", do)
     for path, each in known:
-        if path.name != f"part-{each['part']}.parquet" or each["num_parts"] != num_parts:
-            found = f"part {each['part']} of {each['num_parts']} in {path.name}"
+        if each.get("epoch") != epoch:
+            do = "remove what is foreign, or track anew"
+            raise UserError(f"epoch {epoch} in {path}", f"epoch {each.get('epoch')}", do)
+        if path.name != f"part-{each.get('part')}.parquet" or each["num_parts"] != num_parts:
+            found = f"part {each.get('part')} of {each['num_parts']} in {path.name}"
             raise UserError(f"part-0 to part-{num_parts - 1} in {folder}", found, "remove what is foreign")
 
 

@@ -59,20 +59,18 @@ def train_grid(
     run: RunFolder, members: Sequence[Member], data: DataSet, *, model: str, stem: str, config: Training
 ) -> pd.DataFrame:
     """Train the members that aren't finished, and write curves.parquet -> its table."""
-    curves_path = run.path / "curves.parquet"
-    if curves_path.exists():
-        return files.read_table(curves_path, data.fingerprint).to_pandas()
-    finished = [member for member in members if _part(run, member).exists()]
-    open_members = [member for member in members if member not in finished]
-    run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
-    epochs = _train_all(run, open_members, data, model, stem, config)
-    for _ in progress(epochs, len(open_members) * config.epochs, run.stage):
-        pass
-    parts = [files.read_table(_part(run, member), data.fingerprint) for member in members]
-    curves = pa.concat_tables(parts)
-    files.write_table(curves_path, curves, data.fingerprint)
-    shutil.rmtree(run.path / "members")
-    return curves.to_pandas()
+    path, parts = run.path / "curves.parquet", [_part(run, member) for member in members]
+    if not path.exists():
+        finished = [member for member, part in zip(members, parts, strict=True) if part.exists()]
+        open_members = [member for member in members if member not in finished]
+        run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
+        epochs = _train_all(run, open_members, data, model, stem, config)
+        for _ in progress(epochs, len(open_members) * config.epochs, run.stage):
+            pass
+        tables = [files.read_table(part, data.fingerprint) for part in parts]
+        files.write_table(path, pa.concat_tables(tables), data.fingerprint)
+    shutil.rmtree(run.path / "members", ignore_errors=True)
+    return files.read_table(path, data.fingerprint).to_pandas()
 
 
 def _part(run: RunFolder, member: Member) -> Path:

@@ -12,11 +12,17 @@ from hardness.files import replacing
 
 
 def save(path: Path, model: nn.Module, optimizer: Optimizer, epoch: int) -> None:
-    """Random numbers need no saving: every epoch has its own (``hardness.seeding``)."""
-    with replacing(path) as temporary:
-        torch.save(
-            {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary
-        )
+    """Random numbers need no saving: every epoch has its own (``hardness.seeding``).
+
+    Raises ``OSError`` where the file can't be written.
+    """
+    state = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # What torch says of a full disk hides what the file said.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer, device: torch.device) -> int:

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 COMMAND = (sys.executable, "-m", "hardness")
@@ -81,17 +80,6 @@ def test_an_interrupted_run_prints_the_command_that_resumes(tmp_path, how):
     assert "finished already" not in out
     assert run(*command.split(), cwd=tmp_path, check=True).stderr == ""
     assert not list((tmp_path / "r").rglob(".*.writing"))
-
-
-def test_a_killed_run_resumes_to_the_same_records(tmp_path):
-    process = start_and_wait(tmp_path, 5)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    run("track", "--epochs", "60", "--out", "r", "--resume", cwd=tmp_path, check=True)
-    run("track", "--epochs", "60", "--out", "whole", cwd=tmp_path, check=True)
-    for path in (tmp_path / "whole").rglob("*.parquet"):
-        other = tmp_path / "r" / path.relative_to(tmp_path / "whole")
-        pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
 
 
 def test_help_is_there_at_once():

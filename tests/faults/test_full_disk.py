@@ -1,0 +1,86 @@
+"""A disk that fills up: one clear line at once, and a run that goes on when there is room again."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardness import Recorder
+from hardness.dynamics.store import read_epoch, recorded_epochs
+from hardness.errors import UserError
+
+COMMAND = (sys.executable, "-m", "hardness", "track", "--epochs", "60", "--out", "r")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
+
+
+def test_the_recorder_says_so_at_the_next_call(small_disk):
+    ids, labels = torch.arange(2000), torch.zeros(2000, dtype=torch.int64)
+    recorder = Recorder(small_disk, 2000)
+    recorder.update(ids, torch.randn(2000, 3), labels)
+    recorder.end_epoch()
+    recorder.flush()
+    filler = fill(small_disk)
+    recorder.update(ids, torch.randn(2000, 3), labels)
+    recorder.end_epoch()
+
+    def go_on():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            recorder.update(ids[:1], torch.randn(1, 3), labels[:1])
+
+    with pytest.raises(UserError, match=r"No space left on device.*; see to room"):
+        go_on()
+    with pytest.raises(UserError, match="No space left"):
+        recorder.close()
+    assert recorded_epochs(small_disk) == [1]
+    filler.unlink()
+    with Recorder(small_disk, 2000, resume=True) as recorder:
+        assert recorder.epoch == 2
+        recorder.update(ids, torch.randn(2000, 3), labels)
+        recorder.end_epoch()
+    assert len(read_epoch(small_disk, 2).loss) == 2000
+
+
+def test_track_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        COMMAND, cwd=small_disk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while len(recorded_epochs(small_disk / "r")) < 2:
+        assert process.poll() is None
+        time.sleep(0.002)
+    filler = fill(small_disk)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2, told
+    assert "No space left on device" in told
+    assert told.count("\n") == 1
+    filler.unlink()
+    subprocess.run([*COMMAND, "--resume"], cwd=small_disk, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(COMMAND, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    for path in (tmp_path / "r").rglob("*.parquet"):
+        assert path.read_bytes() == (small_disk / path.relative_to(tmp_path)).read_bytes()
