@@ -111,6 +111,8 @@ class Recorder:
         self.num_examples = num_examples
         self.fingerprint = fingerprint
         self.precision = precision
+        # Another rank may still be writing what an earlier recorder has seen.
+        distributed.wait_for_all()
         self.epoch = distributed.first_decides(lambda: self._begin(resume, last_epoch)) + 1
         self._unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:

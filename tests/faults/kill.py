@@ -49,7 +49,7 @@ def kill_and_resume(folder: Path, delay: float, whole: Path, words: Sequence[str
         assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(delay)
-    subprocess.run(["pkill", "-KILL", "--full", f"--out {folder}"], check=False)
+    subprocess.run(["pkill", "-KILL", "--full", "--", f"--out {folder}"], check=False)
     was_running = process.wait() == -signal.SIGKILL
     for path in folder.rglob("*.parquet"):
         pq.read_table(path, partitioning=None)

@@ -10,7 +10,8 @@ from tests.faults import kill
 
 
 def test_three_kills_three_identical_results():
-    assert len(kill.main(3, num_variants=1)) == 3
+    seen = kill.main(3, num_variants=1)
+    assert sum("went on with epoch" in line for line in seen) >= 1
 
 
 @pytest.mark.slow

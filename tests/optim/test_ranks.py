@@ -1,8 +1,5 @@
 """Several processes step as one would: DDP, FSDP2 (fully_shard), torch.distributed.checkpoint; over gloo."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,23 +8,12 @@ import torch
 from hardness.training.step import train_step
 from tests.optim import ranks
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module", params=[2, 3])
-def folder(request, tmp_path_factory) -> Path:
+def folder(request, tmp_path_factory, torchrun) -> Path:
     """What as many ranks wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "tests.optim.ranks", folder],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    torchrun(request.param, "tests.optim.ranks", folder)
     return folder
 
 

@@ -1,10 +1,12 @@
 import itertools
+import unittest.mock
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardness import distributed
 from hardness.datasets.base import in_memory
 from hardness.training.batches import Shuffled, cut, loader, read
 
@@ -37,3 +39,25 @@ def test_ids_belong_to_the_base_set_whatever_subset_is_read():
     for some, labels, ids in read(loader(images, cut(np.array([7, 2, 9]), 2), 0), torch.device("cpu")):
         assert some.flatten().tolist() == ids.tolist()
         assert labels.tolist() == [value % 3 for value in ids.tolist()]
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 5), st.integers(0, 9))
+def test_a_batch_is_the_same_examples_whatever_the_number_of_ranks(num_examples, batch_size, ranks, seed):
+    def batches(rank, ranks):
+        with (
+            unittest.mock.patch.object(distributed, "rank", lambda: rank),
+            unittest.mock.patch.object(distributed, "num_ranks", lambda: ranks),
+        ):
+            shuffled = Shuffled(np.arange(num_examples), batch_size, seed)
+            shuffled.epoch = 2
+            slices = [distributed.my_slice(size) for size in shuffled.sizes]
+            return list(zip(shuffled, slices, strict=True))
+
+    alone = [batch for batch, _ in batches(0, 1)]
+    by_rank = [batches(rank, ranks) for rank in range(ranks)]
+    for batch, parts in zip(alone, zip(*by_rank, strict=True), strict=True):
+        assert list(itertools.chain(*(part for part, _ in parts))) == batch
+        for part, mine in parts:
+            assert batch[mine] == part
+        sizes = [len(part) for part, _ in parts]
+        assert max(sizes) - min(sizes) <= 1

@@ -1,0 +1,65 @@
+"""What each rank of test_recorder_ranks.py does: a stranger's loop, with torch's own sampler."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+from hardness import Recorder
+
+NUM_EXAMPLES = 10
+
+
+def feed(recorder: Recorder, ids: list[int]) -> None:
+    """Logits that say which example and which rank they are of."""
+    ids = torch.tensor(ids, dtype=torch.int64)
+    logits = torch.zeros(len(ids), NUM_EXAMPLES)
+    logits[:, 0] = 1 + dist.get_rank()
+    for some in range(0, len(ids), 2):
+        recorder.update(ids[some : some + 2], logits[some : some + 2], ids[some : some + 2])
+
+
+def complaint(recorder: Recorder) -> str:
+    try:
+        recorder.end_epoch()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    sampler = DistributedSampler(range(NUM_EXAMPLES), shuffle=True, seed=0)
+    with Recorder(folder / "padded", NUM_EXAMPLES) as recorder:
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            feed(recorder, list(sampler))
+            recorded = recorder.end_epoch()
+            assert recorded.num_examples == NUM_EXAMPLES
+            assert recorded.accuracy == 1 / NUM_EXAMPLES
+
+    mine = list(range(rank, NUM_EXAMPLES, ranks))
+    recorder = Recorder(folder / "missing", NUM_EXAMPLES)
+    feed(recorder, mine[:-1] if rank == 1 else mine)
+    assert "1 missing (the first: " in complaint(recorder)
+
+    recorder = Recorder(folder / "repeated", NUM_EXAMPLES)
+    feed(recorder, [*mine, mine[0]] if rank == 1 else mine)
+    expected = f"1 repeated (the first: {mine[0]})" if rank == 1 else "what another rank complains of"
+    assert expected in complaint(recorder)
+
+    with Recorder(folder / "unreadable", NUM_EXAMPLES, unreadable=np.array([1])) as recorder:
+        feed(recorder, [example for example in mine if example != 1])
+        recorder.end_epoch()
+    with Recorder(folder / "unreadable", NUM_EXAMPLES, resume=True, unreadable=np.array([1])) as recorder:
+        assert recorder.epoch == 2
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,81 @@
+"""`torchrun ... -m hardness track`: the same run, whatever the number of processes."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hardness.dynamics import store
+
+SETTINGS = {
+    "eval": ("--epochs", "5"),
+    "train-m3": ("--epochs", "3", "--record", "train", "--optimizer", "m3", "--batch-size", "50"),
+}
+MANY = [("eval", 2), ("eval", 3), ("train-m3", 3)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, torchrun):
+    """The runs of each setting, alone and on several ranks, by (setting, ranks)."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = {}
+    for name, ranks in [("eval", 1), ("train-m3", 1), *MANY]:
+        found[name, ranks] = folder / f"{name}-{ranks}"
+        words = (*SETTINGS[name], "--lr", "0.01", "--out", found[name, ranks])
+        torchrun(ranks, "hardness", "track", *words)
+    return found
+
+
+@pytest.mark.parametrize(("name", "ranks"), MANY)
+def test_the_scores_agree_whatever_the_number_of_ranks(runs, name, ranks):
+    alone, many = runs[name, 1], runs[name, ranks]
+    one, other = (pd.read_parquet(run / "scores.parquet") for run in (alone, many))
+    assert 0 < one["first_learned_epoch"].isna().sum() < 1437
+    for score in ("aum", "el2n", "confidence", "variability", "mean_loss"):
+        assert other[score].to_numpy() == pytest.approx(one[score].to_numpy(), rel=1e-3, abs=1e-3)
+    differs = one["first_learned_epoch"].fillna(0) != other["first_learned_epoch"].fillna(0)
+    # Rounding may carry an example across the border: one whose margin was next to nothing.
+    least = np.min(
+        [np.abs(records.margin) for run in (alone, many) for _, records in store.read_epochs(run)], axis=0
+    )
+    print(f"{name}, {ranks} ranks: {differs.sum()} first-learned epochs differ")
+    assert (least[differs] < 1e-3).all()
+    assert differs.sum() <= 2
+
+
+@pytest.mark.parametrize(("name", "ranks"), MANY)
+def test_every_rank_writes_its_part_and_the_first_the_rest(runs, name, ranks):
+    run = runs[name, ranks]
+    info = json.loads((run / "run.json").read_text())
+    assert (info["status"], info["num_ranks"]) == ("finished", ranks)
+    epochs = store.recorded_epochs(run)
+    for epoch in epochs:
+        parts = sorted(store.epoch_folder(run, epoch).iterdir())
+        assert [part.name for part in parts] == [f"part-{rank}.parquet" for rank in range(ranks)]
+        ids = np.concatenate([pd.read_parquet(part)["example_id"] for part in parts])
+        assert sorted(ids) == list(range(1437))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    alone = [json.loads(line) for line in (runs[name, 1] / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == epochs
+    for line, other in zip(lines, alone, strict=True):
+        for key in ("train_loss", "train_top1", "step_norm", "record_loss", "validation_loss"):
+            assert line[key] == pytest.approx(other[key], rel=1e-3)
+
+
+def test_another_number_of_processes_is_refused_with_both_named(runs):
+    command = [sys.executable, "-m", "hardness", "track", *SETTINGS["eval"], "--lr", "0.01", "--resume"]
+    answer = subprocess.run([*command, "--out", runs["eval", 2]], capture_output=True, text=True)
+    assert answer.returncode == 2
+    told = r"hardness: expected 1 processes in .*; found a run begun with 2; start 2 of them, .*\n"
+    assert re.fullmatch(told, answer.stderr)
+
+
+def test_other_stages_are_for_one_process(tmp_path, torchrun):
+    answer = torchrun(2, "hardness", "retrain", "--out", tmp_path / "r", check=False)
+    assert "expected one process for every stage but track; found torchrun with 2" in answer.stderr
+    assert "Traceback" not in answer.stderr.partition("torch/distributed")[0]
+    assert not (tmp_path / "r").exists()
