@@ -1,33 +1,39 @@
 """Many processes, one run: which of them this is, and what they find out together.
 
-``torchrun`` starts them. Alone, there is one rank, and nothing here waits for anyone.
+``torchrun`` starts them. Alone, there is one rank, and nothing here waits for anyone, or imports torch: where
+it has not been imported there is no process group.
 """
 
+from __future__ import annotations
+
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from hardness.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Answer = TypeVar("Answer")
 
 
+def num_ranks() -> int:
+    """Of the process group that we or a stranger's loop have started; 1 without."""
+    dist = _dist()
+    return dist.get_world_size() if dist else 1
+
+
 def is_many() -> bool:
-    """Has a process group of more than one rank been started, by us or by a stranger's loop?"""
     return num_ranks() > 1
 
 
-def num_ranks() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    dist = _dist()
+    return dist.get_rank() if dist else 0
 
 
 def my_slice(length: int) -> slice:
@@ -39,19 +45,21 @@ def my_slice(length: int) -> slice:
 def reduce(values: Tensor, how: str = "sum") -> Tensor:
     """``values`` summed (``sum``) or the least of them (``min``) over the ranks, in place."""
     if is_many():
-        dist.all_reduce(values, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MIN)
+        operations = _dist().ReduceOp
+        _dist().all_reduce(values, {"sum": operations.SUM, "min": operations.MIN}[how])
     return values
 
 
 def follow_first(values: Iterable[Tensor]) -> None:
     """Give every rank the values of rank 0, in place."""
-    for each in values if is_many() else ():
-        dist.broadcast(each, 0)
+    if is_many():
+        for each in values:
+            _dist().broadcast(each, 0)
 
 
 def wait_for_all() -> None:
     if is_many():
-        dist.barrier()
+        _dist().barrier()
 
 
 def first_decides(decide: Callable[[], Answer]) -> Answer:
@@ -65,7 +73,7 @@ def first_decides(decide: Callable[[], Answer]) -> Answer:
         except UserError as error:
             answer = error
     answers = [answer]
-    dist.broadcast_object_list(answers)
+    _dist().broadcast_object_list(answers)
     if isinstance(answers[0], UserError):
         raise answers[0]
     return answers[0]
@@ -74,6 +82,9 @@ def first_decides(decide: Callable[[], Answer]) -> Answer:
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """The process group that ``torchrun`` asks for, if it was this that started us."""
+    import torch
+    import torch.distributed as dist
+
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -90,3 +101,9 @@ def joined(device: torch.device) -> Iterator[None]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _dist():
+    """``torch.distributed`` where a process group is at work, else None."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist and dist.is_available() and dist.is_initialized() else None

@@ -71,10 +71,10 @@ def write_table(
         )
 
 
-def read_table(path: Path, fingerprint: str | None = None) -> pa.Table:
+def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
     with _opened(path, fingerprint) as file:
-        return file.read()
+        return file.read(columns)
 
 
 def table_settings(path: Path, *, strangers: bool = False) -> dict[str, Any]:

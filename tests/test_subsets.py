@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,3 +154,11 @@ def test_class_histograms_are_compared():
     assert class_difference(np.array([50, 0, 50]), np.array([50, 0, 50])) == 1
     assert class_difference(np.array([90, 10]), np.array([10, 90])) < 1e-9
     assert class_difference(np.array([5, 0]), np.array([5, 0])) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=8))
+def test_their_comparison_is_scipys(counts):
+    easy, hard = np.array([*counts, (1, 2), (3, 1)]).T
+    some = easy + hard > 0
+    expected = scipy.stats.chi2_contingency([easy[some], hard[some]], correction=False).pvalue
+    assert class_difference(easy, hard) == pytest.approx(expected)

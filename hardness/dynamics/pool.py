@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from hardness.dynamics.scores import SCORES
 
@@ -20,7 +19,7 @@ def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
     is_null = np.isnan(hardness)
     assert SCORES[by].null_is_hardest or not (is_null & is_readable).any()
     found = np.full(len(table), np.nan)
-    found[is_readable] = rankdata(np.where(is_null, np.inf, hardness)[is_readable])
+    found[is_readable] = _rank(np.where(is_null, np.inf, hardness)[is_readable])
     return found
 
 
@@ -53,7 +52,11 @@ def agreement(tables: Sequence[pd.DataFrame], by: str) -> list[float]:
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     """nan where a run gives all its examples the same rank."""
-    one, other = rankdata(one), rankdata(other)
+    one, other = _rank(one), _rank(other)
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return np.nan
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    return pd.Series(values).rank().to_numpy()

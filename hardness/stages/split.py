@@ -44,7 +44,8 @@ def split(config: Split) -> Path:
             "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
         )
     examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
-    tables = [files.read_table(run / "scores.parquet", fingerprint).to_pandas() for run in runs]
+    needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
+    tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
@@ -108,20 +109,19 @@ def _form(
         cut = cut_quantile(ranked, classes, config.quantile, config.balance == "class")
     is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed, "folds"), sizes or (1, 1))
     subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
-    parts = [
-        pd.DataFrame(
-            {
-                "example_id": ids[positions],
-                "key": examples["key"].to_numpy()[ids[positions]],
-                "label": classes[positions],
-                "score": ranked["score"].to_numpy()[positions],
-                "subset": name,
-                "fold": np.where(is_test[positions], "test", "train"),
-            }
-        ).sort_values("example_id")
-        for name, positions in subsets.items()
-    ]
-    return pd.concat(parts, ignore_index=True), cut
+    # Each subset in the order of its ids.
+    positions = np.concatenate([chosen[np.argsort(ids[chosen])] for chosen in subsets.values()])
+    table = pd.DataFrame(
+        {
+            "example_id": ids[positions],
+            "key": examples["key"].array.take(ids[positions]),
+            "label": classes[positions],
+            "score": ranked["score"].to_numpy()[positions],
+            "subset": pd.Series(list(subsets)).array.repeat([len(chosen) for chosen in subsets.values()]),
+            "fold": pd.Series(FOLDS).array.take(is_test[positions].astype(int)),
+        }
+    )
+    return table, cut
 
 
 def _default_name(config: Split) -> str:
@@ -140,11 +140,11 @@ def _default_name(config: Split) -> str:
 def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs: int) -> None:
     """Sizes, histograms, ties and overlaps, and what to be wary of."""
     counts = subsets.groupby(["subset", "fold"]).size().unstack()
-    members = {name: set(subsets.loc[subsets["subset"] == name, "example_id"]) for name in SUBSETS}
+    members = dict(subsets.groupby("subset")["example_id"].agg(lambda ids: ids.to_numpy()))
     rows = []
     for name in SUBSETS:
         twin = next((subset for subset, control in CONTROLS.items() if control == name), None)
-        overlap = f"{len(members[name] & members[twin]) / len(members[name]):.3f}" if twin else ""
+        overlap = f"{np.isin(members[name], members[twin]).mean():.3f}" if twin else ""
         tied = f"{cut.tied_share[name]:.3f}" if name in cut.tied_share else ""
         rows.append([name, *(counts.loc[name, fold] for fold in FOLDS), tied, overlap])
     pooled = f" (mean rank of {num_runs} runs)" if num_runs > 1 else ""

@@ -8,14 +8,10 @@ leave the allocator as a step finds it.
 """
 
 import argparse
-import platform
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import date
 from functools import partial, reduce
-from pathlib import Path
 
 import torch
 import torchvision
@@ -25,6 +21,7 @@ from hardness import datasets, models
 from hardness.config import Data
 from hardness.optim import A3, M3, RA3, RM3, WinsorizedSGD, robust
 from hardness.training.step import train_step
+from tests.benchmarks.timing import machine, seconds
 
 _PLACES = 5
 _COPY = "copy"
@@ -79,8 +76,8 @@ class Contender:
                 self.optimizer.collect()
         self.optimizer.step()
 
-    def seconds(self) -> float:
-        return _seconds(self.step, self.device)
+    def step_seconds(self) -> float:
+        return seconds(self.step, self.device)
 
 
 def contenders(shapes: list[torch.Size], device: str, slow: bool, only: str = "") -> list[Contender]:
@@ -120,16 +117,16 @@ def table(make: Callable[[], list[Contender]], rounds: int, between: Callable[[]
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(_PLACES):
         numbers = measure(make(), rounds, between, times)
-    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    median = {name: statistics.median(found) for name, found in times.items()}
     a_number = median.pop(_COPY)
     lines = [
         "| optimizer | numbers a parameter | ms | x SGD | x SGD momentum fused | x copy of as many bytes |",
         "| --- | --: | --: | --: | --: | --: |",
     ]
-    for name, seconds in median.items():
+    for name, found in median.items():
         lines.append(
-            f"| {name} | {numbers[name]} | {1e3 * seconds:.2f} | {seconds / median['SGD, plain']:.2f} | "
-            f"{seconds / median['SGD, momentum, fused']:.2f} | {seconds / (numbers[name] * a_number):.2f} |"
+            f"| {name} | {numbers[name]} | {1e3 * found:.2f} | {found / median['SGD, plain']:.2f} | "
+            f"{found / median['SGD, momentum, fused']:.2f} | {found / (numbers[name] * a_number):.2f} |"
         )
     return lines
 
@@ -147,10 +144,10 @@ def measure(
     for _ in range(rounds):
         between()
         # Three read, three written.
-        times[_COPY].append(_seconds(lambda: target.copy_(source), device) / 6)
+        times[_COPY].append(seconds(lambda: target.copy_(source), device) / 6)
         for each in made:
             between()
-            times[each.name].append(each.seconds())
+            times[each.name].append(each.step_seconds())
     return {each.name: each.numbers for each in made}
 
 
@@ -207,29 +204,9 @@ def training_steps(
         runs.append((model, build(model.parameters(), lr=1e-3), []))
     for number in range(rounds + 1):
         for model, optimizer, times in runs:
-            seconds = _seconds(lambda m=model, o=optimizer: train_step(m, o, images, labels), "cpu")
-            times += [seconds] * (number > 0)
+            found = seconds(lambda m=model, o=optimizer: train_step(m, o, images, labels))
+            times += [found] * (number > 0)
     return [statistics.median(times) for _, _, times in runs]
-
-
-def _cpu() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def _seconds(work: Callable[[], Tensor | None], device: str) -> float:
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -241,8 +218,7 @@ def main() -> None:
     shapes = [parameter.shape for parameter in model.parameters()]
     all_threads = torch.get_num_threads()
     print("# What a step costs\n")
-    print(f"`python -m tests.benchmarks.optimizers`, {date.today()}: torch {torch.__version__}, {_cpu()},")
-    print(f"{all_threads} cores. {_LEGEND}\n")
+    print(f"`python -m tests.benchmarks.optimizers`, {machine()} {_LEGEND}\n")
     for threads in sorted({1, all_threads}):
         torch.set_num_threads(threads)
         print(f"## {'A small net' if smoke else 'ResNet-18'} on a CPU, threads: {threads}\n")

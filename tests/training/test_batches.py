@@ -45,8 +45,8 @@ def test_ids_belong_to_the_base_set_whatever_subset_is_read():
 def test_a_batch_is_the_same_examples_whatever_the_number_of_ranks(num_examples, batch_size, ranks, seed):
     def batches(rank, ranks):
         with (
-            unittest.mock.patch.object(distributed, "rank", lambda: rank),
-            unittest.mock.patch.object(distributed, "num_ranks", lambda: ranks),
+            unittest.mock.patch.object(distributed, "rank", return_value=rank),
+            unittest.mock.patch.object(distributed, "num_ranks", return_value=ranks),
         ):
             shuffled = Shuffled(np.arange(num_examples), batch_size, seed)
             shuffled.epoch = 2

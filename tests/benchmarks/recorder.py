@@ -1,0 +1,272 @@
+"""What recording costs: in time, in bytes, and to score afterwards.
+
+    python -m tests.benchmarks.recorder [--smoke] [--runs RUN ...] > reports/benchmarks/recorder.md
+
+``--runs``: tracked runs of real data, whose bytes are counted too. The package ``aum`` is compared where it
+is installed. Writes 0.7 GB to the temporary folder, and removes them.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch.nn import functional as F
+
+from hardness import Recorder, files, models, optim
+from hardness.datasets.base import DataSet, in_memory
+from hardness.dynamics import store
+from hardness.training.fit import fit
+from hardness.training.measure import predict
+from tests.benchmarks.timing import in_turn, machine, seconds
+
+IMAGENET = 1_281_167
+BATCH = 256
+# Not getrusage's, which begins with what the parent had.
+_PEAK = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+
+
+def update_rows(num_classes: int, num_examples: int, rounds: int) -> list[str]:
+    """update() on one thread against loss and argmax alone, and against aum."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(BATCH, num_classes, generator=generator)
+    labels = torch.randint(num_classes, (BATCH,), generator=generator)
+    batches = torch.randperm(num_examples, generator=generator)[: num_examples // BATCH * BATCH].view(
+        -1, BATCH
+    )
+    coming = iter(batches.repeat(1000, 1))
+
+    def loss_and_argmax() -> None:
+        F.cross_entropy(logits, labels, reduction="none")
+        logits.argmax(1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(folder, num_examples)
+        works: dict[str, Callable] = {
+            "loss and argmax": loss_and_argmax,
+            "Recorder.update": lambda: recorder.update(next(coming), logits, labels),
+        }
+        if importlib.util.find_spec("aum"):
+            from aum import AUMCalculator
+
+            calculator = AUMCalculator(folder, compressed=True)
+            works["aum"] = lambda: calculator.update(logits, labels, next(coming).tolist())
+        found = in_turn(works, rounds, repeats=10)
+    return [
+        f"| {num_classes:,} | {name} | {1e6 * time:.0f} | {time / found['loss and argmax']:.2f} | "
+        f"{BATCH / time / 1e6:.2f} |"
+        for name, time in found.items()
+    ]
+
+
+class Timed(Recorder):
+    """Counts the seconds that a training loop spends in its calls."""
+
+    spent = 0.0
+
+    def _timed(self, call: Callable) -> None:
+        self.spent += seconds(call)
+
+    def update(self, *batch: torch.Tensor) -> None:
+        self._timed(lambda: super(Timed, self).update(*batch))
+
+    def end_epoch(self) -> None:
+        self._timed(super().end_epoch)
+
+    def flush(self) -> None:
+        self._timed(super().flush)
+
+
+def epoch_lines(model_name: str, num_examples: int, rounds: int) -> list[str]:
+    """An epoch recorded in both modes, of a network on synthetic images of 64 x 64."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (num_examples, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    images = in_memory(pixels, torch.randint(100, (num_examples,), generator=generator), "train")
+    data = DataSet(images, images, [str(k) for k in range(100)], (3, 64, 64), [0.5] * 3, [0.25] * 3)
+    model = models.build(model_name, data, seed=0)
+    optimizer = optim.build("sgdm", model.parameters(), lr=0.01)
+    cpu = torch.device("cpu")
+
+    def train(recorder: Recorder | None = None) -> None:
+        settings = {
+            "epochs": 1,
+            "batch_size": 64,
+            "schedule": "constant",
+            "seed": 0,
+            "device": cpu,
+            "workers": 0,
+        }
+        list(fit(model, optimizer, images, images.ids, **settings, recorder=recorder))
+
+    def bare_pass() -> None:
+        for _ in predict(model, images, images.ids, cpu, 0):
+            pass
+
+    def recorded_pass(recorder: Recorder) -> None:
+        for batch in predict(model, images, images.ids, cpu, 0):
+            recorder.update(*batch)
+        recorder.end_epoch()
+        recorder.flush()
+
+    with tempfile.TemporaryDirectory() as folder:
+        timed, plain = (
+            Timed(Path(folder) / "train", num_examples),
+            Recorder(Path(folder) / "eval", num_examples),
+        )
+
+        def tracked() -> None:
+            train(timed)
+            timed.end_epoch()
+            timed.flush()
+
+        works = {"tracked": tracked, "bare": bare_pass, "recorded": partial(recorded_pass, plain)}
+        works["untracked"] = train
+        found = in_turn(works, rounds)
+        share = timed.spent / (rounds + 1) / found["tracked"]
+    whole, bare = found["untracked"] + found["recorded"], found["untracked"] + found["bare"]
+    return [
+        f"{model_name}, {num_examples:,} images of 64 x 64, 100 classes, {rounds} epochs of each in turn:\n",
+        f"- records of the training pass: **{100 * share:.2f} %** of the epoch inside Recorder calls "
+        f"({found['tracked']:.2f} s tracked, {found['untracked']:.2f} s untracked)",
+        f"- records of an evaluation pass: **{whole / bare:.3f}** x the time of training and a bare pass "
+        f"({found['recorded']:.2f} s against {found['bare']:.2f} s for the pass alone)",
+    ]
+
+
+def generate(run: Path, num_examples: int, epochs: int) -> float:
+    """Records as of a network that learns: labels in order, as in ImageNet's folders -> seconds taken.
+
+    The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
+    """
+    generator = np.random.default_rng(0)
+    label = np.sort(generator.integers(0, 1000, num_examples)).astype(np.int32)
+    difficulty = 3 * generator.standard_normal(num_examples, np.float32)
+
+    def half(values: np.ndarray) -> np.ndarray:
+        return torch.from_numpy(values).half().float().numpy()
+
+    def write() -> None:
+        for epoch in range(1, epochs + 1):
+            noise = 1.5 * generator.standard_normal(num_examples, np.float32)
+            margin = np.float32(2 * np.log(epoch) - 2) - difficulty + noise
+            loss = np.logaddexp(0, np.float32(0.5) - margin)
+            el2n = -np.expm1(-loss) * (1 + np.float32(0.41) * generator.random(num_examples, np.float32))
+            other = (label + generator.integers(1, 1000, num_examples, np.int32)) % 1000
+            prediction = np.where(margin > 0, label, other)
+            ids = np.arange(num_examples)
+            columns = [ids, label, prediction, half(loss), half(margin), half(el2n)]
+            store.write_part(run, epoch, pa.table(columns, schema=store.SCHEMA), "generated")
+
+    return seconds(write)
+
+
+def finish(run: Path, num_examples: int) -> None:
+    """What else of a tracked run `hardness split` reads."""
+    labels = store.read_epoch(run, 1).given_label
+    examples = {
+        "example_id": np.arange(num_examples),
+        "key": [f"train/n{c:08d}/{i}" for i, c in enumerate(labels)],
+    }
+    examples |= {"clean_label": labels, "given_label": labels, "is_corrupt": False, "is_readable": True}
+    files.write_table(run / "examples.parquet", pd.DataFrame(examples), "generated")
+    info = {
+        "format_version": files.FORMAT_VERSION,
+        "stage": "track",
+        "config": {},
+        "status": "finished",
+        "times": {"started": "2026", "ended": "2026"},
+        "versions": {},
+        "git_commit": None,
+        "seed": 0,
+        "fingerprint": "generated",
+        "record_mode": "eval",
+        "device": "none",
+        "data": {"class_names": [str(number) for number in range(1000)]},
+    }
+    files.write_json(run / "run.json", info)
+
+
+def bytes_a_record(run: Path) -> tuple[int, float]:
+    parts = [
+        part for epoch in store.recorded_epochs(run) for part in store.epoch_folder(run, epoch).iterdir()
+    ]
+    num_records = sum(pa.parquet.read_metadata(part).num_rows for part in parts)
+    return num_records, sum(part.stat().st_size for part in parts) / num_records
+
+
+def in_a_process(code: str) -> tuple[float, float]:
+    """Seconds, interpreter and imports included, and peak memory in MiB."""
+    answers = []
+    command = [sys.executable, "-c", f"{code}\n{_PEAK}"]
+    taken = seconds(
+        lambda: answers.append(subprocess.run(command, check=True, capture_output=True, text=True))
+    )
+    return taken, float(answers[0].stdout.splitlines()[-1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="small sizes and few rounds: does it run?")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[])
+    arguments = parser.parse_args()
+    smoke = arguments.smoke
+    num_examples, epochs = (2000, 3) if smoke else (IMAGENET, 90)
+    print("# What recording costs\n")
+    print(f"`python -m tests.benchmarks.recorder`, {machine()} {_LEGEND}\n")
+
+    print(f"## One batch of {BATCH}, one thread, examples in random order out of {num_examples:,}\n")
+    print(
+        "| classes | | µs | x loss and argmax | million examples a second |\n| --: | --- | --: | --: | --: |"
+    )
+    all_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for num_classes in (10, 100, 1000):
+        print("\n".join(update_rows(num_classes, num_examples, rounds=1 if smoke else 15)), flush=True)
+    torch.set_num_threads(all_threads)
+
+    print("\n## An epoch on the CPU\n")
+    print("\n".join(epoch_lines(*(("small_cnn", 128, 1) if smoke else ("resnet18", 1024, 5)))), flush=True)
+    print("\n## An epoch on a GPU\n\nnot measured")
+
+    print("\n## On disk, and read again\n")
+    print("| records | of | bytes a record |\n| --: | --- | --: |")
+    for run in arguments.runs:
+        config = json.loads((run / "run.json").read_text())["config"]
+        num_records, size = bytes_a_record(run)
+        what = f"{config['model']} on {Path(config['data']).name}, records of {config['record']} passes"
+        print(f"| {num_records:,} | {what} | {size:.2f} |")
+    with tempfile.TemporaryDirectory() as place:
+        run = Path(place) / "run"
+        taken = generate(run, num_examples, epochs)
+        num_records, size = bytes_a_record(run)
+        print(f"| {num_records:,} | a generator: {num_examples:,} examples, {epochs} epochs | {size:.2f} |\n")
+        print(f"Generated and written in {taken:.0f} s.\n", flush=True)
+        finish(run, num_examples)
+        scoring = "from hardness.config import Score; from hardness.stages.score import score"
+        taken, peak = in_a_process(
+            f"{scoring}; from pathlib import Path; score(Score(run=(Path({str(run)!r}),)))"
+        )
+        print(
+            f"- `hardness score`, all scores of {num_records:,} records: **{taken:.1f} s**, {peak:,.0f} MiB"
+        )
+        cli = f"import sys; sys.argv[1:] = ['split', '--quantile', '0.2', '--run', {str(run)!r}]"
+        taken, peak = in_a_process(f"{cli}\nfrom hardness.cli import main\nmain()")
+        what = f"`hardness split --quantile 0.2` of {num_examples:,} examples"
+        print(f"- {what}: **{taken:.1f} s**, {peak:,.0f} MiB")
+
+
+_LEGEND = """Medians; what is compared was timed in turn. Seconds of
+commands are of whole processes, interpreter and imports included."""
+
+
+if __name__ == "__main__":
+    main()
