@@ -11,10 +11,22 @@ from hardness.registry import OPTIMIZERS
 ROOT = Path(__file__).parents[2]
 
 
+def smoke(name: str) -> str:
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", "--smoke"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_recorder():
+    told = smoke("recorder")
+    assert told.count("| Recorder.update |") == 6
+    assert "6,000 | a generator" in told
+    assert "hardness split --quantile 0.2` of 2,000 examples: **" in told
+
+
 @pytest.mark.slow
 def test_optimizers():
-    command = [sys.executable, "-m", "tests.benchmarks.optimizers", "--smoke"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = smoke("optimizers")
     for name, entry in OPTIMIZERS.items():
         if entry.is_robust:
             assert told.count(f"| {name.upper()}, fused | ") >= 2
