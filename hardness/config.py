@@ -181,6 +181,8 @@ class Track(Training, Labels, Network, Data):
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32"] = "auto"
     """float32: keep recorded numbers whole. auto: round them to float16 values, for half the bytes."""
+    sync_batchnorm: bool = False
+    """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
     noise: float = 0.0
     """Probability with which each label is redrawn uniformly over all classes."""
     seed: int = 0

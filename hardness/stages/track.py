@@ -17,6 +17,7 @@ from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
+from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
 from hardness.training.device import describe_device, resolve_device
@@ -48,6 +49,10 @@ def _track(config: Track, device: torch.device) -> Path:
         model = models.build(
             config.model, data, seed=seeding.derive(config.seed, "init"), stem=config.stem
         ).to(device)
+        if config.sync_batchnorm:
+            if device.type != "cuda":
+                raise UserError("CUDA for --sync-batchnorm", str(device), "leave it out")
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         run.update(
             seed=config.seed,
             fingerprint=data.fingerprint,
