@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
     ]
 )
 _LABELS, _NUMBERS = ["given_label", "prediction"], ["loss", "margin", "el2n"]
-_ROWS_PER_GROUP = 1 << 18
+_ROWS_PER_GROUP = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def write_part(
         table,
         fingerprint,
         {"epoch": epoch, "part": part, "num_parts": num_parts, "precision": precision},
+        compression_level=6,
         row_group_size=_ROWS_PER_GROUP,
         use_dictionary=_LABELS + (_NUMBERS if precision == "float16" else []),
         column_encoding={"example_id": "DELTA_BINARY_PACKED"},

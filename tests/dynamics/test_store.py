@@ -7,6 +7,7 @@ import pytest
 
 from hardness.dynamics import store
 from hardness.errors import UserError
+from tests.benchmarks.recorder import bytes_a_record, generate
 
 
 def table(ids) -> pa.Table:
@@ -41,15 +42,51 @@ def test_epochs_are_ordered_as_numbers(tmp_path):
 
 
 def test_pandas_and_duckdb_read_the_same_table(tmp_path):
-    for epoch in (1, 2):
-        store.write_part(tmp_path, epoch, table(range(5)), "abc")
+    for epoch in (1, 2, 10):
+        whole = table(range(7))
+        # The second image could not be read.
+        nulls = [
+            pa.array([None if i == 1 else v for i, v in enumerate(c.to_pylist())], c.type) for c in whole
+        ]
+        whole = pa.table([whole["example_id"], *nulls[1:]], schema=store.SCHEMA)
+        for part in (0, 1):
+            store.write_part(tmp_path, epoch, whole[part * 4 : part * 4 + 4], "abc", part=part, num_parts=2)
     by_pandas = pd.read_parquet(tmp_path / "dynamics").astype({"epoch": int})
+    by_pandas = by_pandas.sort_values(["epoch", "example_id"], ignore_index=True)
     glob = f"{tmp_path}/dynamics/*/*.parquet"
     by_duckdb = duckdb.sql(
         f"select * from read_parquet('{glob}', hive_partitioning = true) order by epoch, example_id"
-    )
-    pd.testing.assert_frame_equal(by_pandas, by_duckdb.df(), check_dtype=False)
+    ).df()
+    assert len(by_pandas) == 21
+    assert by_pandas["loss"].isna().sum() == by_pandas["given_label"].isna().sum() == 3
+    for name in ("given_label", "prediction"):
+        by_duckdb[name] = by_duckdb[name].astype(float)
+    pd.testing.assert_frame_equal(by_pandas, by_duckdb, check_dtype=False)
     assert "epoch" not in pq.ParquetFile(tmp_path / "dynamics/epoch=1/part-0.parquet").schema_arrow.names
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_no_reader_lacks_an_encoding_and_all_can_prune(tmp_path, precision):
+    """Spark's vectorized reader has these encodings; float16 has neither it nor DuckDB."""
+    num_examples = (1 << 19) + 1000
+    store.write_part(tmp_path, 1, table(np.arange(num_examples)), "abc", precision=precision)
+    file = pq.ParquetFile(tmp_path / "dynamics/epoch=1/part-0.parquet")
+    assert file.metadata.num_row_groups == 2
+    for group in range(2):
+        columns = [file.metadata.row_group(group).column(number) for number in range(6)]
+        assert {column.physical_type for column in columns} == {"INT64", "INT32", "FLOAT"}
+        known = {"PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BINARY_PACKED"}
+        assert set().union(*(column.encodings for column in columns)) <= known
+        assert all(column.is_stats_set and column.compression == "ZSTD" for column in columns)
+        ids = columns[0].statistics
+        assert (ids.min, ids.max) == ((0, (1 << 19) - 1), (1 << 19, num_examples - 1))[group]
+
+
+def test_a_record_takes_at_most_seven_bytes(tmp_path):
+    generate(tmp_path / "run", num_examples=300_000, epochs=10)
+    num_records, size = bytes_a_record(tmp_path / "run")
+    assert num_records == 3_000_000
+    assert size <= 7
 
 
 @pytest.mark.parametrize("ids", [[0, 2], [0, 1, 1]])

@@ -86,6 +86,15 @@ def test_the_same_seed_is_the_same_bytes_and_an_interruption_changes_nothing(her
     assert [line["epoch"] for line in read_log(here / "cut")] == [1, 2, 3, 4]
 
 
+def test_records_are_rounded_unless_they_are_to_be_kept_whole(here):
+    runs = [track(Track(epochs=1, precision=name, out=here / name)) for name in ("auto", "float32")]
+    rounded, whole = (pd.read_parquet(run / "dynamics") for run in runs)
+    for name in ("loss", "margin", "el2n"):
+        assert np.array_equal(rounded[name], whole[name].astype(np.float16).astype(np.float32))
+        assert not np.array_equal(rounded[name], whole[name])
+    assert rounded["prediction"].equals(whole["prediction"])
+
+
 def test_a_finished_run_is_left_as_it_is(tracked, tmp_path, capsys):
     copy = shutil.copytree(tracked, tmp_path / "copy")
     before = (copy / "run.json").read_bytes()

@@ -16,8 +16,11 @@ def run(*words, cwd, **options) -> subprocess.CompletedProcess:
     return subprocess.run([*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, **options)
 
 
-def test_bare_track_then_split(tmp_path):
+def test_bare_track_then_score_then_split(tmp_path):
     assert run("track", cwd=tmp_path, check=True).stderr == ""
+    before = (tmp_path / "runs/track-1/scores.parquet").read_bytes()
+    assert "wrote runs/track-1/scores.parquet" in run("score", cwd=tmp_path, check=True).stdout
+    assert (tmp_path / "runs/track-1/scores.parquet").read_bytes() == before
     told = run("split", "--quantile", "0.2", cwd=tmp_path, check=True).stdout
     assert "wrote runs/track-1/splits/q0.2.parquet" in told
     written = tmp_path / "runs/track-1/splits/q0.2.parquet"
