@@ -14,32 +14,46 @@ from hardness.dynamics import store
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
 
-_COLUMNS = ("given_label", "prediction", "loss", "margin", "el2n", "times_seen")
-"""All float32, which holds labels of up to 2^24 classes."""
 _LOG2_E = 1 / math.log(2)
 _LARGEST_HALF = 65504.0
 
 
-def record(
-    logits: Tensor, labels: Tensor, workspace: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def record(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits (B, C), labels (B,) -> prediction int64, loss, margin, EL2N float32, each (B,).
 
     Loss: cross-entropy in nats. Margin: logit of the label minus the largest other (Pleiss et al. 2020).
     EL2N: L2 norm of softmax minus one-hot (Paul et al. 2021). Each to the precision of float32, also where
-    the label's probability is near 1. ``workspace``: float32 (B, C) to work in.
+    the label's probability is near 1.
+    """
+    prediction, *sums = _reduce(logits, labels)
+    return prediction, *_finish(*sums)
+
+
+def _reduce(
+    logits: Tensor, labels: Tensor, workspace: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What of a record needs the logits, each (B,); ``workspace`` is float32 (B, C).
+
+    The prediction; less the largest logit, the label's (``lead``) and the largest other (``rival``); of the
+    other classes' weights, which are exponentials of theirs, the sum and the L2 norm.
     """
     logits, column = logits.float(), labels.unsqueeze(1)
     prediction = argmax(logits)
     others = torch.sub(logits, logits.gather(1, prediction.unsqueeze(1)), out=workspace)
     lead = others.gather(1, column).squeeze(1)
-    margin = lead - others.scatter_(1, column, -torch.inf).amax(1)
+    rival = others.scatter_(1, column, -torch.inf).amax(1)
     # exp2, since exp costs three times as much on a CPU (torch 2.14).
     weights = others.mul_(_LOG2_E).exp2_()
-    sum_of_others, norm_of_others = weights.sum(1), torch.linalg.vector_norm(weights, dim=1)
+    return prediction, lead, rival, weights.sum(1), torch.linalg.vector_norm(weights, dim=1)
+
+
+def _finish(
+    lead: Tensor, rival: Tensor, sum_of_others: Tensor, norm_of_others: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rest, which can wait for the end of the epoch -> loss, margin, EL2N."""
     # All weights together, less the largest one, which is 1.
     rest = sum_of_others + lead.expm1()
-    return prediction, rest.log1p() - lead, margin, torch.hypot(sum_of_others, norm_of_others) / (rest + 1)
+    return rest.log1p() - lead, lead - rival, torch.hypot(sum_of_others, norm_of_others) / (rest + 1)
 
 
 def argmax(logits: Tensor) -> Tensor:
@@ -81,7 +95,7 @@ class Recorder:
 
     path: the run folder; records go to ``path/dynamics/epoch=N/part-RANK.parquet``.
     num_examples: example ids are 0..num_examples-1.
-    device: where logits are; 24 bytes an example are kept there, and as many on the host.
+    device: where logits are; 28 bytes an example are kept there, and as many on the host.
     resume: go on after the last whole epoch recorded in ``path``. Without it, records there are refused.
     last_epoch: with ``resume``, go on after this one; the records of later epochs are dropped, since they
         will be made again.
@@ -115,9 +129,11 @@ class Recorder:
         self._unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:
             self._unreadable[unreadable] = True
-        # A row an example, all zero until it comes. Ids out of range fall into the first row and the last.
+        # A row an example, all zero until it comes: label, prediction, what _finish takes, times seen. All
+        # float32, which holds labels of up to 2^24 classes. Ids out of range fall into the first row and the
+        # last.
         # Filled, not torch.zeros, which leaves it to the first epoch to get the memory page by page.
-        self._rows = torch.empty(num_examples + 2, len(_COLUMNS), device=device).zero_()
+        self._rows = torch.empty(num_examples + 2, 7, device=device).zero_()
         on_gpu = self._rows.device.type == "cuda"
         self._host = torch.empty_like(self._rows, device="cpu", pin_memory=on_gpu)
         self._copying = torch.cuda.Stream(self._rows.device) if on_gpu else None
@@ -161,8 +177,8 @@ class Recorder:
         logits, labels, ids = logits.detach().to(**move), labels.to(**move), example_ids.to(**move)
         if self._workspace is None or len(self._workspace) < len(logits):
             self._workspace = torch.empty_like(logits, dtype=torch.float32)
-        prediction, loss, margin, el2n = record(logits, labels, self._workspace[: len(logits)])
-        columns = [labels.float(), prediction.float(), loss, margin, el2n, torch.ones_like(loss)]
+        prediction, *sums = _reduce(logits, labels, self._workspace[: len(logits)])
+        columns = [labels.float(), prediction.float(), *sums, torch.ones_like(sums[0])]
         # Adding to zeros is writing, and counts at once.
         self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
 
@@ -211,7 +227,8 @@ class Recorder:
         return f"epoch {self.epoch} must record every example id once, but found {found}"
 
     def _summary(self, mine: Tensor) -> Recorded:
-        label, prediction, loss, *_, times_seen = self._rows[1:-1].unbind(1)
+        label, prediction, *sums, times_seen = self._rows[1:-1].unbind(1)
+        loss, _, _ = _finish(*sums)
         is_counted = mine & (times_seen > 0)
         sums = torch.stack(
             [
@@ -242,12 +259,12 @@ class Recorder:
         if arrived is not None:
             arrived.synchronize()
         ids = self._host[1:-1, -1].nonzero()[:, 0]
-        *labels, loss, margin, el2n, _ = self._host[1:-1][ids].unbind(1)
-        numbers = torch.stack([loss, margin, el2n])
+        label, prediction, *sums, _ = self._host[1:-1][ids].unbind(1)
+        numbers = torch.stack(_finish(*sums))
         if self.precision == "float16":
             numbers = numbers.clamp_(-_LARGEST_HALF, _LARGEST_HALF).half().float()
         is_null = self._unreadable[ids.numpy()]
-        columns = [*(label.int() for label in labels), *numbers]
+        columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
         table = pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
         store.write_part(self.path, epoch, table, self.fingerprint, precision=self.precision, **part)

@@ -31,12 +31,14 @@ def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
     return time.perf_counter() - started
 
 
-def in_turn(works: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1) -> dict[str, float]:
+def in_turn(
+    works: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1, device: str = "cpu"
+) -> dict[str, float]:
     """Median seconds of each, all timed in turn, so that a noisy machine is noisy to all of them."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():
-            found = seconds(lambda work=work: [work() for _ in range(repeats)]) / repeats
+            found = seconds(lambda work=work: [work() for _ in range(repeats)], device) / repeats
             times[name] += [found] * (number > 0)
     return {name: statistics.median(found) for name, found in times.items()}
 

@@ -7,6 +7,7 @@ but the one whose checkpoint was missing.
 
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import torch
 from hardness.dynamics.store import recorded_epochs
 from hardness.stages.run_folder import read_log
 
-COMMON = ("track", "--epochs", "40", "--schedule", "cosine", "--device", "cpu")
+EPOCHS = 80
+COMMON = ("track", "--epochs", str(EPOCHS), "--schedule", "cosine", "--device", "cpu")
 VARIANTS = (
     (),
     ("--optimizer", "rm3", "--record", "train"),
@@ -39,9 +41,8 @@ TWO_RANKS = (
 )
 
 
-def kill_and_resume(folder: Path, delay: float, whole: Path, words: Sequence[str], launch=ALONE) -> str:
-    """One kill, ``delay`` seconds after the first epoch's records -> what was seen; raises if it differs."""
-    command = [*launch, *COMMON, *words, "--out", str(folder)]
+def kill(command: Sequence[str], folder: Path, delay: float) -> bool:
+    """Start, and kill ``delay`` seconds after the first epoch's records; False where it had ended before."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not recorded_epochs(folder):
@@ -49,28 +50,32 @@ def kill_and_resume(folder: Path, delay: float, whole: Path, words: Sequence[str
         assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(delay)
+    # Its children as well, where it is torchrun.
     subprocess.run(["pkill", "-KILL", "--full", "--", f"--out {folder}"], check=False)
-    was_running = process.wait() == -signal.SIGKILL
+    return process.wait() == -signal.SIGKILL
+
+
+def resume(command: Sequence[str], folder: Path) -> str:
+    """Look at what the kill has left, and go on -> what was seen. Raises if a recorded epoch was lost."""
     for path in folder.rglob("*.parquet"):
         pq.read_table(path, partitioning=None)
     recorded = recorded_epochs(folder)[-1]
     answer = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
     trained = [int(number) for number in re.findall(r"^epoch (\d+)/", answer.stdout, re.MULTILINE)]
     assert not trained or trained[0] >= recorded, (trained[0], recorded)
-    compare(folder, whole)
     begun = f"went on with epoch {trained[0]}" if trained else "had no epoch left"
-    return f"killed {'after' if was_running else 'NOT before its end, after'} {recorded} epochs, {begun}"
+    return f"killed after {recorded} epochs, {begun}"
 
 
 def compare(folder: Path, whole: Path) -> None:
     """Parquet files byte for byte, the last checkpoint number by number, the log line by line."""
     names = sorted(path.relative_to(whole) for path in whole.rglob("*.parquet"))
     assert names == sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
-    assert len(names) >= 40
+    assert len(names) >= EPOCHS
     for name in names:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     one, other = (torch.load(run / "checkpoints/last.pt", weights_only=True) for run in (folder, whole))
-    assert one["epoch"] == other["epoch"] == 40
+    assert one["epoch"] == other["epoch"] == EPOCHS
     for key, value in one["model"].items():
         assert torch.equal(value, other["model"][key]), key
     times = {"seconds", "images_per_second"}
@@ -98,9 +103,12 @@ def main(times: int, seed: int = 0, launch: Sequence[str] = ALONE, num_variants:
             durations.append(time.monotonic() - started)
         for number in range(times):
             variant = number % num_variants
-            delay = generator.uniform(0, 0.8 * durations[variant])
-            folder, whole = Path(place) / f"killed-{number}", Path(place) / f"whole-{variant}"
-            seen.append(kill_and_resume(folder, delay, whole, VARIANTS[variant], launch))
+            folder = Path(place) / f"killed-{number}"
+            command = [*launch, *COMMON, *VARIANTS[variant], "--out", str(folder)]
+            while not kill(command, folder, generator.uniform(0, durations[variant])):
+                shutil.rmtree(folder)
+            seen.append(resume(command, folder))
+            compare(folder, Path(place) / f"whole-{variant}")
             print(f"{number + 1}/{times} {' '.join(VARIANTS[variant])}: {seen[-1]}", flush=True)
     return seen
 
