@@ -1,7 +1,6 @@
 """``hardness STAGE``: the flags are the fields of the stage's dataclass."""
 
 import importlib
-import os
 import signal
 import sys
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from hardness import config as c
+from hardness import distributed
 from hardness.errors import UserError, unknown_name
 
 STAGES = {
@@ -34,9 +34,9 @@ def main() -> None:
         _check_stage(sys.argv[1:])
         options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
         config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
-        num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-        if num_processes > 1 and not isinstance(config, c.Track):
-            found = f"torchrun with {num_processes}"
+        num_ranks = distributed.launch().num_ranks
+        if num_ranks > 1 and not isinstance(config, c.Track):
+            found = f"torchrun with {num_ranks}"
             raise UserError("one process for every stage but track", found, "run it without torchrun")
         module, function = STAGES[type(config)].split(":")
         getattr(importlib.import_module(module), function)(config)

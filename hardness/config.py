@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hardness.distributed import launch
 from hardness.errors import UserError, unknown_name
 from hardness.registry import TORCHVISION_DATASETS, check_model, parse_data, parse_optimizer
 
@@ -144,7 +145,8 @@ class Training:
     @property
     def num_workers(self) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.workers if self.workers is not None else min(cores, 16) if cores > 1 else 0
+        share = min(cores // launch().num_local_ranks, 16)
+        return self.workers if self.workers is not None else share if cores > 1 else 0
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
@@ -180,7 +182,7 @@ class Track(Training, Labels, Network, Data):
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32"] = "auto"
-    """float32: keep recorded numbers whole. auto: round them to float16 values, for half the bytes."""
+    """float32: keep recorded numbers whole (12 bytes a record). auto: round them to float16 values (7)."""
     sync_batchnorm: bool = False
     """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
     noise: float = 0.0

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-# Of many ranks, which all do the same, the first speaks.
-_is_silent = int(os.environ.get("RANK", "0")) > 0
+# Of many processes that do the same the first speaks.
+_is_silent = os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") != "0"
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160, quiet=_is_silent)
 _err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=_is_silent)
 

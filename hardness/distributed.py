@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from hardness.errors import UserError
@@ -79,18 +80,45 @@ def first_decides(decide: Callable[[], Answer]) -> Answer:
     return answers[0]
 
 
+@dataclass(frozen=True)
+class Launch:
+    """Which process of which this is, as ``torchrun`` says in the environment."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    """Among those of this machine."""
+    num_local_ranks: int = 1
+
+
+def launch() -> Launch:
+    """Raises ``UserError`` where the environment says half of it."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    found = {name: os.environ.get(name, "") for name in names}
+    if found["WORLD_SIZE"] in ("", "1"):
+        return Launch()
+    if not all(value.isdigit() for value in found.values()):
+        told = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise UserError("the environment as torchrun makes it", told, "start it with torchrun")
+    return Launch(*map(int, found.values()))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """The process group that ``torchrun`` asks for, if it was this that started us."""
     import torch
     import torch.distributed as dist
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if launch().num_ranks == 1 or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        found = str(error).splitlines()[0]
+        raise UserError("to meet the other ranks", found, "start them with torchrun") from error
     try:
         yield
     except RuntimeError as error:

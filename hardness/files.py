@@ -31,8 +31,18 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that what was renamed first is there first, whenever the power goes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,19 +87,21 @@ def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | 
         return file.read(columns)
 
 
-def table_settings(path: Path, *, strangers: bool = False) -> dict[str, Any]:
+def table_settings(path: Path, fingerprint: str | None = None) -> dict[str, Any]:
     """How the table at ``path`` was made: what ``write_table`` was given.
 
-    ``strangers``: a file of another program will do.
+    Without a fingerprint another program's file will do; it has no settings.
     """
-    with _opened(path, None, strangers) as file:
+    with _opened(path, fingerprint, strangers=fingerprint is None) as file:
         return _settings(file)
 
 
-def read_strangers_too(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str, Any]]:
-    """A table and its settings. Without a fingerprint another program's file will do; it has none."""
+def read_with_settings(
+    path: Path, fingerprint: str | None, columns: list[str]
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Those of the columns that are there, and the settings; the same holds."""
     with _opened(path, fingerprint, strangers=fingerprint is None) as file:
-        return file.read(), _settings(file)
+        return file.read([name for name in columns if name in file.schema_arrow.names]), _settings(file)
 
 
 def fingerprint_of(path: Path) -> str | None:

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from hardness.config import Data
 from hardness.console import progress, say, warn
 from hardness.datasets.base import DataSet, ImageSet
+from hardness.distributed import launch
 from hardness.errors import UserError
 
 # Of ImageNet, in RGB order; as torchvision's recipes.
@@ -43,7 +44,8 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
     num_bytes = (len(train) + len(validation)) * 3 * size * size
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Every process of this machine keeps its own.
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch().num_local_ranks
     keep = config.cache == "host" or (config.cache == "auto" and num_bytes <= memory / 4)
     kept = f"kept in memory ({num_bytes / 2**30:.1f} GiB)" if keep else "decoded every epoch"
     say(f"images: short side to {resize}, centre {size} x {size}, {kept}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 import torchvision
 
+from hardness import distributed
 from hardness.config import Data
 from hardness.datasets.base import DataSet, ImageSet, in_memory, pixel_statistics
 from hardness.errors import UserError
@@ -27,8 +28,13 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
 
+    # One process fetches, while the others wait.
+    if config.download and distributed.rank() > 0:
+        distributed.wait_for_all()
     train, class_names = part(True, "train")
     validation, _ = part(False, "val")
+    if config.download and distributed.rank() == 0:
+        distributed.wait_for_all()
     mean, std = pixel_statistics(train.images)
     return DataSet(
         train=train,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hardness.dynamics.scores import SCORES
+from hardness.errors import UserError
 
 
 def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
@@ -17,7 +18,11 @@ def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
     hardness = SCORES[by].sign * table[by].to_numpy(np.float64, na_value=np.nan)
     is_readable = table["mean_loss"].notna().to_numpy()
     is_null = np.isnan(hardness)
-    assert SCORES[by].null_is_hardest or not (is_null & is_readable).any()
+    if not SCORES[by].null_is_hardest and (is_null & is_readable).any():
+        example = table["example_id"].to_numpy()[is_null & is_readable][0]
+        raise UserError(
+            f"a number for {by} of every example with a loss", f"none of {example}", "rank by another"
+        )
     found = np.full(len(table), np.nan)
     found[is_readable] = _rank(np.where(is_null, np.inf, hardness)[is_readable])
     return found

@@ -1,6 +1,6 @@
 """The Recorder: three tensors a batch in, one Parquet file an epoch and rank out."""
 
-import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,57 +11,11 @@ from torch import Tensor
 
 from hardness import distributed
 from hardness.dynamics import store
+from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
 
-_LOG2_E = 1 / math.log(2)
 _LARGEST_HALF = 65504.0
-
-
-def record(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits (B, C), labels (B,) -> prediction int64, loss, margin, EL2N float32, each (B,).
-
-    Loss: cross-entropy in nats. Margin: logit of the label minus the largest other (Pleiss et al. 2020).
-    EL2N: L2 norm of softmax minus one-hot (Paul et al. 2021). Each to the precision of float32, also where
-    the label's probability is near 1.
-    """
-    prediction, *sums = _reduce(logits, labels)
-    return prediction, *_finish(*sums)
-
-
-def _reduce(
-    logits: Tensor, labels: Tensor, workspace: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What of a record needs the logits, each (B,); ``workspace`` is float32 (B, C).
-
-    The prediction; less the largest logit, the label's (``lead``) and the largest other (``rival``); of the
-    other classes' weights, which are exponentials of theirs, the sum and the L2 norm.
-    """
-    logits, column = logits.float(), labels.unsqueeze(1)
-    prediction = argmax(logits)
-    others = torch.sub(logits, logits.gather(1, prediction.unsqueeze(1)), out=workspace)
-    lead = others.gather(1, column).squeeze(1)
-    rival = others.scatter_(1, column, -torch.inf).amax(1)
-    # exp2, since exp costs three times as much on a CPU (torch 2.14).
-    weights = others.mul_(_LOG2_E).exp2_()
-    return prediction, lead, rival, weights.sum(1), torch.linalg.vector_norm(weights, dim=1)
-
-
-def _finish(
-    lead: Tensor, rival: Tensor, sum_of_others: Tensor, norm_of_others: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The rest, which can wait for the end of the epoch -> loss, margin, EL2N."""
-    # All weights together, less the largest one, which is 1.
-    rest = sum_of_others + lead.expm1()
-    return rest.log1p() - lead, lead - rival, torch.hypot(sum_of_others, norm_of_others) / (rest + 1)
-
-
-def argmax(logits: Tensor) -> Tensor:
-    """(B, C) -> (B,) int64: the first position of the largest."""
-    if logits.device.type == "cpu":
-        # Vectorized, as torch's is not: a tenth of the time at 1,000 classes (torch 2.14, numpy 2.4).
-        return torch.from_numpy(logits.numpy().argmax(1))
-    return logits.argmax(1)
 
 
 @dataclass(frozen=True)
@@ -89,22 +43,23 @@ class Recorder:
     Every example must come by exactly once an epoch. ``update`` has no loop over examples and never waits
     for the device; the records are written by a thread of their own while training goes on.
 
-    In a process group of several ranks every rank has its own Recorder and hands in what it sees; each
-    writes its own part. An example that several ranks see, as where a sampler fills up the last batch, is
-    the lowest one's. A rank must not see an example twice.
+    In a process group of several ranks every rank has a Recorder and hands in what it sees; each writes its
+    own part. All must make theirs, and end every epoch, together. An example that several ranks see, as where
+    a sampler fills up the last batch, is the lowest one's. A rank must not see an example twice.
 
     path: the run folder; records go to ``path/dynamics/epoch=N/part-RANK.parquet``.
     num_examples: example ids are 0..num_examples-1.
-    device: where logits are; 28 bytes an example are kept there, and as many on the host.
+    device: where logits are; 56 bytes an example are kept there (on CUDA, and 28 on the host).
     resume: go on after the last whole epoch recorded in ``path``. Without it, records there are refused.
     last_epoch: with ``resume``, go on after this one; the records of later epochs are dropped, since they
         will be made again.
     unreadable: ids that will never come; they are recorded as null.
     fingerprint: of the data set; kept in every file, and checked when a folder is opened again.
-    precision: loss, margin and EL2N as float32, or rounded to float16 values (a third of the bytes).
+    precision: float16 rounds loss, margin and EL2N to float16 values (about 7 bytes a record), float32 keeps
+        them whole (about 12).
 
-    Raises ``UserError`` for a folder with records of another run and, from any call, once an epoch could
-    not be written.
+    Raises ``UserError`` for a folder with records of another run, for one that can't be written to and, from
+    any call, once an epoch could not be written.
     """
 
     def __init__(
@@ -119,6 +74,11 @@ class Recorder:
         fingerprint: str = "",
         precision: str = "float16",
     ):
+        if precision not in ("float16", "float32"):
+            raise ValueError(f"precision must be float16 or float32, not {precision!r}")
+        device = torch.device(device)
+        if distributed.num_ranks() > 1 and device.type == "cpu" and torch.distributed.get_backend() == "nccl":
+            raise ValueError("in a group of NCCL's the Recorder's device must be CUDA")
         self.path = Path(path)
         self.num_examples = num_examples
         self.fingerprint = fingerprint
@@ -126,20 +86,25 @@ class Recorder:
         # Another rank may still be writing what an earlier recorder has seen.
         distributed.wait_for_all()
         self.epoch = distributed.first_decides(lambda: self._begin(resume, last_epoch)) + 1
-        self._unreadable = np.zeros(num_examples, bool)
-        if unreadable is not None:
-            self._unreadable[unreadable] = True
-        # A row an example, all zero until it comes: label, prediction, what _finish takes, times seen. All
-        # float32, which holds labels of up to 2^24 classes. Ids out of range fall into the first row and the
-        # last.
-        # Filled, not torch.zeros, which leaves it to the first epoch to get the memory page by page.
-        self._rows = torch.empty(num_examples + 2, 7, device=device).zero_()
-        on_gpu = self._rows.device.type == "cuda"
-        self._host = torch.empty_like(self._rows, device="cpu", pin_memory=on_gpu)
-        self._copying = torch.cuda.Stream(self._rows.device) if on_gpu else None
-        # On a CPU new memory costs as much as a third of the work in it.
-        self._workspace: Tensor | None = None
         self._writer = Writer(self.path / "dynamics")
+        self._is_unreadable = np.zeros(num_examples, bool)
+        if unreadable is not None:
+            self._is_unreadable[unreadable] = True
+        # Also where a loop in inference mode makes it, it must take what comes outside of that.
+        with torch.inference_mode(False):
+            self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)
+            # A row an example, all zero until it comes: label, prediction, what finish() takes, times seen.
+            # All float32, which holds labels of up to 2^24 classes. Ids out of range fall into the first row
+            # and the last. Filled, since torch.zeros leaves it to the first epoch to get the memory. Two of
+            # them: the last epoch's is written while the next one's is filled.
+            self._rows, self._spare = (
+                torch.empty(num_examples + 2, 7, device=device).zero_() for _ in range(2)
+            )
+            if device.type == "cuda":
+                self._copying = torch.cuda.Stream(device)
+                self._pinned = torch.empty_like(self._rows, device="cpu", pin_memory=True)
+        self._id_range = torch.tensor([0, -1], device=device)
+        self._workspace: Tensor | None = None
 
     def _begin(self, resume: bool, last_epoch: int | None) -> int:
         """Check and clear the folder -> the epoch after which to go on."""
@@ -147,7 +112,12 @@ class Recorder:
         if recorded and not resume:
             do = "choose another folder, or go on with resume"
             raise UserError(f"no records yet in {self.path}", f"{len(recorded)} epochs", do)
-        whole = [epoch for epoch in recorded if store.is_whole(self.path, epoch)]
+        whole = [epoch for epoch in recorded if store.is_whole(self.path, epoch, self.fingerprint)]
+        if whole:
+            found = len(store.read_epoch(self.path, whole[0], self.fingerprint).loss)
+            if found != self.num_examples:
+                expected = f"{self.num_examples} examples in {self.path}"
+                raise UserError(expected, str(found), "choose another folder")
         if last_epoch is None:
             last_epoch = whole[-1] if whole else 0
         if missing := sorted(set(range(1, last_epoch + 1)) - set(whole)):
@@ -156,12 +126,13 @@ class Recorder:
                 f"none of epoch {missing[0]}",
                 "restore them, or record anew in another folder",
             )
+        folder = self.path / "dynamics"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
         store.drop_epochs_after(self.path, last_epoch)
-        if last_epoch:
-            found = len(store.read_epoch(self.path, last_epoch, self.fingerprint).loss)
-            if found != self.num_examples:
-                expected = f"{self.num_examples} examples in {self.path}"
-                raise UserError(expected, str(found), "choose another folder")
         return last_epoch
 
     @torch.no_grad()
@@ -171,99 +142,119 @@ class Recorder:
         Logits may be of any floating dtype. Tensors on another device are moved.
         """
         self._writer.check()
+        if len(example_ids) == 0:
+            return
         device = self._rows.device
         # A copy to the host must be waited for, or it would be read before it has arrived.
         move = {"device": device, "non_blocking": device.type == "cuda"}
         logits, labels, ids = logits.detach().to(**move), labels.to(**move), example_ids.to(**move)
-        if self._workspace is None or len(self._workspace) < len(logits):
-            self._workspace = torch.empty_like(logits, dtype=torch.float32)
-        prediction, *sums = _reduce(logits, labels, self._workspace[: len(logits)])
+        prediction, *sums = reduce(logits, labels, self._workspace_for(logits))
         columns = [labels.float(), prediction.float(), *sums, torch.ones_like(sums[0])]
         # Adding to zeros is writing, and counts at once.
         self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
+        least, greatest = self._id_range.unbind()
+        low, high = ids.aminmax()
+        self._id_range = torch.stack([torch.minimum(least, low), torch.maximum(greatest, high)])
+
+    def _workspace_for(self, logits: Tensor) -> Tensor:
+        """Float32, as large as the logits: on a CPU new memory costs as much as a third of the work in it."""
+        known = self._workspace
+        if known is None or len(known) < len(logits) or known.shape[1] != logits.shape[1]:
+            with torch.inference_mode(False):
+                known = self._workspace = torch.empty(logits.shape, device=logits.device)
+        return known[: len(logits)]
 
     @torch.no_grad()
     def end_epoch(self) -> Recorded:
-        """Hand the epoch's records over to be written, and begin the next.
+        """Hand the epoch's records over to be written, and begin the next. Waits for the device.
 
-        Waits for the device once. Raises ``ValueError`` unless every example but the unreadable came by
-        exactly once.
+        Raises ``ValueError``, on all ranks, unless every example but the unreadable came by exactly once,
+        with a loss that is a number.
         """
         self._writer.check()
         mine = self._settle()
         summary = self._summary(mine)
         self._rows[1:-1, -1] = mine.float()
-        # The last epoch is written from the same memory.
         self._writer.wait()
         part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
-        self._writer.start(self._write, self.epoch, part, self._to_host())
-        self._rows.zero_()
+        self._writer.start(self._write, self.epoch, part, *self._to_host())
+        self._rows, self._spare = self._spare.zero_(), self._rows
+        self._id_range = torch.tensor([0, -1], device=self._rows.device)
         self.epoch += 1
         return summary
 
     def _settle(self) -> Tensor:
-        """(N,) bool: the examples whose records this rank writes. Raises ``ValueError``, on all ranks."""
+        """(N,) bool: the examples whose records this rank writes."""
         rank, ranks = distributed.rank(), distributed.num_ranks()
-        device = self._rows.device
-        times_seen = self._rows[1:-1, -1]
+        *_, times_seen = self._rows[1:-1].unbind(1)
+        is_seen = times_seen > 0
+        problems = {
+            "unreadable but recorded": is_seen & ~self._is_readable,
+            "repeated": times_seen > 1,
+            "with a loss that is not finite": is_seen & ~self._losses().isfinite(),
+        }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
-        readable = ~torch.from_numpy(self._unreadable).to(device)
-        repeated = times_seen > readable
+        num_problems = torch.stack([problem.sum() for problem in problems.values()]).sum() + num_outside
         # The lowest rank that saw each example; behind them, less than nothing if a rank has a complaint.
-        complaint = -(num_outside + repeated.sum()).int().view(1)
-        owner = torch.where(times_seen > 0, rank, ranks).int()
-        owner, complaint = distributed.reduce(torch.cat([owner, complaint]), "min").tensor_split([-1])
-        missing = (owner == ranks) & readable
-        if torch.cat([complaint, missing]).any().item():
-            raise ValueError(self._complaint(int(num_outside), missing, repeated))
-        return (owner == rank) | (~readable & (rank == 0))
+        owner = torch.where(is_seen, rank, ranks).int()
+        owner, complaint = distributed.reduce(
+            torch.cat([owner, -num_problems.int().view(1)]), "min"
+        ).tensor_split([-1])
+        problems["missing"] = (owner == ranks) & self._is_readable
+        if torch.cat([complaint, problems["missing"]]).any().item():
+            raise ValueError(self._complaint(int(num_outside), problems))
+        return (owner == rank) | (~self._is_readable & (rank == 0))
 
-    def _complaint(self, num_outside: int, missing: Tensor, repeated: Tensor) -> str:
-        problems = [f"{num_outside} ids outside 0..{self.num_examples - 1}"] if num_outside else []
-        for word, where in (("missing", missing), ("repeated", repeated)):
+    def _complaint(self, num_outside: int, problems: dict[str, Tensor]) -> str:
+        told = []
+        if num_outside:
+            least, greatest = self._id_range.tolist()
+            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {least}..{greatest})")
+        for word, where in problems.items():
             if len(ids := where.nonzero()[:, 0].tolist()):
-                problems.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")
-        found = "; ".join(problems) or "what another rank complains of"
+                told.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")
+        found = "; ".join(told) or "what another rank complains of"
         return f"epoch {self.epoch} must record every example id once, but found {found}"
 
+    def _losses(self) -> Tensor:
+        _, _, *sums, _ = self._rows[1:-1].unbind(1)
+        loss, _, _ = finish(*sums)
+        return loss
+
     def _summary(self, mine: Tensor) -> Recorded:
-        label, prediction, *sums, times_seen = self._rows[1:-1].unbind(1)
-        loss, _, _ = _finish(*sums)
+        label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
         is_counted = mine & (times_seen > 0)
         sums = torch.stack(
             [
                 is_counted.sum().double(),
-                torch.where(is_counted, loss, 0).double().sum(),
+                torch.where(is_counted, self._losses(), 0).double().sum(),
                 (is_counted & (prediction == label)).sum().double(),
             ]
         )
         count, loss, correct = distributed.reduce(sums).tolist()
         return Recorded(int(count), loss / max(count, 1), correct / max(count, 1))
 
-    def _to_host(self) -> torch.cuda.Event | None:
-        """Copy the rows -> the event that says they have arrived; None where they have."""
-        if self._copying is None:
-            self._host.copy_(self._rows)
-            return None
-        training = torch.cuda.current_stream(self._rows.device)
-        self._copying.wait_stream(training)
+    def _to_host(self) -> tuple[Tensor, torch.cuda.Event | None]:
+        """The rows on the host, and the event that says they have arrived; None where they are there."""
+        if self._rows.device.type != "cuda":
+            return self._rows, None
+        self._copying.wait_stream(torch.cuda.current_stream(self._rows.device))
         with torch.cuda.stream(self._copying):
-            self._host.copy_(self._rows, non_blocking=True)
-            arrived = self._copying.record_event()
-        # The device, not this process, waits before the rows are written to again.
-        training.wait_event(arrived)
-        return arrived
+            self._pinned.copy_(self._rows, non_blocking=True)
+            return self._pinned, self._copying.record_event()
 
-    def _write(self, epoch: int, part: dict[str, int], arrived: torch.cuda.Event | None) -> None:
+    def _write(
+        self, epoch: int, part: dict[str, int], rows: Tensor, arrived: torch.cuda.Event | None
+    ) -> None:
         """In the writer's thread."""
         if arrived is not None:
             arrived.synchronize()
-        ids = self._host[1:-1, -1].nonzero()[:, 0]
-        label, prediction, *sums, _ = self._host[1:-1][ids].unbind(1)
-        numbers = torch.stack(_finish(*sums))
+        ids = rows[1:-1, -1].nonzero()[:, 0]
+        label, prediction, *sums, _ = rows[1:-1][ids].unbind(1)
+        numbers = torch.stack(finish(*sums))
         if self.precision == "float16":
             numbers = numbers.clamp_(-_LARGEST_HALF, _LARGEST_HALF).half().float()
-        is_null = self._unreadable[ids.numpy()]
+        is_null = self._is_unreadable[ids.numpy()]
         columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
         table = pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)

@@ -94,17 +94,16 @@ def write_part(
 def recorded_epochs(run: Path) -> list[int]:
     """The epochs with at least one part, in order."""
     names = {part.parent.name for part in (run / "dynamics").glob("epoch=*/*.parquet")}
-    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(\d+)", name)))
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(0|[1-9]\d*)", name)))
 
 
-def is_whole(run: Path, epoch: int) -> bool:
+def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
     """Are all parts of the epoch there? (Of a stranger's, its ids will tell.)
 
-    Raises ``UserError`` for a part that is cut off.
+    Raises ``UserError`` for a part that is cut off, or of another data set.
     """
-    parts = _parts(run, epoch)
-    num_parts = [files.table_settings(part, strangers=True).get("num_parts", len(parts)) for part in parts]
-    return len(parts) >= max(num_parts)
+    settings = [files.table_settings(part, fingerprint) for part in _parts(run, epoch)]
+    return len(settings) >= max(each.get("num_parts", len(settings)) for each in settings)
 
 
 def drop_epochs_after(run: Path, epoch: int) -> None:
@@ -124,13 +123,9 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
     _check_parts(epoch, parts, settings)
     table = pa.concat_tables(tables)
     ids = table["example_id"].to_numpy()
-    is_in_order = _is_in_order(ids)
-    if not is_in_order and not (len(np.unique(ids)) == len(ids) == ids.max() + 1 and ids.min() == 0):
-        raise UserError(
-            f"every example id of 0..{ids.max()} once in {epoch_folder(run, epoch)}",
-            f"{len(ids)} records, {len(np.unique(ids))} ids",
-            "restore the missing part, or track anew",
-        )
+    is_in_order = bool(np.array_equal(ids, np.arange(len(ids))))
+    if not is_in_order:
+        _check_ids(ids, epoch_folder(run, epoch))
 
     def column(name: str, missing: float) -> np.ndarray:
         values = table[name]
@@ -141,14 +136,14 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
         by_id[ids] = values
         return by_id
 
-    prediction = column("prediction", -1)
+    prediction, loss = column("prediction", -1), column("loss", np.nan)
     return Records(
         given_label=column("given_label", -1),
         prediction=prediction,
-        loss=column("loss", np.nan),
+        loss=loss,
         margin=column("margin", np.nan),
         el2n=column("el2n", np.nan),
-        is_readable=prediction >= 0,
+        is_readable=(prediction >= 0) & ~np.isnan(loss),
     )
 
 
@@ -163,11 +158,11 @@ def read_epochs(
     epochs = [epoch for epoch in recorded_epochs(run) if last_epoch is None or epoch <= last_epoch]
     if not epochs:
         raise UserError(f"records in {run / 'dynamics'}", "none", "track a run there first")
-    if epochs != list(range(1, len(epochs) + 1)):
-        missing = sorted(set(range(1, epochs[-1])) - set(epochs))
-        raise UserError(
-            f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", f"no epoch {missing[0]}", "restore it"
-        )
+    for expected, epoch in enumerate(epochs, start=1):
+        if epoch != expected:
+            found = f"no epoch {expected}, but epoch {epoch}"
+            do = "restore it; the first epoch is 1"
+            raise UserError(f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", found, do)
     fingerprint = fingerprint or files.fingerprint_of(_parts(run, 1)[0])
     num_examples = None
     with ThreadPoolExecutor(1) as reader:
@@ -176,7 +171,8 @@ def read_epochs(
             records = coming.result()
             if epoch < len(epochs):
                 coming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
-            num_examples = num_examples or len(records.loss)
+            if num_examples is None:
+                num_examples = len(records.loss)
             if len(records.loss) != num_examples:
                 raise UserError(
                     f"{num_examples} records in {epoch_folder(run, epoch)}",
@@ -187,11 +183,13 @@ def read_epochs(
 
 
 def _parts(run: Path, epoch: int) -> list[Path]:
-    return sorted(epoch_folder(run, epoch).glob("*.parquet"))
+    """In the order of their numbers, where they have any."""
+    paths = epoch_folder(run, epoch).glob("*.parquet")
+    return sorted(paths, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or 0), path.name))
 
 
 def _read_part(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str, Any]]:
-    table, settings = files.read_strangers_too(path, fingerprint)
+    table, settings = files.read_with_settings(path, fingerprint, SCHEMA.names)
     if missing := [name for name in SCHEMA.names if name not in table.schema.names]:
         found = f"no column {missing[0]}"
         raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
@@ -222,5 +220,13 @@ def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) ->
             raise UserError(f"part-0 to part-{num_parts - 1} in {folder}", found, "remove what is foreign")
 
 
-def _is_in_order(ids: np.ndarray) -> bool:
-    return len(ids) == 0 or (ids[0] == 0 and ids[-1] == len(ids) - 1 and bool((ids[1:] > ids[:-1]).all()))
+def _check_ids(ids: np.ndarray, folder: Path) -> None:
+    """Raise ``UserError`` unless each of 0..N-1 is there once, in any order."""
+    known = ids[(ids >= 0) & (ids < len(ids))]
+    num_different = np.count_nonzero(np.bincount(known, minlength=len(ids)))
+    if num_different < len(ids):
+        raise UserError(
+            f"every example id of 0..{len(ids) - 1} once in {folder}",
+            f"{len(ids)} records, {num_different} of those ids",
+            "restore the missing part, or track anew",
+        )

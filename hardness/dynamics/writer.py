@@ -1,5 +1,6 @@
 """Writing while training goes on."""
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from hardness.console import warn
 from hardness.errors import UserError
 
 
 class Writer:
     """Writes to ``folder`` in a thread of its own, one thing at a time.
 
-    What went wrong there is raised by the next call, whichever it is, and by every call after it.
+    What went wrong there is raised by the next call, whichever it is, and by every call after it. Where no
+    call follows, it is said on stderr when the program ends.
     """
 
     def __init__(self, folder: Path):
@@ -25,6 +28,7 @@ class Writer:
         """Begin to write, after what is being written now."""
         self.wait()
         self._writing = self._thread.submit(write, *arguments)
+        self._unheard = weakref.finalize(self, _tell, self.folder, self._writing)
 
     def check(self) -> None:
         """Raise what went wrong, if anything has; never waits."""
@@ -38,11 +42,22 @@ class Writer:
         try:
             self._writing.result()
         except (OSError, pa.ArrowException) as error:
-            do = "see to room and rights there, then go on with resume"
-            raise UserError(f"to write records to {self.folder}", str(error), do) from error
+            raise _failure(self.folder, error) from error
+        finally:
+            self._unheard.detach()
 
     def close(self) -> None:
         try:
             self.wait()
         finally:
             self._thread.shutdown()
+
+
+def _failure(folder: Path, error: BaseException) -> UserError:
+    do = "see to room and rights there, then go on with resume"
+    return UserError(f"to write records to {folder}", str(error), do)
+
+
+def _tell(folder: Path, writing: Future) -> None:
+    if error := writing.exception():
+        warn(str(_failure(folder, error)))

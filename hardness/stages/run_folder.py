@@ -121,6 +121,10 @@ class RunFolder:
             self._lock.close()
             do = "wait for it, or stop it"
             raise UserError(f"{self.path} to ourselves", "another process at work there", do)
+        path = self.path / "run.json"
+        if (read_info(self.path) if path.exists() else {}) != self.info:
+            self._lock.close()
+            raise UserError(f"{path} as it was a moment ago", "another process's", "give the command again")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if distributed.rank() > 0:
@@ -144,15 +148,18 @@ class RunFolder:
 
     def resume_command(self) -> str:
         words = ["hardness", self.stage]
-        if distributed.is_many():
-            words = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", *words]
+        launch = distributed.launch()
+        if launch.num_ranks > 1:
+            num_nodes = launch.num_ranks // launch.num_local_ranks
+            nodes = ["--nnodes", num_nodes] if num_nodes > 1 else []
+            words = ["torchrun", *nodes, "--nproc-per-node", launch.num_local_ranks, "-m", *words]
         for key, value in {**self.settings, "out": str(self.path)}.items():
             if value is True:
                 words.append(f"--{key.replace('_', '-')}")
             elif value is not None and value is not False:
                 values = value if isinstance(value, list) else [value]
                 words += [f"--{key.replace('_', '-')}", *map(str, values)]
-        return shlex.join([*words, *([] if self.settings["resume"] else ["--resume"])])
+        return shlex.join([*map(str, words), *([] if self.settings["resume"] else ["--resume"])])
 
     def update(self, **info: Any) -> None:
         """Add to run.json. Raises ``UserError`` where the run was begun on other data or labels."""

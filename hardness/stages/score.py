@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hardness import files
@@ -25,13 +26,14 @@ def score(config: Score) -> Path | None:
     runs = config.run or (newest_run("track"),)
     infos = [_info(run) for run in runs]
     check_alike(runs, infos)
+    _check_labels(runs)
     tables = []
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
-        found = scores(run, info["fingerprint"], last_epoch)
+        found = scores(run, info.get("fingerprint"), last_epoch)
         tables.append(found)
         path = run / "scores.parquet"
-        files.write_table(path, found, info["fingerprint"] or "")
+        files.write_table(path, found, info.get("fingerprint") or "")
         _describe(found, f"{run}, epochs 1 to {last_epoch}")
         say(f"wrote {path}")
     return _pool(config, runs, infos, tables) if len(runs) > 1 else path
@@ -51,12 +53,29 @@ def _info(run: Path) -> dict[str, Any]:
 def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
     """A run that was killed may have left an epoch that not all of its ranks had written."""
     epochs = store.recorded_epochs(run)
-    if info["status"] == "finished" or not epochs:
-        return epochs[-1] if epochs else None
-    remark(f"{run} is not finished ({info['status']}): its whole epochs are scored")
-    if len(epochs) > 1 and not store.is_whole(run, epochs[-1]):
-        remark(f"epoch {epochs.pop()} is not whole: left out")
+    if not epochs:
+        return None
+    if info["status"] != "finished":
+        remark(f"{run} is not finished ({info['status']}): its whole epochs are scored")
+        if len(epochs) > 1 and not store.is_whole(run, epochs[-1]):
+            remark(f"epoch {epochs.pop()} is not whole: left out")
+    elif (expected := info.get("config", {}).get("epochs", epochs[-1])) != epochs[-1]:
+        found = f"epochs 1..{epochs[-1]}"
+        raise UserError(f"records of {expected} epochs in {run}, as it is finished", found, "restore them")
     return epochs[-1]
+
+
+def _check_labels(runs: tuple[Path, ...]) -> None:
+    """Runs are pooled example by example: they must mean the same ones, under the same given labels."""
+    if len(runs) == 1:
+        return
+    first, *others = (store.read_epoch(run, 1).given_label for run in runs)
+    for run, labels in zip(runs[1:], others, strict=True):
+        if len(labels) != len(first):
+            raise UserError(f"{len(first)} examples in {run}", str(len(labels)), "pool runs of the same data")
+        if (labels != first).any():
+            where = f"others, of example {np.flatnonzero(labels != first)[0]} first"
+            raise UserError(f"the given labels of {runs[0]} in {run}", where, "pool runs of the same labels")
 
 
 def _describe(found: pd.DataFrame, title: str) -> None:
@@ -74,7 +93,7 @@ def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list
     if path.exists() and (found := files.table_settings(path)) != settings:
         others = " ".join(found.get("runs", ["no such table"]))
         raise UserError(f"the pool of {' '.join(settings['runs'])} in {path}", others, "choose another --out")
-    files.write_table(path, pool(tables), infos[0]["fingerprint"] or "", settings)
+    files.write_table(path, pool(tables), infos[0].get("fingerprint") or "", settings)
     rows = []
     for name in SCORES:
         found = agreement(tables, name)

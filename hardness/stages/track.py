@@ -17,6 +17,7 @@ from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
+from hardness.dynamics.store import recorded_epochs
 from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
@@ -85,6 +86,14 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
     )
     saved = run.path / "checkpoints" / "last.pt"
     last_epoch = checkpoint.load(saved, model, optimizer, device)
+    # A kill leaves one epoch at most that is recorded and not saved: that one is made again.
+    if (recorded := recorded_epochs(run.path)) and recorded[-1] > last_epoch + 1:
+        found = f"one of epoch {last_epoch}" if last_epoch else "none"
+        raise UserError(
+            f"a checkpoint of epoch {recorded[-1]} or the one before in {saved}, as there are records",
+            found,
+            "restore it, or choose another --out",
+        )
     run.keep_log(lambda line: line["epoch"] <= last_epoch)
     recorder = Recorder(
         run.path,

@@ -1,9 +1,8 @@
 """Where a run computes."""
 
-import os
-
 import torch
 
+from hardness import distributed
 from hardness.errors import UserError
 
 
@@ -13,7 +12,7 @@ def resolve_device(device: str) -> torch.device:
         raise UserError("a CUDA device for --device cuda", "none", "use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    number, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    number, found = distributed.launch().local_rank, torch.cuda.device_count()
     if device == "cuda" and number >= found:
         raise UserError("a CUDA device for each process", f"{found}", "lower --nproc-per-node")
     return torch.device(device, number) if device == "cuda" else torch.device(device)

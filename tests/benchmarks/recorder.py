@@ -146,10 +146,10 @@ def epoch_lines(
     ]
 
 
-def generate(run: Path, num_examples: int, epochs: int) -> float:
+def generate(run: Path, num_examples: int, epochs: int, num_parts: int = 1) -> float:
     """Records as of a network that learns: labels in order, as in ImageNet's folders -> seconds taken.
 
-    The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
+    Parts are as of training passes on many ranks: each has examples from everywhere. The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
     """
     generator = np.random.default_rng(0)
     label = np.sort(generator.integers(0, 1000, num_examples)).astype(np.int32)
@@ -168,7 +168,11 @@ def generate(run: Path, num_examples: int, epochs: int) -> float:
             prediction = np.where(margin > 0, label, other)
             ids = np.arange(num_examples)
             columns = [ids, label, prediction, half(loss), half(margin), half(el2n)]
-            store.write_part(run, epoch, pa.table(columns, schema=store.SCHEMA), "generated")
+            table = pa.table(columns, schema=store.SCHEMA)
+            part = generator.integers(num_parts, size=num_examples)
+            for number in range(num_parts):
+                mine = table.filter(part == number) if num_parts > 1 else table
+                store.write_part(run, epoch, mine, "generated", part=number, num_parts=num_parts)
 
     return seconds(write)
 
@@ -207,13 +211,16 @@ def bytes_a_record(run: Path) -> tuple[int, float]:
     return num_records, sum(part.stat().st_size for part in parts) / num_records
 
 
-def in_a_process(code: str) -> tuple[float, float]:
-    """Seconds, interpreter and imports included, and peak memory in MiB."""
+def hardness(*words: str) -> tuple[float, float]:
+    """A command -> its seconds, interpreter and imports included, and peak memory in MiB."""
+    code = f"import sys; sys.argv[1:] = {list(words)}\nfrom hardness.cli import main\nmain()\n{_PEAK}"
     answers = []
-    command = [sys.executable, "-c", f"{code}\n{_PEAK}"]
-    taken = seconds(
-        lambda: answers.append(subprocess.run(command, check=True, capture_output=True, text=True))
-    )
+
+    def run() -> None:
+        command = [sys.executable, "-c", code]
+        answers.append(subprocess.run(command, check=True, capture_output=True, text=True))
+
+    taken = seconds(run)
     return taken, float(answers[0].stdout.splitlines()[-1]) / 1024
 
 
@@ -223,7 +230,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
     smoke = arguments.smoke
-    num_examples, epochs = (2000, 3) if smoke else (IMAGENET, 90)
+    num_examples, epochs = (2000, 9) if smoke else (IMAGENET, 90)
     print("# What recording costs\n")
     print(f"`python -m tests.benchmarks.recorder`, {machine()} {_LEGEND}\n")
 
@@ -261,17 +268,19 @@ def main() -> None:
         print(f"| {num_records:,} | a generator: {num_examples:,} examples, {epochs} epochs | {size:.2f} |\n")
         print(f"Generated and written in {taken:.0f} s.\n", flush=True)
         finish(run, num_examples)
-        scoring = "from hardness.config import Score; from hardness.stages.score import score"
-        taken, peak = in_a_process(
-            f"{scoring}; from pathlib import Path; score(Score(run=(Path({str(run)!r}),)))"
-        )
+        for words, what in (
+            (["score"], f"all scores of {num_records:,} records"),
+            (["split", "--quantile", "0.2"], f"{num_examples:,} examples"),
+        ):
+            taken, peak = hardness(*words, "--run", str(run))
+            print(f"- `hardness {' '.join(words)}`, {what}: **{taken:.1f} s**, {peak:,.0f} MiB", flush=True)
+        many = Path(place) / "many"
+        generate(many, num_examples, epochs // 9, num_parts=4)
+        taken, peak = hardness("score", "--run", str(many))
         print(
-            f"- `hardness score`, all scores of {num_records:,} records: **{taken:.1f} s**, {peak:,.0f} MiB"
+            f"- `hardness score`, a ninth of that in four parts an epoch, examples in no order: "
+            f"**{taken:.1f} s**, {peak:,.0f} MiB"
         )
-        cli = f"import sys; sys.argv[1:] = ['split', '--quantile', '0.2', '--run', {str(run)!r}]"
-        taken, peak = in_a_process(f"{cli}\nfrom hardness.cli import main\nmain()")
-        what = f"`hardness split --quantile 0.2` of {num_examples:,} examples"
-        print(f"- {what}: **{taken:.1f} s**, {peak:,.0f} MiB")
 
 
 _LEGEND = """Medians; what is compared was timed in turn. Seconds of

@@ -20,8 +20,8 @@ def smoke(name: str) -> str:
 def test_recorder():
     told = smoke("recorder")
     assert told.count("| Recorder.update |") == 6
-    assert "6,000 | a generator" in told
-    assert "hardness split --quantile 0.2` of 2,000 examples: **" in told
+    assert "18,000 | a generator" in told
+    assert "hardness split --quantile 0.2`, 2,000 examples: **" in told
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardness import Recorder
 from hardness.dynamics import store
-from hardness.dynamics.recorder import record
+from hardness.dynamics.record import record
 from hardness.errors import UserError
 
 
@@ -71,8 +73,8 @@ def test_an_epoch_is_one_file_sorted_by_id_that_pandas_reads(tmp_path):
     [
         ([0, 1, 2], "1 missing (the first: 3)"),
         ([0, 1, 2, 3, 2], "1 repeated (the first: 2)"),
-        ([0, 1, 2, 3, 4], "1 ids outside 0..3"),
-        ([0, 1, 2, 3, -1], "1 ids outside 0..3"),
+        ([0, 1, 2, 3, 9], "1 ids outside 0..3 (of 0..9)"),
+        ([0, 1, 2, 3, -7, -1], "2 ids outside 0..3 (of -7..3)"),
     ],
 )
 def test_every_id_once_or_it_says_which(tmp_path, ids, told):
@@ -184,10 +186,10 @@ def test_of_equal_logits_the_first_is_the_prediction(num_classes):
 
 def test_what_could_not_be_written_is_raised_by_the_next_call_and_the_ones_after(tmp_path):
     recorder = Recorder(tmp_path, 3)
-    (tmp_path / "dynamics").write_text("in the way")
+    (tmp_path / "dynamics/epoch=1").write_text("in the way")
     feed(recorder, range(3))
     recorder.end_epoch()
-    with pytest.raises(UserError, match=r"to write records to .*dynamics; found .*Not a directory"):
+    with pytest.raises(UserError, match=r"to write records to .*dynamics; found .*File exists"):
         recorder.flush()
     for call in (lambda: feed(recorder, range(3)), recorder.end_epoch, recorder.close):
         with pytest.raises(UserError, match="to write records"):
@@ -196,7 +198,7 @@ def test_what_could_not_be_written_is_raised_by_the_next_call_and_the_ones_after
 
 def test_a_failed_write_does_not_hide_what_went_wrong_before(tmp_path):
     recorder = Recorder(tmp_path, 3)
-    (tmp_path / "dynamics").write_text("in the way")
+    (tmp_path / "dynamics/epoch=1").write_text("in the way")
 
     def fail():
         with recorder:
@@ -206,7 +208,88 @@ def test_a_failed_write_does_not_hide_what_went_wrong_before(tmp_path):
 
     with pytest.raises(KeyError, match="mine") as raised:
         fail()
-    assert "Not a directory" in raised.value.__notes__[0]
+    assert "File exists" in raised.value.__notes__[0]
+
+
+def test_a_failed_write_that_no_call_follows_is_said_at_the_end(tmp_path):
+    code = """if True:
+        import torch
+        from hardness import Recorder
+        recorder = Recorder("r", 3)
+        open("r/dynamics/epoch=1", "w").close()
+        recorder.update(torch.arange(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64))
+        recorder.end_epoch()
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stderr.startswith("warning: expected to write records to r/dynamics; found ")
+    assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/etc/hostname/x"])
+def test_a_folder_that_cannot_be_written_to_is_refused_at_once(folder):
+    with pytest.raises(UserError, match=f"to write records to {folder}/dynamics"):
+        Recorder(folder, 3)
+
+
+@pytest.mark.parametrize("last_epoch", [None, 0, 1])
+def test_records_of_another_data_set_are_refused_before_any_is_dropped(tmp_path, last_epoch):
+    with Recorder(tmp_path, 3, fingerprint="abc") as recorder:
+        for _ in range(3):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    for settings in ({"fingerprint": "def", "num_examples": 3}, {"fingerprint": "abc", "num_examples": 4}):
+        with pytest.raises(UserError, match=r"data set abc|expected 4 examples"):
+            Recorder(tmp_path, resume=True, last_epoch=last_epoch, **settings)
+    assert store.recorded_epochs(tmp_path) == [1, 2, 3]
+
+
+def test_a_loss_that_is_no_number_is_not_recorded(tmp_path):
+    recorder = Recorder(tmp_path, 4)
+    logits = torch.zeros(4, 3)
+    logits[2] = torch.nan
+    logits[3, 0] = torch.inf
+    recorder.update(torch.arange(4), logits, torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"2 with a loss that is not finite \(the first: 2, 3\)"):
+        recorder.end_epoch()
+
+
+def test_an_unreadable_example_that_comes_by_is_named(tmp_path):
+    recorder = Recorder(tmp_path, 3, unreadable=np.array([1]))
+    feed(recorder, range(3))
+    with pytest.raises(ValueError, match=r"1 unreadable but recorded \(the first: 1\)$"):
+        recorder.end_epoch()
+
+
+def test_inference_mode_and_its_end(tmp_path):
+    with torch.inference_mode():
+        recorder = Recorder(tmp_path, 6)
+        feed(recorder, [0, 1])
+    feed(recorder, [2, 3])
+    with torch.inference_mode():
+        feed(recorder, [4, 5])
+        assert recorder.end_epoch().num_examples == 6
+    feed(recorder, range(6))
+    recorder.end_epoch()
+    recorder.close()
+
+
+def test_other_sizes_of_batch_and_other_numbers_of_classes(tmp_path):
+    with Recorder(tmp_path, 12) as recorder:
+        first = 0
+        for batch, num_classes in ((2, 5), (4, 3), (0, 3), (3, 5), (3, 2)):
+            labels = torch.zeros(batch, dtype=torch.int64)
+            recorder.update(torch.arange(first, first + batch), torch.zeros(batch, num_classes), labels)
+            first += batch
+        recorder.end_epoch()
+    expected = np.log([5] * 2 + [3] * 4 + [5] * 3 + [2] * 3)
+    assert store.read_epoch(tmp_path, 1).loss == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_precision_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="float16 or float32, not 'auto'"):
+        Recorder(tmp_path, 3, precision="auto")
 
 
 def test_training_goes_on_while_an_epoch_is_written(tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hardness.dynamics import store
 from hardness.errors import UserError
@@ -89,7 +91,25 @@ def test_a_record_takes_at_most_seven_bytes(tmp_path):
     assert size <= 7
 
 
-@pytest.mark.parametrize("ids", [[0, 2], [0, 1, 1]])
+@given(st.permutations(range(12)), st.integers(1, 12))
+def test_parts_in_any_order_are_read_by_id(tmp_path_factory, ids, num_parts):
+    run = tmp_path_factory.mktemp("run")
+    for part in range(num_parts):
+        store.write_part(run, 1, table(sorted(ids[part::num_parts])), "abc", part=part, num_parts=num_parts)
+    records = store.read_epoch(run, 1, "abc")
+    assert records.loss.tolist() == [0.5 * number for number in range(12)]
+    assert records.given_label.tolist() == [number % 3 for number in range(12)]
+
+
+@pytest.mark.parametrize("epochs", [(0, 1, 2), (0,), (2, 3)])
+def test_epochs_begin_with_1(tmp_path, epochs):
+    for epoch in epochs:
+        store.write_part(tmp_path, epoch, table(range(3)), "abc")
+    with pytest.raises(UserError, match=rf"found no epoch 1, but epoch {epochs[0]}; .*first epoch is 1"):
+        list(store.read_epochs(tmp_path))
+
+
+@pytest.mark.parametrize("ids", [[0, 2], [0, 1, 1], [-1, 0], [1, 2]])
 def test_a_missing_or_repeated_id_is_refused(tmp_path, ids):
     store.write_part(tmp_path, 1, table(ids), "abc")
     with pytest.raises(UserError, match="every example id"):

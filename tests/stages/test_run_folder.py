@@ -99,6 +99,24 @@ def test_a_second_process_is_refused(here):
             second.__enter__()
 
 
+def test_a_run_that_came_and_went_since_we_looked_is_not_written_over(here):
+    first, second = start(here / "r", seed=0), start(here / "r", seed=1)
+    with first:
+        pass
+    with pytest.raises(UserError, match="another process's"):
+        second.__enter__()
+    assert run_folder.read_info(here / "r")["config"]["seed"] == 0
+
+
+def test_the_command_that_resumes_starts_as_many_processes(here, monkeypatch):
+    with start(here / "r") as run:
+        pass
+    environment = {"RANK": "0", "WORLD_SIZE": "6", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert run.resume_command().startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
+
+
 def test_the_log_forgets_half_a_line_and_what_is_made_again(here):
     with start(here / "r") as run:
         for epoch in (1, 2, 3):

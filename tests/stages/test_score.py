@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
+from hardness import Recorder
 from hardness.config import Score, Track
 from hardness.dynamics import store
 from hardness.dynamics.scores import SCORES
@@ -106,6 +108,42 @@ def test_runs_of_other_labels_or_data_do_not_pool(copy, tmp_path):
     noisy = track(Track(epochs=1, noise=0.5, out=tmp_path / "noisy"))
     with pytest.raises(UserError, match="given labels"):
         score(Score(run=(copy, noisy)))
+
+
+def test_a_finished_run_that_has_lost_epochs_is_refused(copy):
+    before = (copy / "scores.parquet").read_bytes()
+    shutil.rmtree(copy / "dynamics/epoch=6")
+    with pytest.raises(UserError, match=r"records of 6 epochs in .*found epochs 1\.\.5"):
+        score(Score(run=(copy,)))
+    assert (copy / "scores.parquet").read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_epoch(copy):
+    shutil.rmtree(copy / "dynamics")
+    text = (copy / "run.json").read_text()
+    (copy / "run.json").write_text(text.replace('"fingerprint"', '"later"').replace("finished", "running"))
+    with pytest.raises(UserError, match=r"expected records in .*found none"):
+        score(Score(run=(copy,)))
+
+
+def record(run, labels):
+    labels = torch.tensor(labels)
+    with Recorder(run, len(labels)) as recorder:
+        for _ in range(2):
+            recorder.update(torch.arange(len(labels)), torch.eye(4)[: len(labels)], labels)
+            recorder.end_epoch()
+
+
+def test_recorders_of_different_examples_do_not_pool(here):
+    record(here / "a", [0, 1, 2])
+    record(here / "b", [0, 1, 2, 3])
+    record(here / "c", [0, 2, 2])
+    record(here / "d", [0, 1, 2])
+    with pytest.raises(UserError, match=r"expected 3 examples in .*found 4"):
+        score(Score(run=(here / "a", here / "b")))
+    with pytest.raises(UserError, match=r"the given labels of .*found others, of example 1 first"):
+        score(Score(run=(here / "a", here / "c")))
+    assert score(Score(run=(here / "a", here / "d"))).exists()
 
 
 def test_the_list_names_every_score(capsys):

@@ -9,6 +9,7 @@ import hardness
 from hardness import datasets
 from hardness.config import Data, Track
 from hardness.dynamics.scores import SCORES
+from hardness.errors import UserError
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.track import track
 
@@ -84,6 +85,17 @@ def test_the_same_seed_is_the_same_bytes_and_an_interruption_changes_nothing(her
     for path in whole.rglob("*.parquet"):
         assert path.read_bytes() == (here / "cut" / path.relative_to(whole)).read_bytes()
     assert [line["epoch"] for line in read_log(here / "cut")] == [1, 2, 3, 4]
+
+
+def test_records_without_their_checkpoint_are_not_thrown_away(here):
+    run = track(Track(epochs=3, out=here / "r"))
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"finished"', '"interrupted"'))
+    (run / "checkpoints/last.pt").unlink()
+    with pytest.raises(UserError, match=r"a checkpoint of epoch 3 or the one before .*found none"):
+        track(Track(epochs=3, out=here / "r", resume=True))
+    assert len(list((run / "dynamics").iterdir())) == 3
+    assert len(read_log(run)) == 3
 
 
 def test_records_are_rounded_unless_they_are_to_be_kept_whole(here):
