@@ -103,7 +103,8 @@ class Recorder:
             if device.type == "cuda":
                 self._copying = torch.cuda.Stream(device)
                 self._pinned = torch.empty_like(self._rows, device="cpu", pin_memory=True)
-        self._id_range = torch.tensor([0, -1], device=device)
+        # Least id, and the greatest one's negative.
+        self._id_range = torch.zeros(2, dtype=torch.int64, device=device)
         self._workspace: Tensor | None = None
 
     def _begin(self, resume: bool, last_epoch: int | None) -> int:
@@ -135,7 +136,8 @@ class Recorder:
         store.drop_epochs_after(self.path, last_epoch)
         return last_epoch
 
-    @torch.no_grad()
+    # Which costs less than no_grad: what is made here is of no use to autograd.
+    @torch.inference_mode()
     def update(self, example_ids: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch. example_ids: (B,) int64; logits: (B, C); labels: (B,) int64, class indices.
 
@@ -152,9 +154,8 @@ class Recorder:
         columns = [labels.float(), prediction.float(), *sums, torch.ones_like(sums[0])]
         # Adding to zeros is writing, and counts at once.
         self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
-        least, greatest = self._id_range.unbind()
-        low, high = ids.aminmax()
-        self._id_range = torch.stack([torch.minimum(least, low), torch.maximum(greatest, high)])
+        least, greatest = ids.aminmax()
+        self._id_range = torch.minimum(self._id_range, torch.stack([least, -greatest]))
 
     def _workspace_for(self, logits: Tensor) -> Tensor:
         """Float32, as large as the logits: on a CPU new memory costs as much as a third of the work in it."""
@@ -179,7 +180,7 @@ class Recorder:
         part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
         self._writer.start(self._write, self.epoch, part, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
-        self._id_range = torch.tensor([0, -1], device=self._rows.device)
+        self._id_range = torch.zeros_like(self._id_range)
         self.epoch += 1
         return summary
 
@@ -209,7 +210,7 @@ class Recorder:
         told = []
         if num_outside:
             least, greatest = self._id_range.tolist()
-            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {least}..{greatest})")
+            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {least}..{-greatest})")
         for word, where in problems.items():
             if len(ids := where.nonzero()[:, 0].tolist()):
                 told.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")

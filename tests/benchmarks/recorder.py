@@ -149,7 +149,8 @@ def epoch_lines(
 def generate(run: Path, num_examples: int, epochs: int, num_parts: int = 1) -> float:
     """Records as of a network that learns: labels in order, as in ImageNet's folders -> seconds taken.
 
-    Parts are as of training passes on many ranks: each has examples from everywhere. The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
+    The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
+    Parts are as of training passes on many ranks: each has examples from everywhere.
     """
     generator = np.random.default_rng(0)
     label = np.sort(generator.integers(0, 1000, num_examples)).astype(np.int32)
