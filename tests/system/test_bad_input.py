@@ -82,7 +82,7 @@ def test_an_image_that_cannot_be_read(track, image_folder, kind, cache, here):
     Image.effect_noise((40, 40), 90).save(bad)
     bad.write_bytes(bad.read_bytes()[:400] if kind == "truncated" else b"these are words")
     refuse(track("--size", 12, "--cache", cache), "train/dog/5.jpg", "--on-bad-image null")
-    assert not list(here.rglob("dynamics"))
+    assert not list(here.rglob("dynamics/*"))
     left_out = track("--size", 12, "--cache", cache, "--on-bad-image", "null", "--out", "left-out")
     assert left_out.status == 0
     assert "unreadable images left out: 1" in left_out.out
