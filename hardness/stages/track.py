@@ -126,7 +126,10 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             if config.record == "eval":
                 for batch in predict(model, train, train.ids, device, workers):
                     recorder.update(*batch)
-            recorded = recorder.end_epoch()
+            try:
+                recorded = recorder.end_epoch()
+            except ValueError as error:
+                raise UserError("a finite loss of every example", str(error), "lower --lr") from error
             (measured,) = measure(model, validation, device, workers)
             line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}

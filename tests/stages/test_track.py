@@ -98,6 +98,15 @@ def test_records_without_their_checkpoint_are_not_thrown_away(here):
     assert len(read_log(run)) == 3
 
 
+def test_a_network_that_recording_finds_broken_stops_the_run(here, monkeypatch):
+    def broken(model, images, ids, *_):
+        yield torch.tensor(ids), torch.full((len(ids), 10), torch.nan), images.given_labels[ids]
+
+    monkeypatch.setattr("hardness.stages.track.predict", broken)
+    with pytest.raises(UserError, match=r"epoch 1 .* 1437 with a loss that is not finite .*; lower --lr"):
+        track(Track(epochs=1, out=here / "r"))
+
+
 def test_records_are_rounded_unless_they_are_to_be_kept_whole(here):
     runs = [track(Track(epochs=1, precision=name, out=here / name)) for name in ("auto", "float32")]
     rounded, whole = (pd.read_parquet(run / "dynamics") for run in runs)
