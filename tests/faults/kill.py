@@ -105,7 +105,7 @@ def main(times: int, seed: int = 0, launch: Sequence[str] = ALONE, num_variants:
             variant = number % num_variants
             folder = Path(place) / f"killed-{number}"
             command = [*launch, *COMMON, *VARIANTS[variant], "--out", str(folder)]
-            while not kill(command, folder, generator.uniform(0, durations[variant])):
+            while not kill(command, folder, generator.uniform(0, 0.8 * durations[variant])):
                 shutil.rmtree(folder)
             seen.append(resume(command, folder))
             compare(folder, Path(place) / f"whole-{variant}")
