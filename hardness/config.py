@@ -129,7 +129,7 @@ class Training:
     workers: int | None = None
     """Processes that decode images. Default: one a core, at most 16."""
     resume: bool = False
-    """Go on with an interrupted run; starts one where there is none."""
+    """Go on with an interrupted run, given its settings again; starts one where there is none."""
     out: Path | None = None
     """The run's folder. Default: a new one under runs/."""
 
@@ -207,9 +207,9 @@ class Score:
     """Score every example from its records, also of a run that was killed, or that another program wrote."""
 
     run: tuple[Path, ...] = ()
-    """Folders with dynamics/; several are pooled as well. Default: the newest tracked run under runs/."""
+    """Folders with dynamics/; several are pooled as well. Default: the newest finished track under runs/."""
     list: bool = False
-    """Print the scores that there are."""
+    """Print the scores that there are, and nothing else."""
     out: Path | None = None
     """Several runs: the pooled table. Default: scores-poolN.parquet in the first of them."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hardness import distributed
+from hardness.console import remark, warn
 from hardness.dynamics import store
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
@@ -42,6 +43,16 @@ class Recorder:
 
     Every example must come by exactly once an epoch. ``update`` has no loop over examples and never waits
     for the device; the records are written by a thread of their own while training goes on.
+
+    To go on after a kill, from checkpoints of your own: ``flush()`` before you save one, and say which epoch
+    it is of, counted from 1, when you start (0 where there is none)::
+
+        with Recorder("runs/mine", 50_000, resume=True, last_epoch=start) as recorder:
+            for epoch in range(start + 1, 91):
+                ...
+                recorder.end_epoch()
+                recorder.flush()
+                torch.save({"epoch": epoch, ...}, "last.pt")
 
     In a process group of several ranks every rank has a Recorder and hands in what it sees; each writes its
     own part. All must make theirs, and end every epoch, together. An example that several ranks see, as where
@@ -106,6 +117,8 @@ class Recorder:
         # Least id, and the greatest one's negative.
         self._id_range = torch.zeros(2, dtype=torch.int64, device=device)
         self._workspace: Tensor | None = None
+        self._is_begun = False
+        """Has anything of this epoch come by?"""
 
     def _begin(self, resume: bool, last_epoch: int | None) -> int:
         """Check and clear the folder -> the epoch after which to go on."""
@@ -119,13 +132,15 @@ class Recorder:
             if found != self.num_examples:
                 expected = f"{self.num_examples} examples in {self.path}"
                 raise UserError(expected, str(found), "choose another folder")
-        if last_epoch is None:
-            last_epoch = whole[-1] if whole else 0
+        if last_epoch is None and whole:
+            last_epoch = whole[-1]
+            remark(f"{self.path} holds {last_epoch} epochs: recording goes on with the next one")
+        last_epoch = last_epoch or 0
         if missing := sorted(set(range(1, last_epoch + 1)) - set(whole)):
             raise UserError(
                 f"whole records of epochs 1..{last_epoch} in {self.path}",
                 f"none of epoch {missing[0]}",
-                "restore them, or record anew in another folder",
+                "restore them, or record anew elsewhere; before a checkpoint is saved, flush()",
             )
         folder = self.path / "dynamics"
         try:
@@ -144,8 +159,12 @@ class Recorder:
         Logits may be of any floating dtype. Tensors on another device are moved.
         """
         self._writer.check()
+        if not (logits.ndim == 2 and example_ids.shape == labels.shape == logits.shape[:1]):
+            shapes = ", ".join(str(tuple(each.shape)) for each in (example_ids, logits, labels))
+            raise ValueError(f"example_ids (B,), logits (B, C), labels (B,) are expected; found {shapes}")
         if len(example_ids) == 0:
             return
+        self._is_begun = True
         device = self._rows.device
         # A copy to the host must be waited for, or it would be read before it has arrived.
         move = {"device": device, "non_blocking": device.type == "cuda"}
@@ -181,6 +200,7 @@ class Recorder:
         self._writer.start(self._write, self.epoch, part, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
         self._id_range = torch.zeros_like(self._id_range)
+        self._is_begun = False
         self.epoch += 1
         return summary
 
@@ -214,6 +234,8 @@ class Recorder:
         for word, where in problems.items():
             if len(ids := where.nonzero()[:, 0].tolist()):
                 told.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")
+        if problems["repeated"].sum() > self.num_examples / 2:
+            told.append("was end_epoch() forgotten?")
         found = "; ".join(told) or "what another rank complains of"
         return f"epoch {self.epoch} must record every example id once, but found {found}"
 
@@ -266,13 +288,18 @@ class Recorder:
         self._writer.wait()
 
     def close(self) -> None:
-        """Wait for what is being written. An epoch that was not ended is dropped."""
+        """Wait for what is being written. An epoch that was not ended is dropped, and that is said."""
+        if self._is_begun:
+            warn(f"epoch {self.epoch} is dropped, since it was not ended with end_epoch()")
+        self._is_begun = False
         self._writer.close()
 
     def __enter__(self) -> "Recorder":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        # What breaks off a loop breaks off its epoch.
+        self._is_begun &= error is None
         try:
             self.close()
         except UserError as failure:

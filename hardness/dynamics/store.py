@@ -158,27 +158,22 @@ def read_epochs(
     epochs = [epoch for epoch in recorded_epochs(run) if last_epoch is None or epoch <= last_epoch]
     if not epochs:
         raise UserError(f"records in {run / 'dynamics'}", "none", "track a run there first")
+    if epochs[0] == 0:
+        raise UserError(f"epochs that begin with 1 in {run / 'dynamics'}", "epoch 0", "rename the folders")
     for expected, epoch in enumerate(epochs, start=1):
         if epoch != expected:
-            found = f"no epoch {expected}, but epoch {epoch}"
-            do = "restore it; the first epoch is 1"
-            raise UserError(f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", found, do)
+            found = f"no epoch {expected}"
+            raise UserError(f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", found, "restore it")
     fingerprint = fingerprint or files.fingerprint_of(_parts(run, 1)[0])
-    num_examples = None
+    first = None
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read_epoch, run, 1, fingerprint)
         for epoch in epochs:
             records = coming.result()
             if epoch < len(epochs):
                 coming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
-            if num_examples is None:
-                num_examples = len(records.loss)
-            if len(records.loss) != num_examples:
-                raise UserError(
-                    f"{num_examples} records in {epoch_folder(run, epoch)}",
-                    str(len(records.loss)),
-                    "restore the missing part, or track anew",
-                )
+            first = first or records
+            _check_same(first, records, epoch_folder(run, epoch))
             yield epoch, records
 
 
@@ -223,10 +218,23 @@ def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) ->
 def _check_ids(ids: np.ndarray, folder: Path) -> None:
     """Raise ``UserError`` unless each of 0..N-1 is there once, in any order."""
     known = ids[(ids >= 0) & (ids < len(ids))]
-    num_different = np.count_nonzero(np.bincount(known, minlength=len(ids)))
-    if num_different < len(ids):
+    counts = np.bincount(known, minlength=len(ids))
+    if len(missing := np.flatnonzero(counts == 0)):
         raise UserError(
             f"every example id of 0..{len(ids) - 1} once in {folder}",
-            f"{len(ids)} records, {num_different} of those ids",
-            "restore the missing part, or track anew",
+            f"{len(ids)} records, but none of {missing[0]}",
+            "restore what is missing; ids begin with 0",
         )
+
+
+def _check_same(first: Records, records: Records, folder: Path) -> None:
+    """An epoch is of the same examples under the same given labels as the first one."""
+    if (found := len(records.loss)) != (expected := len(first.loss)) or not found:
+        do = "restore the missing part, or track anew"
+        raise UserError(f"{expected or 'some'} records in {folder}", str(found), do)
+    if (differs := records.given_label != first.given_label).any():
+        found = f"others, of example {np.flatnonzero(differs)[0]} first"
+        raise UserError(f"the given labels of epoch 1 in {folder}", found, "score each labelling by itself")
+    if (is_infinite := np.isinf(records.loss)).any():
+        found = f"an infinite one, of example {np.flatnonzero(is_infinite)[0]}"
+        raise UserError(f"losses that are numbers in {folder}", found, "leave its record null")

@@ -23,6 +23,7 @@ class Writer:
         self.folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hardness-writer")
         self._writing: Future | None = None
+        self._is_closed = False
 
     def start(self, write: Callable[..., None], *arguments: Any) -> None:
         """Begin to write, after what is being written now."""
@@ -31,7 +32,9 @@ class Writer:
         self._unheard = weakref.finalize(self, _tell, self.folder, self._writing)
 
     def check(self) -> None:
-        """Raise what went wrong, if anything has; never waits."""
+        """Raise what went wrong, if anything has; never waits. Raises ``RuntimeError`` once it is closed."""
+        if self._is_closed:
+            raise RuntimeError(f"the recorder of {self.folder} is closed")
         if self._writing is not None and self._writing.done():
             self.wait()
 
@@ -49,6 +52,7 @@ class Writer:
     def close(self) -> None:
         try:
             self.wait()
+            self._is_closed = True
         finally:
             self._thread.shutdown()
 

@@ -82,9 +82,8 @@ class RunFolder:
         for key, value in self._shapes_run().items():
             found = info["config"].get(key)
             if found != value:
-                raise UserError(
-                    f"{key} {value} in {path}", f"a run with {key} {found}", "choose another --out"
-                )
+                do = f"give it --{key.replace('_', '-')} {found}, or choose another --out"
+                raise UserError(f"{key} {value} in {path}", f"a run with {key} {found}", do)
         if (found := info.get("num_ranks", 1)) != distributed.num_ranks():
             raise UserError(
                 f"{distributed.num_ranks()} processes in {path}",

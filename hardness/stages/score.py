@@ -26,7 +26,6 @@ def score(config: Score) -> Path | None:
     runs = config.run or (newest_run("track"),)
     infos = [_info(run) for run in runs]
     check_alike(runs, infos)
-    _check_labels(runs)
     tables = []
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
@@ -36,18 +35,24 @@ def score(config: Score) -> Path | None:
         files.write_table(path, found, info.get("fingerprint") or "")
         _describe(found, f"{run}, epochs 1 to {last_epoch}")
         say(f"wrote {path}")
-    return _pool(config, runs, infos, tables) if len(runs) > 1 else path
+    if len(runs) == 1:
+        return path
+    _check_labels(runs)
+    return _pool(config, runs, infos, tables)
 
 
 def _info(run: Path) -> dict[str, Any]:
     """run.json, or for a stranger's records what stands for it."""
     if (run / "run.json").exists():
         return read_info(run)
-    first = next(iter(sorted(store.epoch_folder(run, 1).glob("*.parquet"))), None)
-    if first is None:
+    epochs = store.recorded_epochs(run)
+    if not epochs:
         found = "none" if run.is_dir() else "no such folder"
-        raise UserError(f"records in {run / 'dynamics'}", found, "check the path, or track a run there first")
-    return {"fingerprint": files.fingerprint_of(first), "record_mode": None, "status": "finished"}
+        expected = f"records in {run / 'dynamics'}, epoch=1/, epoch=2/, ..."
+        raise UserError(expected, found, "check the path, or track a run there first")
+    first = sorted(store.epoch_folder(run, epochs[0]).glob("*.parquet"))[0]
+    # A Recorder's own has an empty one, where nothing else is known.
+    return {"fingerprint": files.fingerprint_of(first) or "", "record_mode": None, "status": "finished"}
 
 
 def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
@@ -67,8 +72,6 @@ def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
 
 def _check_labels(runs: tuple[Path, ...]) -> None:
     """Runs are pooled example by example: they must mean the same ones, under the same given labels."""
-    if len(runs) == 1:
-        return
     first, *others = (store.read_epoch(run, 1).given_label for run in runs)
     for run, labels in zip(runs[1:], others, strict=True):
         if len(labels) != len(first):

@@ -36,6 +36,10 @@ _LISTED_CLASSES = 20
 def split(config: Split) -> Path:
     """Write RUN/splits/NAME.parquet -> its path. The same command writes the same bytes."""
     runs = config.run or (newest_run("track"),)
+    for run in runs:
+        if not (run / "run.json").exists() and store.recorded_epochs(run):
+            do = f"split them in Python: hardness.split({str(run)!r})"
+            raise UserError("a run of track", f"a Recorder's records alone in {run}", do)
     infos = [finished_info(run, "track") for run in runs]
     fingerprint = infos[0]["fingerprint"]
     check_alike(runs, infos)

@@ -139,8 +139,10 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             run.log(**line)
             if distributed.rank() == 0:
                 checkpoint.save(saved, model, optimizer, log.epoch)
-            if log.epoch == last_epoch + 1:
+            # The first epoch takes longer: it warms up.
+            if log.epoch == last_epoch + 2:
                 say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
+            started = time.perf_counter()
             say(
                 f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
                 f"{config.record} accuracy {recorded.accuracy:.3f}, "

@@ -262,6 +262,46 @@ def test_an_unreadable_example_that_comes_by_is_named(tmp_path):
         recorder.end_epoch()
 
 
+def test_an_epoch_that_is_not_ended_is_dropped_and_that_is_said(tmp_path, capfd):
+    with Recorder(tmp_path, 3) as recorder:
+        feed(recorder, range(3))
+        recorder.end_epoch()
+        feed(recorder, range(3))
+    assert "epoch 2 is dropped, since it was not ended with end_epoch()" in capfd.readouterr().err
+    recorder = Recorder(tmp_path / "b", 3)
+    for _ in range(2):
+        feed(recorder, range(3))
+    with pytest.raises(ValueError, match=r"3 repeated .*; was end_epoch\(\) forgotten\?"):
+        recorder.end_epoch()
+
+
+def test_a_recorder_that_is_closed_takes_nothing(tmp_path):
+    with Recorder(tmp_path, 3) as recorder:
+        feed(recorder, range(3))
+        recorder.end_epoch()
+    for call in (lambda: feed(recorder, range(3)), recorder.end_epoch):
+        with pytest.raises(RuntimeError, match="is closed"):
+            call()
+
+
+def test_going_on_says_so(tmp_path, capfd):
+    with Recorder(tmp_path, 3, resume=True) as recorder:
+        feed(recorder, range(3))
+        recorder.end_epoch()
+    assert capfd.readouterr().err == ""
+    Recorder(tmp_path, 3, resume=True).close()
+    assert f"{tmp_path} holds 1 epochs: recording goes on with the next one" in capfd.readouterr().err
+    Recorder(tmp_path, 3, resume=True, last_epoch=1).close()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,), (3, 5)), ((2,), (3, 5), (3,)), ((3,), (3, 5), (3, 5))])
+def test_tensors_of_other_shapes_are_told_apart(tmp_path, shapes):
+    batch = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
+    with pytest.raises(ValueError, match=r"logits \(B, C\), labels \(B,\) are expected; found \("):
+        Recorder(tmp_path, 3).update(*batch)
+
+
 def test_inference_mode_and_its_end(tmp_path):
     with torch.inference_mode():
         recorder = Recorder(tmp_path, 6)

@@ -101,11 +101,48 @@ def test_parts_in_any_order_are_read_by_id(tmp_path_factory, ids, num_parts):
     assert records.given_label.tolist() == [number % 3 for number in range(12)]
 
 
-@pytest.mark.parametrize("epochs", [(0, 1, 2), (0,), (2, 3)])
-def test_epochs_begin_with_1(tmp_path, epochs):
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        ((0, 1, 2), "expected epochs that begin with 1 .*found epoch 0; rename"),
+        ((0,), "found epoch 0; rename"),
+        ((2, 3), r"expected epochs 1\.\.3 .*found no epoch 1"),
+    ],
+)
+def test_epochs_begin_with_1(tmp_path, epochs, told):
     for epoch in epochs:
         store.write_part(tmp_path, epoch, table(range(3)), "abc")
-    with pytest.raises(UserError, match=rf"found no epoch 1, but epoch {epochs[0]}; .*first epoch is 1"):
+    with pytest.raises(UserError, match=told):
+        list(store.read_epochs(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        (
+            "given_label",
+            [0, 2, 2],
+            "the given labels of epoch 1 in .*epoch=2; found others, of example 1 first",
+        ),
+        (
+            "loss",
+            [0.5, 0.5, np.inf],
+            "losses that are numbers in .*epoch=2; found an infinite one, of example 2",
+        ),
+    ],
+)
+def test_an_epoch_that_cannot_be_scored_with_the_first(tmp_path, name, values, told):
+    whole = table(range(3))
+    store.write_part(tmp_path, 1, whole, "abc")
+    changed = whole.set_column(whole.column_names.index(name), name, pa.array(values, whole[name].type))
+    store.write_part(tmp_path, 2, changed, "abc")
+    with pytest.raises(UserError, match=told):
+        list(store.read_epochs(tmp_path))
+
+
+def test_an_epoch_of_nothing(tmp_path):
+    store.write_part(tmp_path, 1, store.SCHEMA.empty_table(), "abc")
+    with pytest.raises(UserError, match="expected some records"):
         list(store.read_epochs(tmp_path))
 
 

@@ -3,6 +3,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 
 import hardness
 from hardness import Recorder
@@ -110,8 +111,6 @@ def test_runs_of_two_data_sets_do_not_pool(run, tmp_path):
 def test_the_public_function_reads_any_recorded_folder(tracked, tmp_path):
     subsets = hardness.split(tracked, quantile=0.1, by="aum", balance="class")
     assert set(subsets["subset"]) == set(SUBSETS)
-    import torch
-
     with Recorder(tmp_path / "stranger", 60) as recorder:
         recorder.update(torch.arange(60), torch.randn(60, 3), torch.arange(60) % 3)
         recorder.end_epoch()
@@ -191,3 +190,12 @@ def test_namesakes_in_nested_folders_are_all_linked(image_folder):
     target = image_folder.parent / "trees"
     path = split(Split(run=(run,), quantile=0.5, materialize=target, link="copy"))
     assert len(list(target.rglob("*.png"))) == len(pd.read_parquet(path))
+
+
+def test_a_recorders_run_is_split_in_python(here):
+    with Recorder(here / "mine", 6) as recorder:
+        recorder.update(torch.arange(6), torch.randn(6, 2), torch.arange(6) % 2)
+        recorder.end_epoch()
+    with pytest.raises(UserError, match=r"found a Recorder's records alone in .*hardness\.split\("):
+        split(Split(run=(here / "mine",)))
+    assert len(hardness.split(here / "mine", quantile=0.5)) > 0
