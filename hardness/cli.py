@@ -13,6 +13,7 @@ from hardness.errors import UserError, unknown_name
 
 STAGES = {
     c.Demo: "hardness.stages.demo:demo",
+    c.Pack: "hardness.stages.pack:pack",
     c.Track: "hardness.stages.track:track",
     c.Score: "hardness.stages.score:score",
     c.Split: "hardness.stages.split:split",

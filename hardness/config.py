@@ -48,6 +48,9 @@ def _check_data(data: str) -> None:
 def _check_folder(data: str, val_fraction: float | None, size: int | None) -> None:
     """Image folders: PATH, PATH/train and PATH/val must be there. The others have no such flags."""
     entry, place = parse_data(data)
+    if entry.name == "packed":
+        do = "check the path, or run `hardness pack` first"
+        _require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
     if entry.name not in ("imagefolder", "imagenet"):
         for flag, value in (("--val-fraction", val_fraction), ("--size", size)):
             _require(value is None, f"{flag} with an image folder only", data, "leave out the flag")
@@ -66,11 +69,11 @@ def _check_folder(data: str, val_fraction: float | None, size: int | None) -> No
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Which images, and how they are read."""
+class Source:
+    """Which images."""
 
     data: str = "digits"
-    """digits | imagefolder:PATH | imagenet:PATH | torchvision:NAME:PATH."""
+    """digits | imagefolder:PATH | imagenet:PATH | packed:PATH | torchvision:NAME:PATH."""
     size: int | None = None
     """Image folders: height and width in pixels. Default: the first image's short side, at most 224."""
     val_fraction: float | None = None
@@ -79,8 +82,6 @@ class Data:
     """torchvision's data sets: fetch the files if they aren't there."""
     on_bad_image: Literal["stop", "null"] = "stop"
     """An image that can't be read: stop and name it, or leave it out and record it as null."""
-    cache: Literal["auto", "host", "none"] = "auto"
-    """Image folders: decode once and keep in memory (host), or every epoch (none). auto: host if it fits."""
 
     def __post_init__(self) -> None:
         _check_data(self.data)
@@ -88,6 +89,31 @@ class Data:
         _require_positive(size=self.size)
         if self.val_fraction is not None:
             _require_fraction("--val-fraction", self.val_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Source):
+    """Which images, and how they are read."""
+
+    cache: Literal["auto", "host", "none"] = "auto"
+    """Image folders: decode once and keep in memory (host), or every epoch (none). auto: host if it fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many processes decode images."""
+
+    workers: int | None = None
+    """Processes that decode images. Default: one a core, at most 16."""
+
+    def __post_init__(self) -> None:
+        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
+
+    @property
+    def num_workers(self) -> int:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        share = min(cores // launch().num_local_ranks, 16)
+        return self.workers if self.workers is not None else share if cores > 1 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +133,7 @@ class Labels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Workers):
     """How a network is trained."""
 
     epochs: int = 20
@@ -126,27 +152,19 @@ class Training:
     """Learning rate over the epochs: constant, step (a tenth at each third) or cosine (to zero)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one."""
-    workers: int | None = None
-    """Processes that decode images. Default: one a core, at most 16."""
     resume: bool = False
     """Go on with an interrupted run, given its settings again; starts one where there is none."""
     out: Path | None = None
     """The run's folder. Default: a new one under runs/."""
 
     def __post_init__(self) -> None:
+        Workers.__post_init__(self)
         _require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
         if self.weight_decay is not None:
             holds = 0 <= self.weight_decay < math.inf
             _require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
-        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
         if self.momentum is not None:
             _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
-
-    @property
-    def num_workers(self) -> int:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        share = min(cores // launch().num_local_ranks, 16)
-        return self.workers if self.workers is not None else share if cores > 1 else 0
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
@@ -200,6 +218,22 @@ class Track(Training, Labels, Network, Data):
     @property
     def record_precision(self) -> str:
         return "float32" if self.precision == "float32" else "float16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack(Workers, Source):
+    """Decode a data set once, into a folder that is mapped into memory: --data packed:DIR."""
+
+    out: Path | None = None
+    """The packed folder. Default: PATH.packed, beside the images."""
+    verify: Path | None = None
+    """A packed folder whose checksums to check, instead of packing."""
+
+    def __post_init__(self) -> None:
+        Source.__post_init__(self)
+        Workers.__post_init__(self)
+        entry, _ = parse_data(self.data)
+        _require(entry.name != "packed", "images to pack", self.data, "name their source")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ DATASETS = Registry(
         "hardness.datasets.folder:load",
         {"imagenet_sizes": True},
     ),
+    Entry("packed", "PATH, a folder that `hardness pack` wrote", "hardness.datasets.packed:load"),
     Entry("torchvision", "NAME:PATH, one of torchvision's data sets", "hardness.datasets.vision:load"),
 )
 

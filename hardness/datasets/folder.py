@@ -1,5 +1,6 @@
 """Image folders: PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, in torchvision's class order."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ import torch
 from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from torchvision.transforms.v2 import functional as F
 
 from hardness.config import Data
 from hardness.console import progress, say, warn
-from hardness.datasets.base import DataSet, ImageSet
+from hardness.datasets.base import DataSet, Images, ImageSet
 from hardness.distributed import launch
 from hardness.errors import UserError
 
@@ -106,43 +108,55 @@ class ImageFiles:
 
 
 class _TryRead(torch.utils.data.Dataset):
-    """Batches of (positions, their images, the errors of those that can't be read)."""
-
-    def __init__(self, files: ImageFiles):
-        self.files = files
+    def __init__(self, images: Images, batches: Sequence[range]):
+        self.images, self.batches = images, batches
 
     def __len__(self) -> int:
-        return -(-len(self.files.paths) // _DECODE_BATCH)
+        return len(self.batches)
 
-    def __getitem__(self, batch: int) -> tuple[list[int], Tensor, dict[int, UserError]]:
+    def __getitem__(self, number: int) -> tuple[list[int], Tensor, dict[int, UserError]]:
         images, errors = {}, {}
-        start = batch * _DECODE_BATCH
-        for index in range(start, min(start + _DECODE_BATCH, len(self.files.paths))):
+        for index in self.batches[number]:
             try:
-                images[index] = self.files[[index]]
+                images[index] = self.images[[index]]
             except UserError as error:
                 errors[index] = error
         # One tensor a batch: each that a worker sends takes a file descriptor.
         return list(images), torch.cat(list(images.values())) if images else torch.empty(0), errors
 
 
+def read_in_order(images: Images, first: int, last: int, workers: int, borders: int = 0) -> DataLoader:
+    """Batches of (positions, their images, the errors of those that can't be read), read by ``workers``.
+
+    Of the images at ``first`` to ``last`` - 1; with ``borders``, no batch goes across a multiple of it.
+    """
+    starts = set(range(first, last, _DECODE_BATCH))
+    if borders:
+        starts |= set(range(-(-first // borders) * borders, last, borders))
+    batches = [range(start, end) for start, end in itertools.pairwise([*sorted(starts), last])]
+    reader = _TryRead(images, batches)
+    return DataLoader(reader, batch_size=None, num_workers=workers, generator=torch.Generator())
+
+
+def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
+    """Which images to leave out, each with a warning; or stop at the first."""
+    for error in errors.values():
+        if on_bad_image == "stop":
+            raise error
+        warn(f"left out: {error.args[1]}")
+    return list(errors)
+
+
 def _decode(
     files: ImageFiles, workers: int, keep: bool, on_bad_image: str
 ) -> tuple[Tensor | ImageFiles, np.ndarray]:
     """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
-    reader = _TryRead(files)
     size = (len(files.paths) if keep else 0, 3, files.crop, files.crop)
     pixels = torch.zeros(size, dtype=torch.uint8)
-    loader = torch.utils.data.DataLoader(
-        reader, batch_size=None, num_workers=workers, generator=torch.Generator()
-    )
+    batches = read_in_order(files, 0, len(files.paths), workers)
     unreadable = []
-    for positions, images, errors in progress(loader, len(loader), "reading images"):
-        for index, error in errors.items():
-            if on_bad_image == "stop":
-                raise error
-            warn(f"left out: {error.args[1]}")
-            unreadable.append(index)
+    for positions, images, errors in progress(batches, len(batches), "reading images"):
+        unreadable += leave_out(errors, on_bad_image)
         if keep and positions:
             pixels[positions] = images
     return (pixels if keep else files), np.array(unreadable, np.int64)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from hardness import distributed, seeding
 from hardness.datasets import ImageSet
+from hardness.datasets.packed import PackedImages
 from hardness.errors import UserError
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -54,8 +55,8 @@ class Shuffled:
 
 
 def loader(images: ImageSet, batches: Shuffled | list[list[int]], workers: int) -> DataLoader:
-    """A loader of batches; pixels that are in memory already need no worker processes."""
-    num_workers = 0 if isinstance(images.images, Tensor) else workers
+    """A loader of batches; pixels that are in memory or mapped into it need no worker processes."""
+    num_workers = 0 if isinstance(images.images, Tensor | PackedImages) else workers
     return DataLoader(
         images,
         batch_sampler=batches,

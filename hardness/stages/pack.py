@@ -1,0 +1,124 @@
+"""``hardness pack``: decode a data set once, into a folder that is mapped into memory."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hardness import datasets, files
+from hardness.config import Data, Pack
+from hardness.console import progress, say
+from hardness.datasets import DataSet, ImageSet
+from hardness.datasets.folder import leave_out, read_in_order
+from hardness.datasets.packed import PARTS, checksum, read_info, read_shard, shard_path, verify, write_shard
+from hardness.errors import UserError
+from hardness.registry import parse_data
+
+_SHARD_BYTES = 256 * 2**20
+
+
+def pack(config: Pack) -> Path:
+    """Write the packed folder, or with ``verify`` look at one -> its path.
+
+    Given again after a kill, it goes on with the first shard that is missing, and ends with the same bytes.
+    """
+    if config.verify is not None:
+        say(f"all {verify(config.verify)} shards of {config.verify} are as they were written")
+        return config.verify
+    started = time.perf_counter()
+    # Bad images are met while packing.
+    names = ("data", "size", "val_fraction", "download")
+    source = Data(**{name: getattr(config, name) for name in names}, cache="none")
+    data = datasets.load(source, model="", workers=config.num_workers)
+    out = config.out or _default_out(config.data)
+    parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
+    if (out / "pack.json").exists():
+        _check_finished(out, data)
+        return out
+    num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
+    shards, num_read = {}, 0
+    for part, images in parts.items():
+        first = _num_packed(out, part, images, data.image_shape, num_rows)
+        num_read += len(images) - first
+        steps = _pack(out, part, images, first, data.image_shape, num_rows, config)
+        for _ in progress(steps, len(images) - first, f"packing {part}"):
+            pass
+        for number in range(-(-len(images) // num_rows)):
+            path = shard_path(out, part, number)
+            shards[path.name] = checksum(path)
+    description = data.describe()
+    files.write_json(
+        out / "pack.json",
+        {
+            "format_version": files.FORMAT_VERSION,
+            "fingerprint": data.fingerprint,
+            "source": config.data,
+            "num_examples": {part: len(images) for part, images in parts.items()},
+            "num_rows": num_rows,
+            **{name: description[name] for name in ("class_names", "image_shape", "mean", "std")},
+            "shards": shards,
+        },
+    )
+    seconds = time.perf_counter() - started
+    size = sum((out / name).stat().st_size for name in shards)
+    say(
+        f"packed {num_read:,} images, {num_read / seconds:,.0f} a second, into {len(shards)} shards of "
+        f"{size / 1e6:,.0f} MB in all; track them with --data packed:{out}"
+    )
+    return out
+
+
+def _default_out(data: str) -> Path:
+    entry, place = parse_data(data)
+    return (
+        Path(f"{place}.packed") if entry.name in ("imagefolder", "imagenet") else Path("data/digits.packed")
+    )
+
+
+def _check_finished(out: Path, data: DataSet) -> None:
+    info = read_info(out)
+    for what, expected, found in (
+        ("data set", data.fingerprint, info["fingerprint"]),
+        ("images of shape", list(data.image_shape), info["image_shape"]),
+    ):
+        if expected != found:
+            raise UserError(f"{what} {expected} in {out}", str(found), "choose another --out")
+    say(f"{out} is packed already")
+
+
+def _num_packed(out: Path, part: str, images: ImageSet, image_shape: tuple, num_rows: int) -> int:
+    """How many images are in the shards that a killed process has left."""
+    first = 0
+    while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
+        keys = read_shard(path, image_shape).column("key").to_pylist()
+        if keys != list(images.keys[first : first + num_rows]):
+            raise UserError(f"the images of this data set in {path}", "others", "choose another --out")
+        first += len(keys)
+    return first
+
+
+def _pack(
+    out: Path,
+    part: str,
+    images: ImageSet,
+    first: int,
+    image_shape: tuple[int, ...],
+    num_rows: int,
+    config: Pack,
+) -> Iterator[int]:
+    """Write the shards that begin at ``first`` and after; yield for every image."""
+    batches = read_in_order(images.images, first, len(images), config.num_workers, borders=num_rows)
+    for positions, read, errors in batches:
+        read_here = [*positions, *errors]
+        if min(read_here) % num_rows == 0:
+            start = min(read_here)
+            size = min(num_rows, len(images) - start)
+            pixels, is_readable = np.zeros((size, *image_shape), np.uint8), np.ones(size, bool)
+        if positions:
+            pixels[np.array(positions) - start] = read.numpy()
+        for position in leave_out(errors, config.on_bad_image):
+            is_readable[position - start] = False
+        if max(read_here) == start + size - 1:
+            write_shard(shard_path(out, part, start // num_rows), images, start, pixels, is_readable)
+        yield from read_here

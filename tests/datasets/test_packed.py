@@ -1,0 +1,168 @@
+"""A packed data set is its source, decoded once; and what isn't whole is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from hardness import datasets
+from hardness.config import Data, Pack, Track
+from hardness.datasets import packed
+from hardness.errors import UserError
+from hardness.stages import pack as stage
+from hardness.stages.pack import pack
+from hardness.stages.track import track
+
+
+@pytest.fixture
+def folder(image_folder, monkeypatch):
+    """The image folder, packed into shards of five images."""
+    monkeypatch.setattr(stage, "_SHARD_BYTES", 5 * 3 * 12 * 12)
+    return pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
+
+
+def load(folder):
+    return datasets.load(Data(data=f"packed:{folder}"), model="mlp")
+
+
+def test_packed_and_unpacked_are_the_same_to_the_pixel(folder, image_folder):
+    assert folder == image_folder.with_suffix(".packed")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "pack.json",
+        *(f"train-{number:05d}.arrow" for number in range(5)),
+        *(f"val-{number:05d}.arrow" for number in range(3)),
+    ]
+    source, found = datasets.load(Data(data=f"imagefolder:{image_folder}"), model="mlp"), load(folder)
+    assert found.fingerprint == source.fingerprint
+    assert found.describe() == source.describe()
+    order = np.random.default_rng(0).permutation(24).tolist()
+    for part in ("train", "validation"):
+        one, other = getattr(source, part), getattr(found, part)
+        assert list(one.keys) == list(other.keys)
+        ids = [i for i in order if i < len(one)]
+        for tensor, expected in zip(other.__getitems__(ids), one.__getitems__(ids), strict=True):
+            assert torch.equal(tensor, expected)
+            assert tensor.dtype == expected.dtype
+
+
+def test_a_run_on_either_is_the_same_bytes(folder, image_folder, here):
+    for name, data in (("a", f"imagefolder:{image_folder}"), ("b", f"packed:{folder}")):
+        track(Track(data=data, model="small_cnn", epochs=2, batch_size=6, workers=0, out=here / name))
+    for path in (here / "a").rglob("*.parquet"):
+        assert path.read_bytes() == (here / "b" / path.relative_to(here / "a")).read_bytes()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_packing_goes_on_where_it_was_killed_to_the_same_bytes(folder, image_folder, workers, capsys):
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("pack.json", "train-00003.arrow", "train-00004.arrow", "val-00001.arrow", "val-00002.arrow"):
+        (folder / name).unlink()
+    (folder / ".train-00003.arrow.writing").write_bytes(b"half")
+    kept = (folder / "train-00000.arrow").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"no pack.json there; .*hardness pack"):
+        Data(data=f"packed:{folder}")
+    pack(Pack(data=f"imagefolder:{image_folder}", workers=workers))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert (folder / "train-00000.arrow").stat().st_mtime_ns == kept
+    # 9 of the training and 7 of the validation images were missing.
+    assert "packed 16 images" in capsys.readouterr().out
+    pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
+    assert "is packed already" in capsys.readouterr().out
+
+
+def test_an_unreadable_image_is_left_out_or_stops(image_folder):
+    (image_folder / "train/dog/2.png").write_text("no image")
+    data = f"imagefolder:{image_folder}"
+    with pytest.raises(UserError, match=r"dog/2\.png"):
+        pack(Pack(data=data, workers=0))
+    folder = pack(Pack(data=data, workers=0, on_bad_image="null"))
+    assert load(folder).train.unreadable.tolist() == [10]
+    assert datasets.load(Data(data=data, on_bad_image="null"), model="mlp").train.unreadable.tolist() == [10]
+
+
+def test_digits_are_packed_too(here):
+    folder = pack(Pack(workers=0))
+    assert folder.as_posix() == "data/digits.packed"
+    source, found = datasets.load(Data(), model="mlp"), load(folder)
+    assert found.fingerprint == source.fingerprint
+    assert torch.equal(found.train.images[range(1437)], source.train.images)
+
+
+def test_what_is_packed_already_is_another_data_sets(folder, image_folder):
+    with pytest.raises(UserError, match="expected images of shape"):
+        pack(Pack(data=f"imagefolder:{image_folder}", size=8, workers=0, out=folder))
+    (folder / "pack.json").unlink()
+    shutil.copy(image_folder / "train/dog/0.png", image_folder / "train/cat/new.png")
+    with pytest.raises(UserError, match=r"the images of this data set in .*train-00001\.arrow; found others"):
+        pack(Pack(data=f"imagefolder:{image_folder}", workers=0, out=folder))
+
+
+def flip(path):
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def version(path):
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"format_version": "0"}))
+
+
+def climb(path):
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"shards": {"../train-00000.arrow": ""}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "opened", "verified"),
+    [
+        ("train-00001.arrow", lambda path: path.unlink(), "a shard .*00001", "a shard .*00001"),
+        (
+            "val-00000.arrow",
+            lambda path: path.write_bytes(path.read_bytes()[:-100]),
+            "a whole shard",
+            "SHA-256",
+        ),
+        ("val-00000.arrow", lambda path: path.write_bytes(b""), "a whole shard", "SHA-256"),
+        ("train-00002.arrow", flip, None, r"SHA-256 .* of .*train-00002\.arrow"),
+        ("pack.json", lambda path: path.write_text("{"), "JSON in", "JSON in"),
+        ("pack.json", version, "format version 1 in .*found format version 0", "format version"),
+        ("pack.json", climb, r"found '\.\./train", r"found '\.\./train"),
+    ],
+)
+def test_what_is_not_whole_is_refused(folder, name, damage, opened, verified):
+    assert pack(Pack(verify=folder)) == folder
+    damage(folder / name)
+    if opened:
+        with pytest.raises(UserError, match=opened):
+            load(folder)
+    with pytest.raises(UserError, match=verified):
+        pack(Pack(verify=folder))
+
+
+def test_a_shard_of_other_images_is_refused(folder):
+    table = pa.record_batch({"image": pa.array([b"ab"], pa.binary(2))})
+    with pa.ipc.new_file(str(folder / "val-00000.arrow"), table.schema) as file:
+        file.write_batch(table)
+    with pytest.raises(UserError, match=r"images of 432 bytes in .*val-00000\.arrow; found fixed_size"):
+        load(folder)
+
+
+def test_packing_what_is_packed_makes_no_sense(folder):
+    with pytest.raises(UserError, match="images to pack"):
+        Pack(data=f"packed:{folder}")
+
+
+def test_ids_are_gathered_across_shards():
+    pixels = np.arange(7 * 4, dtype=np.uint8).reshape(7, 1, 2, 2)
+    images = packed.PackedImages([pixels[:3], pixels[3:6], pixels[6:]], num_rows=3)
+    ids = [6, 0, 5, 3, 0, 2]
+    assert torch.equal(images[ids], torch.from_numpy(pixels[ids]))
+    assert images[[]].shape == (0, 1, 2, 2)
