@@ -4,6 +4,7 @@ The command line's flags are these fields, and its help is their docstrings. Not
 so a configuration that cannot work is refused at once.
 """
 
+import glob
 import math
 import os
 from dataclasses import dataclass
@@ -51,9 +52,12 @@ def _check_folder(data: str, val_fraction: float | None, size: int | None) -> No
     if entry.name == "packed":
         do = "check the path, or run `hardness pack` first"
         _require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
+    if entry.name == "tar":
+        _require(bool(glob.glob(place)), f"tars {place}", "none there", "check the pattern")  # noqa: PTH207
+        return
     if entry.name not in ("imagefolder", "imagenet"):
         for flag, value in (("--val-fraction", val_fraction), ("--size", size)):
-            _require(value is None, f"{flag} with an image folder only", data, "leave out the flag")
+            _require(value is None, f"{flag} with image files only", data, "leave out the flag")
         return
     root = Path(place)
     _require(root.is_dir(), f"a folder {root}", "none there", "check the path")
@@ -73,7 +77,7 @@ class Source:
     """Which images."""
 
     data: str = "digits"
-    """digits | imagefolder:PATH | imagenet:PATH | packed:PATH | torchvision:NAME:PATH."""
+    """digits | imagefolder:PATH | imagenet:PATH | tar:PATTERN | packed:PATH | torchvision:NAME:PATH."""
     size: int | None = None
     """Image folders: height and width in pixels. Default: the first image's short side, at most 224."""
     val_fraction: float | None = None

@@ -1,7 +1,8 @@
 """Packed images: decoded once, kept as uint8 in Arrow files that are mapped into memory.
 
-``DIR/train-00000.arrow``, ..., ``DIR/val-00000.arrow``, ... have the columns example_id, key, label, is_readable
-and image (C x H x W bytes). ``DIR/pack.json``, written last, says what they are of, and each one's SHA-256.
+``DIR/train-00000.arrow``, ..., ``DIR/val-00000.arrow``, ... have the columns example_id, key, label,
+is_readable and image (C x H x W bytes). ``DIR/pack.json``, written last, says what they are of, with the
+SHA-256 of each.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ from hardness import datasets, files
 from hardness.config import Data, Pack
 from hardness.console import progress, say
 from hardness.datasets import DataSet, ImageSet
-from hardness.datasets.folder import leave_out, read_in_order
+from hardness.datasets.decoding import leave_out, read_in_order
 from hardness.datasets.packed import PARTS, checksum, read_info, read_shard, shard_path, verify, write_shard
 from hardness.errors import UserError
 from hardness.registry import parse_data

@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.folder import ImageFiles, read_image
+from hardness.datasets.decoding import ImageFiles, read_image
 from hardness.errors import UserError
 from tests.conftest import write_image
 
