@@ -4,72 +4,26 @@ The command line's flags are these fields, and its help is their docstrings. Not
 so a configuration that cannot work is refused at once.
 """
 
-import glob
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from hardness.checks import (
+    check_data,
+    check_folder,
+    check_noise,
+    check_seed,
+    require,
+    require_fraction,
+    require_positive,
+)
 from hardness.distributed import launch
-from hardness.errors import UserError, unknown_name
-from hardness.registry import TORCHVISION_DATASETS, check_model, parse_data, parse_optimizer
+from hardness.errors import UserError
+from hardness.registry import check_model, parse_data, parse_optimizer
 
 Schedule = Literal["constant", "step", "cosine"]
-
-
-def _require(holds: bool, expected: str, found: Any, do: str) -> None:
-    if not holds:
-        raise UserError(expected, str(found), do)
-
-
-def _require_fraction(name: str, value: float) -> None:
-    _require(0 < value < 1, f"0 < {name} < 1", value, "choose another")
-
-
-def _require_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        is_positive = value is None or (value > 0 and math.isfinite(value))
-        _require(is_positive, f"a positive --{name.replace('_', '-')}", value, "choose another")
-
-
-def _check_data(data: str) -> None:
-    entry, place = parse_data(data)
-    if entry.name == "digits":
-        _require(not place, "digits alone", data, "leave out what follows the colon")
-        return
-    if entry.name == "torchvision":
-        name, _, place = place.partition(":")
-        if name not in TORCHVISION_DATASETS:
-            raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
-    do = "write torchvision:NAME:PATH" if entry.name == "torchvision" else f"write {entry.name}:PATH"
-    _require(bool(place), f"a path after {entry.name}", repr(data), do)
-
-
-def _check_folder(data: str, val_fraction: float | None, size: int | None) -> None:
-    """Image folders: PATH, PATH/train and PATH/val must be there. The others have no such flags."""
-    entry, place = parse_data(data)
-    if entry.name == "packed":
-        do = "check the path, or run `hardness pack` first"
-        _require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
-    if entry.name == "tar":
-        _require(bool(glob.glob(place)), f"tars {place}", "none there", "check the pattern")  # noqa: PTH207
-        return
-    if entry.name not in ("imagefolder", "imagenet"):
-        for flag, value in (("--val-fraction", val_fraction), ("--size", size)):
-            _require(value is None, f"{flag} with image files only", data, "leave out the flag")
-        return
-    root = Path(place)
-    _require(root.is_dir(), f"a folder {root}", "none there", "check the path")
-    inside = sorted(path.name for path in root.iterdir())[:5]
-    held = f"{root} holding {', '.join(inside) or 'nothing'}"
-    _require((root / "train").is_dir(), f"a folder {root / 'train'}", held, "put one folder a class there")
-    if val_fraction is None:
-        do = "put the validation images there, or pass --val-fraction 0.1"
-        _require((root / "val").is_dir(), f"a folder {root / 'val'}", held, do)
-    else:
-        found = f"{root / 'val'} and --val-fraction {val_fraction}"
-        _require(not (root / "val").is_dir(), f"no {root / 'val'}", found, "leave out --val-fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +42,11 @@ class Source:
     """An image that can't be read: stop and name it, or leave it out and record it as null."""
 
     def __post_init__(self) -> None:
-        _check_data(self.data)
-        _check_folder(self.data, self.val_fraction, self.size)
-        _require_positive(size=self.size)
+        check_data(self.data)
+        check_folder(self.data, self.val_fraction, self.size)
+        require_positive(size=self.size)
         if self.val_fraction is not None:
-            _require_fraction("--val-fraction", self.val_fraction)
+            require_fraction("--val-fraction", self.val_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +65,7 @@ class Workers:
     """Processes that decode images. Default: one a core, at most 16."""
 
     def __post_init__(self) -> None:
-        _require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
+        require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
 
     @property
     def num_workers(self) -> int:
@@ -130,10 +84,10 @@ class Labels:
     """Parquet or CSV with columns example_id, label (class index): real noisy labels to put in place."""
 
     def __post_init__(self) -> None:
-        _check_seed(noise_seed=self.noise_seed)
+        check_seed(noise_seed=self.noise_seed)
         if self.given_labels is not None:
             found = f"no file {self.given_labels}"
-            _require(self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path")
+            require(self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +117,12 @@ class Training(Workers):
 
     def __post_init__(self) -> None:
         Workers.__post_init__(self)
-        _require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
+        require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
         if self.weight_decay is not None:
             holds = 0 <= self.weight_decay < math.inf
-            _require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
+            require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
         if self.momentum is not None:
-            _require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
+            require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
@@ -216,8 +170,8 @@ class Track(Training, Labels, Network, Data):
         for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
-        _check_seed(seed=self.seed)
-        _check_noise(self.noise, self.given_labels)
+        check_seed(seed=self.seed)
+        check_noise(self.noise, self.given_labels)
 
     @property
     def record_precision(self) -> str:
@@ -237,7 +191,7 @@ class Pack(Workers, Source):
         Source.__post_init__(self)
         Workers.__post_init__(self)
         entry, _ = parse_data(self.data)
-        _require(entry.name != "packed", "images to pack", self.data, "name their source")
+        require(entry.name != "packed", "images to pack", self.data, "name their source")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +207,7 @@ class Score:
 
     def __post_init__(self) -> None:
         found = f"{len(self.run)} of them"
-        _require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
+        require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,18 +244,18 @@ class Split:
     def __post_init__(self) -> None:
         from hardness.dynamics.scores import SCORES
 
-        _require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
-        _require_fraction("--test-fraction", self.test_fraction)
-        _check_seed(seed=self.seed)
+        require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
+        require_fraction("--test-fraction", self.test_fraction)
+        check_seed(seed=self.seed)
         SCORES[self.by]
         if self.name is not None and Path(self.name).name != self.name:
             raise UserError("a --name without folders", repr(self.name), "give a plain name")
         if self.rule == "learned-by":
             sizes = f"--train-size {self.train_size} --test-size {self.test_size}"
-            _require(None not in (self.train_size, self.test_size), "both sizes", sizes, "give both")
-            _require_positive(train_size=self.train_size, test_size=self.test_size, epoch=self.epoch)
-            _require(self.balance == "none", "--balance none with learned-by", self.balance, "leave it out")
-            _require(len(self.run) < 2, "one run with learned-by", f"{len(self.run)} runs", "name one")
+            require(None not in (self.train_size, self.test_size), "both sizes", sizes, "give both")
+            require_positive(train_size=self.train_size, test_size=self.test_size, epoch=self.epoch)
+            require(self.balance == "none", "--balance none with learned-by", self.balance, "leave it out")
+            require(len(self.run) < 2, "one run with learned-by", f"{len(self.run)} runs", "name one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,9 +289,9 @@ class Retrain(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(seeds=self.seeds)
+        require_positive(seeds=self.seeds)
         if self.data is not None:
-            _check_data(self.data)
+            check_data(self.data)
         if self.model is not None:
             check_model(self.model)
         if self.optimizer is not None:
@@ -361,14 +315,14 @@ class Memorize(Training, Labels, Network, Data):
     def __post_init__(self) -> None:
         for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
-        _require_positive(seeds=self.seeds)
+        require_positive(seeds=self.seeds)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
-            _require(len(values) > 0, f"at least one of --{name}", "none", "name one")
-            _require(len(set(values)) == len(values), f"each of --{name} once", values, "drop the repeats")
+            require(len(values) > 0, f"at least one of --{name}", "none", "name one")
+            require(len(set(values)) == len(values), f"each of --{name} once", values, "drop the repeats")
         for optimizer in self.optimizers:
             self._check_optimizer(optimizer)
         for noise in self.noise:
-            _check_noise(noise, self.given_labels)
+            check_noise(noise, self.given_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,14 +344,3 @@ class Demo:
     """Where the runs go; what is finished there isn't run again."""
     out: Path = Path("reports/demo")
     """The report's folder."""
-
-
-def _check_seed(**seeds: int) -> None:
-    for name, seed in seeds.items():
-        _require(seed >= 0, f"--{name.replace('_', '-')} of 0 or more", seed, "choose another")
-
-
-def _check_noise(noise: float, given_labels: Path | None) -> None:
-    _require(0 <= noise <= 1, "--noise within 0..1", noise, "choose another")
-    if noise > 0 and given_labels is not None:
-        raise UserError("label noise or --given-labels", "both", "choose one: --noise 0 leaves out the noise")

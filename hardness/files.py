@@ -6,7 +6,7 @@ where either is another's.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,20 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, required: Iterable[str], do: str) -> dict[str, Any]:
+    """A JSON object of this format version with those names in it; ``do`` is what else the user is told."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"JSON in {path}", str(error), do) from error
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(f"format version {FORMAT_VERSION} in {path}", f"format version {version}", do)
+    if missing := sorted(set(required) - value.keys()):
+        raise UserError(f"{', '.join(missing)} in {path}", "nothing of that name", do)
+    return value
 
 
 def write_table(

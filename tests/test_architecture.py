@@ -12,6 +12,7 @@ ROOMS = [
     "console",
     "distributed",
     "registry",
+    "checks",
     "config",
     "datasets",
     "models",

@@ -6,7 +6,6 @@ SHA-256 of each.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hardness.datasets.base import DataSet, ImageSet
 from hardness.errors import UserError
 
 PARTS = ("train", "val")
+_REQUIRED = ("fingerprint", "num_examples", "num_rows", "class_names", "image_shape", "mean", "std", "shards")
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     do = "give the `hardness pack` command that made it again"
     if not path.is_file():
         raise UserError(f"a packed folder, with {path}", "none there", do)
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"JSON in {path}", str(error), do) from error
-    version = info.get("format_version") if isinstance(info, dict) else None
-    if version != files.FORMAT_VERSION:
-        raise UserError(f"format version {files.FORMAT_VERSION} in {path}", f"format version {version}", do)
+    info = files.read_json(path, _REQUIRED, do)
     foreign = [name for name in info["shards"] if not re.fullmatch(r"(train|val)-\d{5}\.arrow", name)]
     if foreign:
         raise UserError(f"shards named as `hardness pack` names them in {path}", repr(foreign[0]), do)
@@ -130,10 +124,10 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """Map the shards; no pixel is read before it is asked for."""
     folder = Path(place)
     info = read_info(folder)
+    train, validation = (_open(folder, info, part) for part in PARTS)
     data = DataSet(
-        **{
-            name: _open(folder, info, part) for name, part in zip(("train", "validation"), PARTS, strict=True)
-        },
+        train=train,
+        validation=validation,
         class_names=info["class_names"],
         image_shape=tuple(info["image_shape"]),
         mean=info["mean"],

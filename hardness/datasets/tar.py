@@ -11,10 +11,11 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet
-from hardness.datasets.decoding import Sample, TarMember, from_files, hold_out
+from hardness.datasets.decoding import Sample, TarMember, from_files, hold_out, open_place
 from hardness.errors import UserError
 
 _PARTS = ("train", "val")
+_MOST_CLASSES = 1_000_000
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
@@ -33,7 +34,7 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     number_of = {name: number for number, name in enumerate(class_names)}
     parts: dict[str, list[Sample]] = {part: [] for part in _PARTS}
     # In the order of an image folder of the same files.
-    for member in sorted(images, key=lambda member: (number_of[classes[member]], _key(member))):
+    for member in sorted(images, key=lambda member: (number_of[classes[member]], *_folder_and_name(member))):
         parts[_part(member)].append((member, number_of[classes[member]]))
     train, validation = parts["train"], parts["val"]
     if not train:
@@ -82,6 +83,11 @@ def _key(member: TarMember) -> str:
     return member.name if is_complete else f"{_part(member)}/{member.name}"
 
 
+def _folder_and_name(member: TarMember) -> tuple[str, str]:
+    path = PurePosixPath(_key(member))
+    return path.parent.as_posix(), path.name
+
+
 def _folder_of(member: TarMember) -> str:
     folders = [name for name in PurePosixPath(member.name).parts[:-1] if name not in _PARTS]
     if not folders:
@@ -100,9 +106,8 @@ def _read_label(member: TarMember, labels: dict[tuple[str, str], TarMember]) -> 
     label = labels.get(_stem(member))
     if label is None:
         raise UserError(f"a .cls file beside {member}", "none", "add it")
-    with Path(label.tar).open("rb") as file:
-        file.seek(label.offset)
-        text = file.read(label.size).decode(errors="replace").strip()
-    if not text.isdecimal():
-        raise UserError(f"a class index in {label}", repr(text[:20]), "write a whole number")
+    text = open_place(label).read().decode(errors="replace").strip()
+    if not (text.isdecimal() and int(text) < _MOST_CLASSES):
+        found = repr(text[:20])
+        raise UserError(f"a class index below {_MOST_CLASSES:,} in {label}", found, "write such a number")
     return text

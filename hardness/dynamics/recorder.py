@@ -192,8 +192,10 @@ class Recorder:
         with a loss that is a number.
         """
         self._writer.check()
-        mine = self._settle()
-        summary = self._summary(mine)
+        _, _, *sums, _ = self._rows[1:-1].unbind(1)
+        losses, _, _ = finish(*sums)
+        mine = self._settle(losses)
+        summary = self._summary(mine, losses)
         self._rows[1:-1, -1] = mine.float()
         self._writer.wait()
         part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
@@ -204,7 +206,7 @@ class Recorder:
         self.epoch += 1
         return summary
 
-    def _settle(self) -> Tensor:
+    def _settle(self, losses: Tensor) -> Tensor:
         """(N,) bool: the examples whose records this rank writes."""
         rank, ranks = distributed.rank(), distributed.num_ranks()
         *_, times_seen = self._rows[1:-1].unbind(1)
@@ -212,7 +214,7 @@ class Recorder:
         problems = {
             "unreadable but recorded": is_seen & ~self._is_readable,
             "repeated": times_seen > 1,
-            "with a loss that is not finite": is_seen & ~self._losses().isfinite(),
+            "with a loss that is not finite": is_seen & ~losses.isfinite(),
         }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
         num_problems = torch.stack([problem.sum() for problem in problems.values()]).sum() + num_outside
@@ -239,18 +241,13 @@ class Recorder:
         found = "; ".join(told) or "what another rank complains of"
         return f"epoch {self.epoch} must record every example id once, but found {found}"
 
-    def _losses(self) -> Tensor:
-        _, _, *sums, _ = self._rows[1:-1].unbind(1)
-        loss, _, _ = finish(*sums)
-        return loss
-
-    def _summary(self, mine: Tensor) -> Recorded:
+    def _summary(self, mine: Tensor, losses: Tensor) -> Recorded:
         label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
         is_counted = mine & (times_seen > 0)
         sums = torch.stack(
             [
                 is_counted.sum().double(),
-                torch.where(is_counted, self._losses(), 0).double().sum(),
+                torch.where(is_counted, losses, 0).double().sum(),
                 (is_counted & (prediction == label)).sum().double(),
             ]
         )

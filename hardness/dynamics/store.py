@@ -102,7 +102,7 @@ def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
 
     Raises ``UserError`` for a part that is cut off, or of another data set.
     """
-    settings = [files.table_settings(part, fingerprint) for part in _parts(run, epoch)]
+    settings = [files.table_settings(part, fingerprint) for part in parts(run, epoch)]
     return len(settings) >= max(each.get("num_parts", len(settings)) for each in settings)
 
 
@@ -118,9 +118,9 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
 
     fingerprint: of the data set; None takes whatever is there.
     """
-    parts = _parts(run, epoch)
-    tables, settings = zip(*(_read_part(part, fingerprint) for part in parts), strict=True)
-    _check_parts(epoch, parts, settings)
+    paths = parts(run, epoch)
+    tables, settings = zip(*(_read_part(path, fingerprint) for path in paths), strict=True)
+    _check_parts(epoch, paths, settings)
     table = pa.concat_tables(tables)
     ids = table["example_id"].to_numpy()
     is_in_order = bool(np.array_equal(ids, np.arange(len(ids))))
@@ -164,7 +164,7 @@ def read_epochs(
         if epoch != expected:
             found = f"no epoch {expected}"
             raise UserError(f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", found, "restore it")
-    fingerprint = fingerprint or files.fingerprint_of(_parts(run, 1)[0])
+    fingerprint = fingerprint or files.fingerprint_of(parts(run, 1)[0])
     first = None
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read_epoch, run, 1, fingerprint)
@@ -177,8 +177,8 @@ def read_epochs(
             yield epoch, records
 
 
-def _parts(run: Path, epoch: int) -> list[Path]:
-    """In the order of their numbers, where they have any."""
+def parts(run: Path, epoch: int) -> list[Path]:
+    """The files of an epoch, in the order of their numbers, where they have any."""
     paths = epoch_folder(run, epoch).glob("*.parquet")
     return sorted(paths, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or 0), path.name))
 

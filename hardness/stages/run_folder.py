@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -189,22 +189,13 @@ class RunFolder:
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def read_info(run: Path) -> dict[str, Any]:
-    """run.json of a run folder, whatever its status."""
+def read_info(run: Path, required: Set[str] = frozenset()) -> dict[str, Any]:
+    """run.json of a run folder, whatever its status, with those names beside what each has."""
     path = run / "run.json"
     if not path.is_file():
         found = f"no run.json in {run}" if run.is_dir() else f"no folder {run}"
         raise UserError("a run folder", found, "check the path, or track a run first")
-    do = "restore the file, or make the run anew"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"JSON in {path}", str(error), do) from error
-    version = info.get("format_version") if isinstance(info, dict) else None
-    if version != files.FORMAT_VERSION:
-        raise UserError(f"format version {files.FORMAT_VERSION} in {path}", f"format version {version}", do)
-    _require(info, _ALWAYS, path)
-    return info
+    return files.read_json(path, _ALWAYS | required, "restore the file, or make the run anew")
 
 
 def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
@@ -216,14 +207,7 @@ def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
         raise UserError(
             f"a finished run in {run}", f"one that is {info['status']}", "finish it with --resume"
         )
-    _require(info, _OF_STAGE.get(info["stage"], set()), run / "run.json")
-    return info
-
-
-def _require(info: dict[str, Any], names: set[str], path: Path) -> None:
-    if missing := sorted(names - info.keys()):
-        do = "restore the file, or make the run anew"
-        raise UserError(f"{', '.join(missing)} in {path}", "nothing of that name", do)
+    return read_info(run, _OF_STAGE.get(info["stage"], set()))
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

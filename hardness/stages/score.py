@@ -50,7 +50,7 @@ def _info(run: Path) -> dict[str, Any]:
         found = "none" if run.is_dir() else "no such folder"
         expected = f"records in {run / 'dynamics'}, epoch=1/, epoch=2/, ..."
         raise UserError(expected, found, "check the path, or track a run there first")
-    first = sorted(store.epoch_folder(run, epochs[0]).glob("*.parquet"))[0]
+    first = store.parts(run, epochs[0])[0]
     # A Recorder's own has an empty one, where nothing else is known.
     return {"fingerprint": files.fingerprint_of(first) or "", "record_mode": None, "status": "finished"}
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from hardness import distributed, seeding
 from hardness.datasets import ImageSet
+from hardness.dynamics.record import argmax
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
 from hardness.optim import WinsorizedSGD
@@ -107,7 +108,7 @@ def fit(
                     )
                 if recorder is not None:
                     recorder.update(example_ids, logits, labels)
-                sums.append(torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()]))
+                sums.append(torch.stack([loss * len(labels), (argmax(logits) == labels).sum()]))
         # Batch normalisation is a rank's own while it trains: what is measured and saved is rank 0's.
         distributed.follow_first(model.buffers())
         # The one wait for the device in an epoch.

@@ -1,8 +1,3 @@
-import math
-import subprocess
-import sys
-import threading
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,44 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardness import Recorder
 from hardness.dynamics import store
-from hardness.dynamics.record import record
 from hardness.errors import UserError
-
-
-def test_five_examples_worked_by_hand():
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [math.log(3), 0.0], [2.0, 5.0], [2.0, 5.0]])
-    labels = torch.tensor([0, 0, 1, 1, 0])
-    prediction, loss, margin, el2n = record(logits, labels)
-    assert prediction.tolist()[1:] == [0, 0, 1, 1]
-    # Probabilities of the label: 1/2, 3/4, 1/4, s, 1 - s with s = 1 / (1 + e^-3).
-    s = 1 / (1 + math.exp(-3))
-    assert loss.tolist() == pytest.approx([-math.log(p) for p in (0.5, 0.75, 0.25, s, 1 - s)], rel=1e-5)
-    assert margin.tolist() == pytest.approx([0, math.log(3), -math.log(3), 3, -3], rel=1e-5)
-    assert el2n.tolist() == pytest.approx(
-        [math.sqrt(2) * (1 - p) for p in (0.5, 0.75, 0.25, s, 1 - s)], rel=1e-4
-    )
-
-
-@given(st.integers(2, 7), st.integers(1, 9), st.integers(0, 99))
-def test_every_column_against_its_definition(num_classes, batch, seed):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(batch, num_classes, generator=generator)
-    labels = torch.randint(0, num_classes, (batch,), generator=generator)
-    prediction, loss, margin, el2n = record(logits, labels)
-    for row in range(batch):
-        probabilities = logits[row].double().softmax(0)
-        one_hot = torch.eye(num_classes)[labels[row]]
-        others = torch.cat([logits[row][: labels[row]], logits[row][labels[row] + 1 :]])
-        assert prediction[row] == logits[row].argmax()
-        assert loss[row].item() == pytest.approx(-probabilities[labels[row]].log().item(), abs=1e-5)
-        assert margin[row].item() == pytest.approx((logits[row][labels[row]] - others.max()).item(), abs=1e-5)
-        assert el2n[row].item() == pytest.approx((probabilities - one_hot).norm().item(), abs=1e-5)
-
-
-def feed(recorder: Recorder, ids, batch: int = 3) -> None:
-    generator = torch.Generator().manual_seed(len(ids))
-    for some in torch.tensor(ids, dtype=torch.int64).split(batch):
-        recorder.update(some, torch.randn(len(some), 4, generator=generator), some % 4)
+from tests.dynamics.feed import feed
 
 
 def test_an_epoch_is_one_file_sorted_by_id_that_pandas_reads(tmp_path):
@@ -146,7 +105,7 @@ def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
     recorder = Recorder(tmp_path, 8, device="meta")
     batch = torch.arange(8), torch.randn(8, 300, dtype=torch.bfloat16), torch.zeros(8, dtype=torch.int64)
     recorder.update(*(tensor.to("meta") for tensor in batch))
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError):
         recorder.end_epoch()
 
 
@@ -167,64 +126,6 @@ def test_values_are_rounded_to_half_precision_unless_they_are_to_be_kept(tmp_pat
         kept = np.clip(getattr(whole, name), -65504, 65504).astype(np.float16).astype(np.float32)
         assert np.array_equal(getattr(rounded, name), kept)
     assert rounded.margin[0] == 65504
-
-
-def test_a_loss_far_below_one_step_of_float32_is_kept():
-    _, loss, _, el2n = record(torch.tensor([[20.0, 0.0]]), torch.tensor([0]))
-    assert loss.item() == pytest.approx(math.log1p(math.exp(-20)), rel=1e-5)
-    assert el2n.item() == pytest.approx(math.sqrt(2) * math.exp(-20), rel=1e-5)
-
-
-@pytest.mark.parametrize("num_classes", [3, 200])
-def test_of_equal_logits_the_first_is_the_prediction(num_classes):
-    logits = torch.zeros(3, num_classes)
-    logits[2, num_classes - 2 :] = 1
-    prediction, _, margin, _ = record(logits, torch.tensor([0, 1, num_classes - 1]))
-    assert prediction.tolist() == logits.argmax(1).tolist() == [0, 0, num_classes - 2]
-    assert margin.tolist() == [0, 0, 0]
-
-
-def test_what_could_not_be_written_is_raised_by_the_next_call_and_the_ones_after(tmp_path):
-    recorder = Recorder(tmp_path, 3)
-    (tmp_path / "dynamics/epoch=1").write_text("in the way")
-    feed(recorder, range(3))
-    recorder.end_epoch()
-    with pytest.raises(UserError, match=r"to write records to .*dynamics; found .*File exists"):
-        recorder.flush()
-    for call in (lambda: feed(recorder, range(3)), recorder.end_epoch, recorder.close):
-        with pytest.raises(UserError, match="to write records"):
-            call()
-
-
-def test_a_failed_write_does_not_hide_what_went_wrong_before(tmp_path):
-    recorder = Recorder(tmp_path, 3)
-    (tmp_path / "dynamics/epoch=1").write_text("in the way")
-
-    def fail():
-        with recorder:
-            feed(recorder, range(3))
-            recorder.end_epoch()
-            raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine") as raised:
-        fail()
-    assert "File exists" in raised.value.__notes__[0]
-
-
-def test_a_failed_write_that_no_call_follows_is_said_at_the_end(tmp_path):
-    code = """if True:
-        import torch
-        from hardness import Recorder
-        recorder = Recorder("r", 3)
-        open("r/dynamics/epoch=1", "w").close()
-        recorder.update(torch.arange(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64))
-        recorder.end_epoch()
-    """
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert told.stderr.startswith("warning: expected to write records to r/dynamics; found ")
-    assert told.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/etc/hostname/x"])
@@ -330,28 +231,6 @@ def test_other_sizes_of_batch_and_other_numbers_of_classes(tmp_path):
 def test_a_precision_that_is_none(tmp_path):
     with pytest.raises(ValueError, match="float16 or float32, not 'auto'"):
         Recorder(tmp_path, 3, precision="auto")
-
-
-def test_training_goes_on_while_an_epoch_is_written(tmp_path, monkeypatch):
-    write, may_write = store.write_part, threading.Event()
-
-    def wait_and_write(*args, **kwargs):
-        assert may_write.wait(60)
-        write(*args, **kwargs)
-
-    monkeypatch.setattr(store, "write_part", wait_and_write)
-    with Recorder(tmp_path, 3) as recorder:
-        feed(recorder, range(3))
-        recorder.end_epoch()
-        feed(recorder, [2, 1, 0])
-        assert store.recorded_epochs(tmp_path) == []
-        may_write.set()
-        recorder.flush()
-        assert store.recorded_epochs(tmp_path) == [1]
-        recorder.end_epoch()
-    assert store.recorded_epochs(tmp_path) == [1, 2]
-    one, two = (store.read_epoch(tmp_path, epoch) for epoch in (1, 2))
-    assert not np.array_equal(one.loss, two.loss)
 
 
 def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):

@@ -1,6 +1,7 @@
 """A disk that fills up: one clear line at once, and a run that goes on when there is room again."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -84,3 +85,21 @@ def test_track_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, tm
     subprocess.run(COMMAND, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     for path in (tmp_path / "r").rglob("*.parquet"):
         assert path.read_bytes() == (small_disk / path.relative_to(tmp_path)).read_bytes()
+
+
+@pytest.mark.parametrize("quota", [2_000, 100_000])
+def test_track_stops_with_one_line_at_a_quota(tmp_path, quota):
+    """Of bytes a file, which needs no root: tables are too large for the one, checkpoints for the other."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    answer = subprocess.run(
+        COMMAND,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (quota, quota)),
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "File too large" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not list((tmp_path / "r").rglob("*.pt"))
