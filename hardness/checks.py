@@ -33,23 +33,35 @@ def check_data(data: str) -> None:
         name, _, place = place.partition(":")
         if name not in TORCHVISION_DATASETS:
             raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
+    if entry.name == "parquet":
+        do = "write parquet:PATTERN, or parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
+        require(bool(place) and place.count(":") in (0, 2), "files and perhaps two columns", repr(data), do)
+        return
     do = "write torchvision:NAME:PATH" if entry.name == "torchvision" else f"write {entry.name}:PATH"
     require(bool(place), f"a path after {entry.name}", repr(data), do)
 
 
-def check_folder(data: str, val_fraction: float | None, size: int | None) -> None:
-    """Image folders: PATH, PATH/train and PATH/val must be there. The others have no such flags."""
+def check_place(data: str, val_fraction: float | None, size: int | None) -> None:
+    """What ``data`` names must be there, image folders with train/ and val/; not all have the two flags."""
     entry, place = parse_data(data)
+    has_files = entry.name in ("imagefolder", "imagenet", "tar", "parquet")
+    for flag, value, has in (
+        ("--val-fraction", val_fraction, has_files),
+        ("--size", size, has_files or entry.name == "packed"),
+    ):
+        require(has or value is None, f"{flag} with image files only", data, "leave out the flag")
     if entry.name == "packed":
         do = "check the path, or run `hardness pack` first"
         require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
-    if entry.name == "tar":
-        require(bool(glob.glob(place)), f"tars {place}", "none there", "check the pattern")  # noqa: PTH207
-        return
-    if entry.name not in ("imagefolder", "imagenet"):
-        for flag, value in (("--val-fraction", val_fraction), ("--size", size)):
-            require(value is None, f"{flag} with image files only", data, "leave out the flag")
-        return
+    elif entry.name in ("tar", "parquet"):
+        pattern = place.partition(":")[0] if entry.name == "parquet" else place
+        found = bool(glob.glob(pattern))  # noqa: PTH207
+        require(found, f"files {pattern}", "none there", "check the pattern")
+    elif entry.name in ("imagefolder", "imagenet"):
+        _check_folder(place, val_fraction)
+
+
+def _check_folder(place: str, val_fraction: float | None) -> None:
     root = Path(place)
     require(root.is_dir(), f"a folder {root}", "none there", "check the path")
     inside = sorted(path.name for path in root.iterdir())[:5]

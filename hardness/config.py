@@ -12,8 +12,8 @@ from typing import Literal
 
 from hardness.checks import (
     check_data,
-    check_folder,
     check_noise,
+    check_place,
     check_seed,
     require,
     require_fraction,
@@ -31,9 +31,11 @@ class Source:
     """Which images."""
 
     data: str = "digits"
-    """digits | imagefolder:PATH | imagenet:PATH | tar:PATTERN | packed:PATH | torchvision:NAME:PATH."""
+    """digits | imagefolder:PATH | imagenet:PATH | tar:PATTERN | parquet:PATTERN:IMAGE:LABEL | packed:PATH |
+    torchvision:NAME:PATH."""
     size: int | None = None
-    """Image folders: height and width in pixels. Default: the first image's short side, at most 224."""
+    """Image files: height and width in pixels. Default: the first image's short side, at most 224. Packed
+    ones: of the middle that the network sees. Default: all."""
     val_fraction: float | None = None
     """Image folders without val/: the share of train/ to hold out as the validation set."""
     download: bool = False
@@ -43,7 +45,7 @@ class Source:
 
     def __post_init__(self) -> None:
         check_data(self.data)
-        check_folder(self.data, self.val_fraction, self.size)
+        check_place(self.data, self.val_fraction, self.size)
         require_positive(size=self.size)
         if self.val_fraction is not None:
             require_fraction("--val-fraction", self.val_fraction)
@@ -53,8 +55,10 @@ class Source:
 class Data(Source):
     """Which images, and how they are read."""
 
-    cache: Literal["auto", "host", "none"] = "auto"
-    """Image folders: decode once and keep in memory (host), or every epoch (none). auto: host if it fits."""
+    cache: Literal["auto", "device", "host", "none"] = "auto"
+    """Keep pixels on the GPU (device), in memory (host), or where they are: files are decoded every epoch,
+    packed ones mapped. auto: on the GPU if they take half its free memory at most; files in memory if they
+    take a quarter of it at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +112,14 @@ class Training(Workers):
     """Times the parameter, added to its gradient."""
     schedule: Schedule = "constant"
     """Learning rate over the epochs: constant, step (a tenth at each third) or cosine (to zero)."""
+    augment: Literal["none", "crop-flip"] = "none"
+    """crop-flip: train on random crops and flips, made on the device."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """In which the network computes. auto: bf16 on CUDA, else float32."""
+    compile: bool = False
+    """Compile the network: a minute or more before the first step, and then faster ones."""
     resume: bool = False
     """Go on with an interrupted run, given its settings again; starts one where there is none."""
     out: Path | None = None
@@ -126,6 +136,9 @@ class Training(Workers):
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
+        if name == "winsorized":
+            found = "--compile"
+            require(not self.compile, "a network as it is with winsorized", found, "leave it out")
         if self.momentum is not None and not (entry.is_robust or "momentum" in entry.options):
             raise UserError(f"no --momentum with {name}", self.momentum, "leave it out")
         if (method or entry.is_robust) and self.momentum and not self.allow_momentum:
@@ -157,8 +170,9 @@ class Track(Training, Labels, Network, Data):
     """sgd | sgdm | m3 | a3 | rm3 | ra3 | adam | adamw | winsorized, or a method on a base, e.g. rm3+adamw."""
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
-    precision: Literal["auto", "float32"] = "auto"
-    """float32: keep recorded numbers whole (12 bytes a record). auto: round them to float16 values (7)."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """In which the network computes. auto: bf16 on CUDA, else float32. With a float32 that is asked for,
+    records are whole too (12 bytes each), else rounded to float16 values (7)."""
     sync_batchnorm: bool = False
     """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
     noise: float = 0.0
@@ -283,6 +297,12 @@ class Retrain(Training):
     weight_decay: float | None = None
     """Default: as tracked."""
     schedule: Schedule | None = None
+    """Default: as tracked."""
+    augment: Literal["none", "crop-flip"] | None = None
+    """Default: as tracked."""
+    precision: Literal["auto", "float32", "bf16"] | None = None
+    """Default: as tracked."""
+    compile: bool | None = None
     """Default: as tracked."""
     stem: Literal["standard", "small"] | None = None
     """Default: as tracked; with another --model, standard."""

@@ -76,6 +76,7 @@ DATASETS = Registry(
         {"imagenet_sizes": True},
     ),
     Entry("tar", "PATTERN, tars of class folders or of WebDataset's samples", "hardness.datasets.tar:load"),
+    Entry("parquet", "PATTERN:IMAGE:LABEL, files with a column of images", "hardness.datasets.parquet:load"),
     Entry("packed", "PATH, a folder that `hardness pack` wrote", "hardness.datasets.packed:load"),
     Entry("torchvision", "NAME:PATH, one of torchvision's data sets", "hardness.datasets.vision:load"),
 )

@@ -21,7 +21,7 @@ def data(channels=3, size=64) -> DataSet:
 def test_uint8_images_become_logits(name, channels):
     some = data(channels, 32)
     model = models.build(name, some, seed=0)
-    assert model(some.train.images).shape == (4, 3)
+    assert model(some.train.images[range(4)]).shape == (4, 3)
 
 
 def test_normalising_gives_mean_zero_and_deviation_one():
@@ -64,4 +64,44 @@ def test_images_that_are_too_small_are_refused():
 )
 def test_torchvisions_larger_networks(name, size):
     some = data(size=size)
-    assert models.build(name, some, seed=0)(some.train.images).shape == (4, 3)
+    assert models.build(name, some, seed=0)(some.train.images[range(4)]).shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", ["mlp", "small_cnn", "resnet18"])
+def test_bfloat16_is_inside_alone(name):
+    some = data(3, 32)
+    images = some.train.images[range(4)]
+    model, exact = (models.build(name, some, seed=0, precision=word) for word in ("bf16", "float32"))
+    found, expected = model(images), exact(images)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    assert torch.allclose(found, expected, atol=0.1)
+    # Computed in 8 bits of mantissa.
+    assert torch.equal(found, found.bfloat16().float())
+    found.sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+    assert model.state_dict().keys() == exact.state_dict().keys()
+
+
+def test_of_larger_images_the_middle_is_seen():
+    some = data(3, 16)
+    model = models.build("small_cnn", some, seed=0)
+    larger = torch.randint(0, 256, (4, 3, 20, 24), dtype=torch.uint8)
+    assert torch.equal(model(larger), model(larger[:, :, 2:18, 4:20]))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_compiled_network_is_the_same(precision):
+    some = data(3, 16)
+    images = some.train.images[range(4)]
+    plain, compiled = (
+        models.build("small_cnn", some, seed=0, precision=precision, compile=each) for each in (False, True)
+    )
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    tolerance = 1e-5 if precision == "float32" else 0.02
+    for each in (images, images[:3], images[:2], images[::2]):
+        assert torch.allclose(plain(each), compiled(each), atol=tolerance)
+    with torch.no_grad():
+        assert torch.allclose(plain.eval()(images), compiled.eval()(images), atol=tolerance)

@@ -1,18 +1,29 @@
-"""A name or a path -> a data set of (image, label, example id)."""
+"""A name or a path -> a data set of (image, label, example id), and a loader of its batches."""
+
+import torch
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet, ImageSet
+from hardness.datasets.cache import place
+from hardness.datasets.loader import Loader, Shuffled
+from hardness.errors import UserError
 from hardness.registry import parse_data
 
-__all__ = ["DataSet", "ImageSet", "load"]
+__all__ = ["DataSet", "ImageSet", "Loader", "Shuffled", "load"]
 
 
-def load(config: Data, *, model: str, workers: int = 0) -> DataSet:
-    """The data set that ``config.data`` names, with clean labels.
+def load(
+    config: Data, *, model: str = "", workers: int = 0, device: torch.device | str | None = None
+) -> DataSet:
+    """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
 
     ``model`` matters to the default image size alone (Inception wants 299 pixels); ``workers`` processes
     decode image files.
     Raises ``UserError`` for whatever the user can mend: missing folders, empty classes, bad images.
     """
-    entry, place = parse_data(config.data)
-    return entry.load()(place, config, model=model, workers=workers, **entry.options)
+    device = None if device is None else torch.device(device)
+    if config.cache == "device" and (device is None or device.type == "cpu"):
+        raise UserError("a GPU for --cache device", str(device), "leave it out")
+    entry, where = parse_data(config.data)
+    data = entry.load()(where, config, model=model, workers=workers, **entry.options)
+    return data if device is None else place(data, config.cache, device)

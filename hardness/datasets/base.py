@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 
 
 class Images(Protocol):
-    """Pixels by position: ``images[ids]`` is uint8 (B, C, H, W). A uint8 tensor is one."""
+    """Pixels by position: ``images[ids]`` is uint8 (B, C, H, W)."""
 
     def __getitem__(self, ids: Sequence[int]) -> Tensor: ...
 
@@ -50,7 +51,7 @@ class ImageSet(torch.utils.data.Dataset):
         """A batch: uint8 (B, C, H, W), int64 (B,), int64 (B,).
 
         An unreadable image comes back as the error itself, since a worker process of a ``DataLoader``
-        can't raise it whole; ``hardness.training.batches.read`` raises it.
+        can't raise it whole; ``hardness.datasets.Loader`` raises it.
         """
         try:
             return self._gather(ids)
@@ -69,7 +70,8 @@ class ImageSet(torch.utils.data.Dataset):
 def in_memory(images: Tensor, labels: Tensor, prefix: str) -> ImageSet:
     """An image set over uint8 (N, C, H, W) pixels, with keys ``prefix/00000`` and so on."""
     keys = [f"{prefix}/{index:05d}" for index in range(len(labels))]
-    return ImageSet(images, keys, labels, labels)
+    pixels = HostPixels([images.permute(0, 2, 3, 1).contiguous().numpy()], len(images))
+    return ImageSet(pixels, keys, labels, labels)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class DataSet:
     mean: Sequence[float]
     """Of a channel, of pixels scaled to 0..1."""
     std: Sequence[float]
+    transform: str = "as they are"
+    """What was done to the pictures."""
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -112,6 +116,7 @@ class DataSet:
             "image_shape": list(self.image_shape),
             "mean": list(self.mean),
             "std": list(self.std),
+            "transform": self.transform,
         }
 
 

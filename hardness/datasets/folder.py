@@ -6,7 +6,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet
-from hardness.datasets.decoding import Sample, from_files, hold_out
+from hardness.datasets.decoding import File
+from hardness.datasets.samples import Sample, from_samples, hold_out
 from hardness.errors import UserError
 
 
@@ -26,11 +27,11 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     else:
         train, validation = hold_out(train, config.val_fraction)
 
-    def key_of(path: str) -> str:
+    def key_of(path: File) -> str:
         return Path(path).relative_to(root).as_posix()
 
     settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes}
-    return from_files(train, validation, class_names, key_of, config, **settings)
+    return from_samples(train, validation, class_names, key_of, config, **settings)
 
 
 def _scan(folder: Path, class_names: list[str]) -> list[Sample]:
@@ -50,4 +51,4 @@ def _scan(folder: Path, class_names: list[str]) -> list[Sample]:
             path.encode()
         except UnicodeEncodeError as error:
             raise UserError("names of files and folders in UTF-8", ascii(path), "rename it") from error
-    return samples
+    return [(File(path), label) for path, label in samples]

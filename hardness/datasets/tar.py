@@ -6,16 +6,34 @@ What lies under val/, or in a tar whose name begins with val, is the validation 
 import glob
 import tarfile
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet
-from hardness.datasets.decoding import Sample, TarMember, from_files, hold_out, open_place
+from hardness.datasets.samples import Sample, cut, from_samples
 from hardness.errors import UserError
 
 _PARTS = ("train", "val")
 _MOST_CLASSES = 1_000_000
+
+
+class TarMember(NamedTuple):
+    """A file inside a tar."""
+
+    tar: str
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}:{self.name}"
+
+    def read(self) -> bytes:
+        with Path(self.tar).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
@@ -36,18 +54,10 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     # In the order of an image folder of the same files.
     for member in sorted(images, key=lambda member: (number_of[classes[member]], *_folder_and_name(member))):
         parts[_part(member)].append((member, number_of[classes[member]]))
-    train, validation = parts["train"], parts["val"]
-    if not train:
-        raise UserError(f"training images in {place}", "validation images alone", "match the others as well")
-    if config.val_fraction is not None and validation:
-        found = f"some, and --val-fraction {config.val_fraction}"
-        raise UserError(f"no validation images in {place}", found, "leave out --val-fraction")
-    if config.val_fraction is not None:
-        train, validation = hold_out(train, config.val_fraction)
-    if not validation:
-        do = "match those as well, or pass --val-fraction 0.1"
-        raise UserError(f"validation images in {place}, under val/ or in val*.tar", "none", do)
-    return from_files(train, validation, class_names, _key, config, model=model, workers=workers)
+    train, validation = cut(
+        parts["train"], parts["val"], config.val_fraction, place, "under val/ or in val*.tar"
+    )
+    return from_samples(train, validation, class_names, _key, config, model=model, workers=workers)
 
 
 def _members(tar: str) -> list[TarMember]:
@@ -106,7 +116,7 @@ def _read_label(member: TarMember, labels: dict[tuple[str, str], TarMember]) -> 
     label = labels.get(_stem(member))
     if label is None:
         raise UserError(f"a .cls file beside {member}", "none", "add it")
-    text = open_place(label).read().decode(errors="replace").strip()
+    text = label.read().decode(errors="replace").strip()
     if not (text.isdecimal() and int(text) < _MOST_CLASSES):
         found = repr(text[:20])
         raise UserError(f"a class index below {_MOST_CLASSES:,} in {label}", found, "write such a number")

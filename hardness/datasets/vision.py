@@ -35,12 +35,13 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     validation, _ = part(False, "val")
     if config.download and distributed.rank() == 0:
         distributed.wait_for_all()
-    mean, std = pixel_statistics(train.images)
+    pixels = train.images[range(len(train))]
+    mean, std = pixel_statistics(pixels)
     return DataSet(
         train=train,
         validation=validation,
         class_names=class_names,
-        image_shape=tuple(train.images.shape[1:]),
+        image_shape=tuple(pixels.shape[1:]),
         mean=mean,
         std=std,
     )

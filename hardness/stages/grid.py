@@ -16,9 +16,9 @@ import pyarrow as pa
 from hardness import files, models, optim, seeding
 from hardness.config import Training
 from hardness.console import progress, say, say_time_left
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, ImageSet, augment
 from hardness.stages.run_folder import RunFolder
-from hardness.training.device import resolve_device
+from hardness.training.device import resolve_device, resolve_precision
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure
 
@@ -90,9 +90,14 @@ def _train_all(
     workers = config.num_workers
     started = time.perf_counter()
     for number, member in enumerate(members, start=1):
-        model = models.build(model_name, data, seed=seeding.derive(member.stream, "init"), stem=stem).to(
-            device
-        )
+        model = models.build(
+            model_name,
+            data,
+            seed=seeding.derive(member.stream, "init"),
+            stem=stem,
+            precision=resolve_precision(config.precision, device),
+            compile=config.compile,
+        ).to(device)
         optimizer = optim.build(
             member.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
         )
@@ -114,6 +119,7 @@ def _train_all(
             seed=member.stream,
             device=device,
             workers=workers,
+            augment=augment.build(config.augment, data.image_shape, member.stream),
         )
         for log in training:
             measured(log.epoch)

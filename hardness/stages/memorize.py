@@ -13,7 +13,7 @@ from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import RunFolder
-from hardness.training.device import describe_device, resolve_device
+from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import last_epoch, memorization
 
@@ -28,11 +28,12 @@ def memorize(config: Memorize) -> Path:
         return run.path
     with run:
         device = resolve_device(config.device)
-        data = datasets.load(config, model=config.model, workers=config.num_workers)
+        data = datasets.load(config, model=config.model, workers=config.num_workers, device=device)
         noisy = {noise: data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise}
         run.update(
             fingerprint=data.fingerprint,
             device=describe_device(device),
+            precision=resolve_precision(config.precision, device),
             data=data.describe(),
             num_unreadable=len(data.train.unreadable),
             labels_fingerprint=labels_fingerprint(torch.cat([n.given_labels for n in noisy.values()])),

@@ -10,8 +10,17 @@ from hardness import datasets, files
 from hardness.config import Data, Pack
 from hardness.console import progress, say
 from hardness.datasets import DataSet, ImageSet
-from hardness.datasets.decoding import leave_out, read_in_order
-from hardness.datasets.packed import PARTS, checksum, read_info, read_shard, shard_path, verify, write_shard
+from hardness.datasets.packed import (
+    OF_DATA,
+    PARTS,
+    checksum,
+    read_info,
+    read_shard,
+    shard_path,
+    verify,
+    write_shard,
+)
+from hardness.datasets.samples import leave_out, read_in_order
 from hardness.errors import UserError
 from hardness.registry import parse_data
 
@@ -39,9 +48,9 @@ def pack(config: Pack) -> Path:
     num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
     shards, num_read = {}, 0
     for part, images in parts.items():
-        first = _num_packed(out, part, images, data.image_shape, num_rows)
+        first = _num_packed(out, part, images, data, num_rows)
         num_read += len(images) - first
-        steps = _pack(out, part, images, first, data.image_shape, num_rows, config)
+        steps = _pack(out, part, images, first, data, num_rows, config)
         for _ in progress(steps, len(images) - first, f"packing {part}"):
             pass
         for number in range(-(-len(images) // num_rows)):
@@ -56,7 +65,7 @@ def pack(config: Pack) -> Path:
             "source": config.data,
             "num_examples": {part: len(images) for part, images in parts.items()},
             "num_rows": num_rows,
-            **{name: description[name] for name in ("class_names", "image_shape", "mean", "std")},
+            **{name: description[name] for name in OF_DATA},
             "shards": shards,
         },
     )
@@ -71,9 +80,14 @@ def pack(config: Pack) -> Path:
 
 def _default_out(data: str) -> Path:
     entry, place = parse_data(data)
-    return (
-        Path(f"{place}.packed") if entry.name in ("imagefolder", "imagenet") else Path("data/digits.packed")
-    )
+    if entry.name == "digits":
+        return Path("data/digits.packed")
+    if entry.name == "torchvision":
+        name, _, root = place.partition(":")
+        return Path(root, f"{name}.packed")
+    # A pattern of files: beside their folder.
+    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).resolve().parent
+    return folder.with_name(f"{folder.name}.packed")
 
 
 def _check_finished(out: Path, data: DataSet) -> None:
@@ -81,17 +95,18 @@ def _check_finished(out: Path, data: DataSet) -> None:
     for what, expected, found in (
         ("data set", data.fingerprint, info["fingerprint"]),
         ("images of shape", list(data.image_shape), info["image_shape"]),
+        ("images of", data.transform, info["transform"]),
     ):
         if expected != found:
             raise UserError(f"{what} {expected} in {out}", str(found), "choose another --out")
     say(f"{out} is packed already")
 
 
-def _num_packed(out: Path, part: str, images: ImageSet, image_shape: tuple, num_rows: int) -> int:
+def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows: int) -> int:
     """How many images are in the shards that a killed process has left."""
     first = 0
     while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
-        keys = read_shard(path, image_shape).column("key").to_pylist()
+        keys = read_shard(path, data.image_shape, data.transform).column("key").to_pylist()
         if keys != list(images.keys[first : first + num_rows]):
             raise UserError(f"the images of this data set in {path}", "others", "choose another --out")
         first += len(keys)
@@ -103,22 +118,24 @@ def _pack(
     part: str,
     images: ImageSet,
     first: int,
-    image_shape: tuple[int, ...],
+    data: DataSet,
     num_rows: int,
     config: Pack,
 ) -> Iterator[int]:
     """Write the shards that begin at ``first`` and after; yield for every image."""
+    channels, height, width = data.image_shape
     batches = read_in_order(images.images, first, len(images), config.num_workers, borders=num_rows)
     for positions, read, errors in batches:
         read_here = [*positions, *errors]
         if min(read_here) % num_rows == 0:
             start = min(read_here)
             size = min(num_rows, len(images) - start)
-            pixels, is_readable = np.zeros((size, *image_shape), np.uint8), np.ones(size, bool)
+            pixels, is_readable = np.zeros((size, height, width, channels), np.uint8), np.ones(size, bool)
         if positions:
-            pixels[np.array(positions) - start] = read.numpy()
+            pixels[np.array(positions) - start] = read.permute(0, 2, 3, 1).numpy()
         for position in leave_out(errors, config.on_bad_image):
             is_readable[position - start] = False
         if max(read_here) == start + size - 1:
-            write_shard(shard_path(out, part, start // num_rows), images, start, pixels, is_readable)
+            path = shard_path(out, part, start // num_rows)
+            write_shard(path, images, start, pixels, is_readable, data.transform)
         yield from read_here

@@ -1,24 +1,33 @@
 """``hardness retrain``: train from scratch on each subset, measure on every subset's test fold."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from hardness import datasets, files, seeding
-from hardness.config import Data, Retrain
+from hardness.config import Data, Retrain, Track
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import OPERATIONAL, RUNS, RunFolder, finished_info
 from hardness.subsets import SUBSETS
-from hardness.training.device import describe_device, resolve_device
+from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import hardness_sentences, hardness_verdicts, transfer_matrix
 
 _OWN_OF_A_RUN = {"seed", *OPERATIONAL}
-_AS_TRACKED = ("epochs", "lr", "batch_size", "weight_decay", "schedule")
+_AS_TRACKED = (
+    "epochs",
+    "lr",
+    "batch_size",
+    "weight_decay",
+    "schedule",
+    "augment",
+    "precision",
+    "compile",
+)
 
 
 def retrain(config: Retrain) -> Path:
@@ -29,15 +38,17 @@ def retrain(config: Retrain) -> Path:
         raise UserError("a split's file, RUN/splits/NAME.parquet", str(path), "name one that split wrote")
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
-    config = _resolve(replace(config, split=path), info["config"])
+    # What a run of an older version did not say, it did as the defaults have it.
+    tracked_config = asdict(Track()) | info["config"]
+    config = _resolve(replace(config, split=path), tracked_config)
     run = RunFolder("retrain", config)
     if run.is_finished:
         return run.path
     with run:
         device = resolve_device(config.device)
         subsets = files.read_table(path, info["fingerprint"]).to_pandas()
-        images_from = _tracked_data(info["config"], config.data)
-        data = datasets.load(images_from, model=config.model, workers=config.num_workers)
+        images_from = _tracked_data(tracked_config, config.data)
+        data = datasets.load(images_from, model=config.model, workers=config.num_workers, device=device)
         if data.fingerprint != info["fingerprint"]:
             raise UserError(
                 f"data set {info['fingerprint']}, as tracked", data.fingerprint, "name the data with --data"
@@ -46,11 +57,12 @@ def retrain(config: Retrain) -> Path:
         run.update(
             fingerprint=data.fingerprint,
             device=describe_device(device),
+            precision=resolve_precision(config.precision, device),
             data=data.describe(),
             record_mode=info["record_mode"],
             split={**settings, "name": path.stem},
             tracking_seed="+".join(map(str, settings["tracking_seeds"])),
-            tracked={name: value for name, value in info["config"].items() if name not in _OWN_OF_A_RUN},
+            tracked={name: value for name, value in tracked_config.items() if name not in _OWN_OF_A_RUN},
         )
         examples = files.read_table(tracked / "examples.parquet", data.fingerprint).to_pandas()
         given = torch.tensor(examples["given_label"].to_numpy("int64"))
@@ -62,7 +74,7 @@ def retrain(config: Retrain) -> Path:
             Member(
                 trained_on=name,
                 optimizer=config.optimizer,
-                noise=info["config"]["noise"],
+                noise=tracked_config["noise"],
                 seed=seed,
                 # Its own stream: neither the tracking seed's generators nor another seed's retraining.
                 stream=seeding.derive(tracking_seed, "retrain", seed),

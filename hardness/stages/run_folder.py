@@ -161,14 +161,18 @@ class RunFolder:
         return shlex.join([*map(str, words), *([] if self.settings["resume"] else ["--resume"])])
 
     def update(self, **info: Any) -> None:
-        """Add to run.json. Raises ``UserError`` where the run was begun on other data or labels."""
-        for name, what in (("fingerprint", "data set"), ("labels_fingerprint", "given labels")):
-            begun_on = self.info.get(name)
-            if begun_on is not None and info.get(name, begun_on) != begun_on:
+        """Add to run.json. Raises ``UserError`` where the run was begun otherwise."""
+        for name, what, do in (
+            ("fingerprint", "data set", "restore the data"),
+            ("labels_fingerprint", "given labels", "restore the data"),
+            ("precision", "precision", "resume it on the same kind of device"),
+        ):
+            begun_with = self.info.get(name)
+            if begun_with is not None and info.get(name, begun_with) != begun_with:
                 raise UserError(
-                    f"{what} {begun_on}, on which {self.path} was begun",
+                    f"{what} {begun_with}, with which {self.path} was begun",
                     f"{what} {info[name]}",
-                    "restore the data, or choose another --out",
+                    f"{do}, or choose another --out",
                 )
         self.info.update(info)
         if distributed.rank() == 0:

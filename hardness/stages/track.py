@@ -13,7 +13,7 @@ from torch import nn
 from hardness import datasets, distributed, files, models, optim, seeding
 from hardness.config import Track
 from hardness.console import progress, say, say_time_left
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, ImageSet, augment
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
@@ -21,7 +21,7 @@ from hardness.dynamics.store import recorded_epochs
 from hardness.errors import UserError
 from hardness.stages.run_folder import RunFolder
 from hardness.training import checkpoint
-from hardness.training.device import describe_device, resolve_device
+from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure, predict
 
@@ -44,11 +44,17 @@ def _track(config: Track, device: torch.device) -> Path:
     if run.is_finished:
         return run.path
     with run:
-        data = datasets.load(config, model=config.model, workers=config.num_workers)
+        data = datasets.load(config, model=config.model, workers=config.num_workers, device=device)
         train = data.train.with_labels(given_labels(data, config, config.noise))
         data = replace(data, train=train)
+        precision = resolve_precision(config.precision, device)
         model = models.build(
-            config.model, data, seed=seeding.derive(config.seed, "init"), stem=config.stem
+            config.model,
+            data,
+            seed=seeding.derive(config.seed, "init"),
+            stem=config.stem,
+            precision=precision,
+            compile=config.compile,
         ).to(device)
         if config.sync_batchnorm:
             if device.type != "cuda":
@@ -59,6 +65,7 @@ def _track(config: Track, device: torch.device) -> Path:
             fingerprint=data.fingerprint,
             record_mode=config.record,
             device=describe_device(device),
+            precision=precision,
             data=data.describe(),
             num_unreadable=len(train.unreadable),
             noise_rate=noise_rate(train),
@@ -118,6 +125,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
         workers=workers,
         first_epoch=last_epoch + 1,
         recorder=recorder if config.record == "train" else None,
+        augment=augment.build(config.augment, data.image_shape, config.seed),
     )
     validation = [Group("validation", data.validation, data.validation.ids)]
     with recorder:

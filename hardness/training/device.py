@@ -18,6 +18,13 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device, number) if device == "cuda" else torch.device(device)
 
 
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``auto``: bf16 on CUDA where it has it, else float32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
 def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"

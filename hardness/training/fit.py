@@ -13,16 +13,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from hardness import distributed, seeding
-from hardness.datasets import ImageSet
+from hardness.console import remark
+from hardness.datasets import ImageSet, Loader, Shuffled
+from hardness.datasets.augment import CropFlip
+from hardness.datasets.loader import num_batches
 from hardness.dynamics.record import argmax
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
 from hardness.optim import WinsorizedSGD
 from hardness.optim.m3 import num_groups
-from hardness.training.batches import Shuffled, loader, num_batches, read
 from hardness.training.step import StepNorm, train_step
 
 _MEASURED_STEPS = 8
+_MUCH = 0.2
+"""Of an epoch, to wait for images."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class EpochLog:
     """Mean L2 norm of the step's direction over a few steps spread over the epoch."""
     seconds: float
     images_per_second: float
+    loader_wait: float
+    """Share of the time for which training waited for images."""
 
 
 def learning_rate(base: float, schedule: str, progress: float) -> float:
@@ -68,10 +74,13 @@ def fit(
     workers: int,
     first_epoch: int = 1,
     recorder: Recorder | None = None,
+    augment: CropFlip | None = None,
 ) -> Iterator[EpochLog]:
     """Train on ``images[ids]`` and yield after every epoch. The base rate is the optimizer's default.
 
     Of many ranks, each trains on its slice of every batch, and all take the same step.
+
+    Images that are larger than the network's are cropped by it, at random where there is ``augment``.
 
     Raises ``UserError`` at the end of an epoch in which a loss or a weight was not finite, naming the step,
     and at once where a batch is too small for the optimizer or the network.
@@ -82,7 +91,7 @@ def fit(
     network = DistributedDataParallel(model) if distributed.is_many() else model
     order = Shuffled(ids, batch_size, seed)
     sizes = order.sizes
-    batches = loader(images, order, workers)
+    batches = Loader(images, order, device, workers)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         order.epoch = epoch
@@ -93,7 +102,9 @@ def fit(
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seeding.derive(seed, "dropout", epoch, distributed.rank()))
             model.train()
-            for step, (pixels, labels, example_ids) in enumerate(read(batches, device)):
+            for step, (pixels, labels, example_ids) in enumerate(batches):
+                if augment is not None:
+                    pixels = augment(pixels, epoch, step, sizes[step])
                 rate = learning_rate(base, schedule, (epoch - 1 + step / num_steps) / epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -115,6 +126,11 @@ def fit(
         step_losses, num_correct = distributed.reduce(torch.stack(sums, 1)).cpu().double()
         _check_finite(step_losses, model, epoch)
         seconds = time.perf_counter() - started
+        if epoch == first_epoch and batches.decodes and batches.waited > _MUCH * seconds:
+            remark(
+                f"training waits for images {batches.waited / seconds:.0%} of its time: "
+                "`hardness pack` decodes them once for all runs (--data packed:DIR)"
+            )
         yield EpochLog(
             epoch=epoch,
             lr=rate,
@@ -123,6 +139,7 @@ def fit(
             step_norm=norm.mean(),
             seconds=seconds,
             images_per_second=len(ids) / seconds,
+            loader_wait=batches.waited / seconds,
         )
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardness import distributed
-from hardness.datasets import ImageSet
-from hardness.training.batches import cut, loader, read
+from hardness.datasets import ImageSet, Loader
+from hardness.datasets.loader import cut
 
 EVAL_BATCH = 512
 
@@ -25,8 +25,7 @@ def predict(
     """
     model.eval()
     ids = ids[distributed.my_slice(len(ids))]
-    batches = loader(images, cut(ids, EVAL_BATCH), workers)
-    for pixels, labels, example_ids in read(batches, device):
+    for pixels, labels, example_ids in Loader(images, cut(ids, EVAL_BATCH), device, workers):
         yield example_ids, model(pixels), labels
 
 

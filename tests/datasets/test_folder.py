@@ -8,7 +8,8 @@ from torchvision.datasets import ImageFolder
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.decoding import ImageFiles, read_image
+from hardness.datasets.decoding import File, ImageFiles, read_image
+from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 from tests.conftest import write_image
 
@@ -43,7 +44,7 @@ def test_imagenet_resizes_to_256_and_crops_224(image_folder):
 def test_cached_and_read_again_are_the_same_pixels(image_folder, workers):
     kept = load(image_folder, cache="host", workers=workers)
     read = load(image_folder, cache="none")
-    assert isinstance(kept.train.images, torch.Tensor)
+    assert isinstance(kept.train.images, HostPixels)
     assert isinstance(read.train.images, ImageFiles)
     ids = [5, 0, 23]
     assert torch.equal(kept.train.__getitems__(ids)[0], read.train.__getitems__(ids)[0])
@@ -53,7 +54,7 @@ def test_cached_and_read_again_are_the_same_pixels(image_folder, workers):
 def test_every_colour_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
     write_image(path, seed=0, mode=mode)
-    image = read_image(str(path), 12, 12)
+    image = read_image(File(path), 12, 12)
     assert image.shape == (3, 12, 12)
     assert image.dtype == torch.uint8
     if mode == "L":
@@ -65,7 +66,7 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
     image.save(tmp_path / "x.png", transparency=b"\x00\x80\xff")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_image(str(tmp_path / "x.png"), 12, 12).shape == (3, 12, 12)
+        assert read_image(File(tmp_path / "x.png"), 12, 12).shape == (3, 12, 12)
 
 
 def test_exif_rotation_is_undone(tmp_path):
@@ -74,7 +75,7 @@ def test_exif_rotation_is_undone(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held on its side: turn by 90 degrees clockwise
     Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
-    image = read_image(str(tmp_path / "x.png"), 8, 8)
+    image = read_image(File(tmp_path / "x.png"), 8, 8)
     assert image[0, :, 5:].min() == 255
     assert image[0, :, :3].max() == 0
 
@@ -83,7 +84,7 @@ def test_the_short_side_is_resized_and_the_centre_cropped(tmp_path):
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 200
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    assert (read_image(str(tmp_path / "x.png"), 10, 10) == 200).all()
+    assert (read_image(File(tmp_path / "x.png"), 10, 10) == 200).all()
 
 
 def test_val_fraction_holds_out_of_every_class(image_folder):
@@ -147,13 +148,13 @@ def test_no_readable_image_at_all_is_refused(image_folder):
 def test_sixteen_bits_of_gray_keep_their_shades(tmp_path):
     shades = np.linspace(0, 65535, 144).reshape(12, 12).astype(np.uint16)
     Image.fromarray(shades).save(tmp_path / "x.png")
-    image = read_image(str(tmp_path / "x.png"), 12, 12)
+    image = read_image(File(tmp_path / "x.png"), 12, 12)
     assert np.array_equal(image[0].numpy(), shades >> 8)
 
 
 def test_pictures_of_the_cropped_size_are_resized_like_others(tmp_path):
     shades = np.tile(np.arange(224, dtype=np.uint8), (224, 1))
     Image.fromarray(shades).save(tmp_path / "x.png")
-    image = read_image(str(tmp_path / "x.png"), 256, 224)
+    image = read_image(File(tmp_path / "x.png"), 256, 224)
     assert image[0, 112, 0] == pytest.approx(14, abs=1)
     assert image[0, 112, -1] == pytest.approx(209, abs=1)

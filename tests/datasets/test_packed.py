@@ -10,7 +10,7 @@ import torch
 
 from hardness import datasets
 from hardness.config import Data, Pack, Track
-from hardness.datasets import packed
+from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 from hardness.stages import pack as stage
 from hardness.stages.pack import pack
@@ -88,7 +88,7 @@ def test_digits_are_packed_too(here):
     assert folder.as_posix() == "data/digits.packed"
     source, found = datasets.load(Data(), model="mlp"), load(folder)
     assert found.fingerprint == source.fingerprint
-    assert torch.equal(found.train.images[range(1437)], source.train.images)
+    assert torch.equal(found.train.images[range(1437)], source.train.images[range(1437)])
 
 
 def test_what_is_packed_already_is_another_data_sets(folder, image_folder):
@@ -161,8 +161,10 @@ def test_packing_what_is_packed_makes_no_sense(folder):
 
 
 def test_ids_are_gathered_across_shards():
-    pixels = np.arange(7 * 4, dtype=np.uint8).reshape(7, 1, 2, 2)
-    images = packed.PackedImages([pixels[:3], pixels[3:6], pixels[6:]], num_rows=3)
+    pixels = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1)
+    images = HostPixels([pixels[:3], pixels[3:6], pixels[6:]], num_rows=3)
     ids = [6, 0, 5, 3, 0, 2]
-    assert torch.equal(images[ids], torch.from_numpy(pixels[ids]))
+    assert torch.equal(images[ids], torch.from_numpy(pixels[ids]).permute(0, 3, 1, 2))
+    with pytest.raises(IndexError, match=r"0\.\.6, not 2\.\.7"):
+        images[[2, 7]]
     assert images[[]].shape == (0, 1, 2, 2)

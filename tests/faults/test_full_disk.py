@@ -103,3 +103,29 @@ def test_track_stops_with_one_line_at_a_quota(tmp_path, quota):
     assert "File too large" in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert not list((tmp_path / "r").rglob("*.pt"))
+
+
+def test_packing_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "hardness", "pack", "--data", "digits", "--workers", "0", "--out"]
+    filler = fill(small_disk)
+    with filler.open("r+b") as file:
+        # Room for one part of the two.
+        file.truncate(filler.stat().st_size - 60_000)
+    answer = subprocess.run(
+        [*command, str(small_disk / "p")], env=environment, capture_output=True, text=True
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "No space left on device" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (small_disk / "p/pack.json").exists()
+    filler.unlink()
+    for out in (small_disk / "p", tmp_path / "whole"):
+        subprocess.run([*command, str(out)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (small_disk / "p" / path.name).read_bytes()
+    assert {path.name for path in (small_disk / "p").iterdir()} == {
+        "pack.json",
+        "train-00000.arrow",
+        "val-00000.arrow",
+    }

@@ -145,7 +145,7 @@ def test_the_command_that_resumes_keeps_a_zero(here):
 def test_a_run_begun_on_other_data_is_refused_with_both_fingerprints(here):
     with start(here / "r") as run:
         run.update(fingerprint="abc")
-        with pytest.raises(UserError, match=r"data set abc, on which .* found data set def"):
+        with pytest.raises(UserError, match=r"data set abc, with which .* found data set def"):
             run.update(fingerprint="def")
     assert run_folder.read_info(here / "r")["fingerprint"] == "abc"
 

@@ -7,10 +7,10 @@ import torch
 
 from hardness import Recorder, datasets, models, optim
 from hardness.config import Data
+from hardness.datasets import Loader, Shuffled
 from hardness.dynamics.scores import scores
 from hardness.errors import UserError
 from hardness.training import checkpoint
-from hardness.training.batches import Shuffled, loader, read
 from hardness.training.fit import fit, learning_rate
 from hardness.training.measure import Group, measure, predict
 from hardness.training.step import StepNorm, train_step
@@ -44,7 +44,7 @@ def ten_steps(digits, tmp_path) -> dict[str, list]:
     with Recorder(tmp_path / "golden", len(digits.train)) as recorder:
         for epoch in (1, 2):
             order.epoch = epoch
-            for images, labels, _ in read(loader(digits.train, order, 0), CPU):
+            for images, labels, _ in Loader(digits.train, order):
                 model.train()
                 losses.append(train_step(model, optimizer, images, labels)[0].item())
             for batch in predict(model, digits.train, digits.train.ids, CPU, 0):

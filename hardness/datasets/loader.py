@@ -1,0 +1,153 @@
+"""Which examples make a batch, and bringing them to the device ahead of time.
+
+The order of an epoch depends on seed and epoch alone.
+"""
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hardness import distributed, seeding
+from hardness.datasets.base import ImageSet
+from hardness.datasets.pixels import DevicePixels, HostPixels
+from hardness.errors import UserError
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images uint8 (B, C, H, W), given labels int64 (B,), example ids int64 (B,)."""
+_AHEAD = 3
+
+
+def num_batches(num_examples: int, batch_size: int) -> int:
+    """round(N / batch_size), at least one."""
+    return max(1, round(num_examples / batch_size))
+
+
+def cut(ids: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Batches whose sizes differ by at most one; none of no ids."""
+    parts = np.array_split(ids, num_batches(len(ids), batch_size))
+    return [batch.tolist() for batch in parts if len(batch)]
+
+
+class Shuffled:
+    """A batch sampler: the ids in the order of ``(seed, epoch)``. Set ``epoch`` before each pass.
+
+    Of many ranks each gets its slice of every batch, so a batch is the same examples however many there are.
+    """
+
+    def __init__(self, ids: np.ndarray, batch_size: int, seed: int = 0):
+        self.ids, self.batch_size, self.seed = ids, batch_size, seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return num_batches(len(self.ids), self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = seeding.generator(self.seed, "order", self.epoch).permutation(self.ids)
+        for batch in cut(order, self.batch_size):
+            yield batch[distributed.my_slice(len(batch))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the batches, over all ranks."""
+        return [len(batch) for batch in cut(self.ids, self.batch_size)]
+
+
+class Loader:
+    """Batches of an image set on the device, the next ones on their way while it computes.
+
+    ``batches`` says which: ``Shuffled(images.ids, batch_size=256, seed=0)``, or lists of ids. A pass yields
+    ``(images, labels, example ids)``: uint8 (B, C, H, W) in channels-last layout, int64 (B,), int64 (B,).
+    Pixels that lie ready are gathered by a thread, into pinned memory where a GPU waits for them; image
+    files are decoded by ``workers`` processes, which stay for the passes to come.
+
+    Raises ``UserError`` for an image that can't be read.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batches: Collection[Sequence[int]],
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+    ):
+        self.batches, self.device = batches, torch.device(device)
+        self.waited = 0.0
+        """Seconds for which the last pass, or the one under way, has kept its reader waiting."""
+        is_cuda = self.device.type == "cuda"
+        if isinstance(images.images, HostPixels):
+            images = replace(images, images=replace(images.images, is_pinned=is_cuda))
+        self._images, self._decoder = images, None
+        if not isinstance(images.images, HostPixels | DevicePixels):
+            self._decoder = DataLoader(
+                images,
+                batch_sampler=batches,
+                collate_fn=_as_it_is,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=is_cuda,
+                # Its own, or the loader would draw the workers' seeds from torch's global one, whose state
+                # dropout depends on.
+                generator=torch.Generator(),
+            )
+        self._copies = torch.cuda.Stream(self.device) if is_cuda else None
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @property
+    def decodes(self) -> bool:
+        """Images are decoded in every pass."""
+        return self._decoder is not None
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.waited = 0.0
+        source = iter(self._decoder or map(self._images.__getitems__, self.batches))
+        thread = ThreadPoolExecutor(1, "hardness-loader")
+        try:
+            coming = deque(thread.submit(self._next, source) for _ in range(_AHEAD))
+            while True:
+                started = time.perf_counter()
+                found = coming.popleft().result()
+                self.waited += time.perf_counter() - started
+                if found is None:
+                    return
+                coming.append(thread.submit(self._next, source))
+                yield self._arrived(*found)
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+    def _next(self, source: Iterator[Batch | UserError]) -> tuple[Batch, torch.cuda.Event | None] | None:
+        """The next batch, and the event after which it is on the device; None at the end."""
+        batch = next(source, None)
+        if isinstance(batch, UserError):
+            raise batch
+        if batch is None or self._copies is None:
+            return batch and (batch, None)
+        with torch.cuda.stream(self._copies):
+            batch = tuple(_to(tensor, self.device) for tensor in batch)
+            return batch, self._copies.record_event()
+
+    def _arrived(self, batch: Batch, event: torch.cuda.Event | None) -> Batch:
+        if event is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(event)
+            for tensor in batch:
+                # Its memory is the other stream's, which must not give it away before this one is done.
+                tensor.record_stream(stream)
+        return batch
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    # What is pinned already, or on the device, stays as it is.
+    return tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,102 @@
+"""Crops and flips of a batch are torchvision's, an image at a time."""
+
+import unittest.mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from hardness import distributed
+from hardness.datasets.augment import CropFlip, build, crop, draw
+
+
+def batch(num_images=6, height=40, width=32):
+    generator = np.random.default_rng(0)
+    small = torch.from_numpy(generator.integers(0, 256, (num_images, 3, 10, 8), dtype=np.uint8))
+    # Smooth, as pictures are.
+    return F.resize(small, [height, width], antialias=True)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 9))
+def test_boxes_lie_inside(height, width, seed):
+    boxes, is_flipped = draw(np.random.default_rng(seed), 40, height, width)
+    tops, lefts, heights, widths = boxes.T
+    assert boxes.shape == (40, 4)
+    assert is_flipped.shape == (40,)
+    assert (boxes == np.floor(boxes)).all()
+    assert (tops >= 0).all()
+    assert (lefts >= 0).all()
+    assert ((heights >= 1) & (tops + heights <= height)).all()
+    assert ((widths >= 1) & (lefts + widths <= width)).all()
+
+
+def test_boxes_are_distributed_as_torchvisions():
+    reference = v2.RandomResizedCrop(224)
+    image = torch.zeros(3, 200, 300)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = [reference.make_params([image]) for _ in range(4000)]
+    ours, is_flipped = draw(np.random.default_rng(0), 4000, 200, 300)
+    for column, name in enumerate(("top", "left", "height", "width")):
+        assert stats.ks_2samp(ours[:, column], [params[name] for params in theirs]).pvalue > 1e-3, name
+    assert abs(is_flipped.mean() - 0.5) < 0.04
+
+
+def test_a_long_picture_gives_the_middle_that_the_shapes_allow():
+    boxes, _ = draw(np.random.default_rng(0), 200, 10, 1000)
+    assert [0, 493, 10, 13] in boxes.astype(int).tolist()
+
+
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_crops_are_those_of_torchvision(is_flipped):
+    images, size = batch(), (20, 24)
+    boxes = np.array(
+        [[3, 5, 20, 24], [0, 0, 40, 32], [10, 2, 25, 28], [7, 7, 12, 10], [20, 8, 20, 24], [1, 1, 38, 30]]
+    )
+    found = crop(images, boxes, np.full(6, is_flipped), size)
+    assert found.dtype == torch.uint8
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for image, box, ours in zip(images, boxes.tolist(), found, strict=True):
+        theirs = F.resized_crop(image, *box, list(size), antialias=False)
+        theirs = F.horizontal_flip(theirs) if is_flipped else theirs
+        difference = (ours.int() - theirs.int()).abs()
+        # At the border theirs sees the crop's last pixels, ours the picture beyond it.
+        assert difference[:, 2:-2, 2:-2].max() <= 1
+        assert difference.float().mean() < 1.5
+    # A box of the very size is cut out.
+    cut_out = F.horizontal_flip(images[0, :, 3:23, 5:29]) if is_flipped else images[0, :, 3:23, 5:29]
+    assert torch.equal(found[0], cut_out)
+
+
+def test_crops_depend_on_seed_epoch_step_and_position():
+    images = batch()
+    augment = CropFlip((16, 16), seed=1)
+    first = augment(images, 1, 0, 6)
+    assert torch.equal(first, augment(images, 1, 0, 6))
+    for epoch, step in ((2, 0), (1, 1)):
+        assert not torch.equal(first, augment(images, epoch, step, 6))
+    assert not torch.equal(first, CropFlip((16, 16), seed=2)(images, 1, 0, 6))
+    same = augment(images[:1].expand(6, -1, -1, -1), 1, 0, 6)
+    assert not torch.equal(same[0], same[1])
+
+
+def test_ranks_make_the_crops_of_one_process():
+    images, augment = batch(), CropFlip((16, 16), seed=1)
+    parts = []
+    for rank in range(2):
+        with (
+            unittest.mock.patch.object(distributed, "rank", return_value=rank),
+            unittest.mock.patch.object(distributed, "num_ranks", return_value=2),
+        ):
+            parts.append(augment(images[distributed.my_slice(5)], 3, 7, 5))
+    assert torch.equal(torch.cat(parts), augment(images[:5], 3, 7, 5))
+
+
+def test_names():
+    assert build("none", (3, 8, 8), 0) is None
+    assert build("crop-flip", (3, 8, 9), 0).size == (8, 9)

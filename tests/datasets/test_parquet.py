@@ -1,0 +1,148 @@
+"""Parquet files with encoded images, as Hugging Face's hub has them."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hardness import datasets
+from hardness.config import Data, Pack
+from hardness.errors import UserError
+from hardness.stages.pack import pack
+
+NAMES = ["cat", "dog", "eel"]
+
+
+def write(path, images, labels, image="image", label="label", names=None, row_group_size=5):
+    """Images as bytes, which Hugging Face wraps in structs."""
+    table = pa.table({image: images, label: labels})
+    if names:
+        info = {"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, path, row_group_size=row_group_size)
+
+
+def wrapped(images):
+    return pa.array([{"bytes": image, "path": f"{i}.png"} for i, image in enumerate(images)])
+
+
+def load(pattern, **settings):
+    return datasets.load(Data(data=f"parquet:{pattern}", **settings))
+
+
+@pytest.fixture
+def source(image_folder):
+    return datasets.load(Data(data=f"imagefolder:{image_folder}"))
+
+
+def contents(images, image_folder):
+    return [(image_folder / key).read_bytes() for key in images.keys]
+
+
+@pytest.fixture
+def files(source, image_folder, tmp_path):
+    """The image folder's pictures, in two training files and one of validation ones."""
+    train = contents(source.train, image_folder)
+    labels = source.train.clean_labels.numpy()
+    for number, part in enumerate((slice(0, 14), slice(14, 24))):
+        path = tmp_path / f"train-0000{number}-of-00002.parquet"
+        write(path, wrapped(train[part]), labels[part], names=NAMES)
+    validation = contents(source.validation, image_folder)
+    write(
+        tmp_path / "validation-00000-of-00001.parquet",
+        wrapped(validation),
+        source.validation.clean_labels.numpy(),
+        names=NAMES,
+    )
+    return tmp_path / "*.parquet"
+
+
+@pytest.mark.parametrize("cache", ["host", "none"])
+def test_the_pictures_and_labels_of_the_folder(files, source, cache):
+    found = load(files, cache=cache)
+    assert found.class_names == NAMES
+    assert found.train.keys[16] == "train-00001-of-00002/0-00002"
+    assert len(set(found.train.keys)) == 24
+    for one, other in ((source.train, found.train), (source.validation, found.validation)):
+        ids = np.random.default_rng(0).permutation(len(one))
+        for expected, tensor in zip(one.__getitems__(ids), other.__getitems__(ids), strict=True):
+            assert torch.equal(expected, tensor)
+
+
+def test_they_are_packed(files, source, tmp_path):
+    folder = pack(Pack(data=f"parquet:{files}", workers=2, out=tmp_path / "p"))
+    found = datasets.load(Data(data=f"packed:{folder}"))
+    assert torch.equal(found.train.images[range(24)], source.train.images[range(24)])
+
+
+def test_names_of_columns_and_names_for_labels(source, image_folder, tmp_path):
+    images = contents(source.train, image_folder)
+    path = tmp_path / "a.parquet"
+    labels = [f"{NAMES[label]}s" for label in source.train.clean_labels]
+    write(path, pa.array(images, pa.large_binary()), labels, image="img", label="kind")
+    found = load(f"{path}:img:kind", val_fraction=0.25)
+    assert found.class_names == ["cats", "dogs", "eels"]
+    assert (len(found.train), len(found.validation)) == (18, 6)
+    write(path, pa.array(images), source.train.clean_labels.numpy() + 1)
+    found = load(path, val_fraction=0.25)
+    assert found.class_names == ["0", "1", "2", "3"]
+    assert found.train.clean_labels.min() == 1
+
+
+@pytest.mark.parametrize("cell", [None, {"bytes": None, "path": "a.png"}, {"bytes": b"no image", "path": ""}])
+def test_a_cell_without_a_picture_is_an_unreadable_image(source, image_folder, tmp_path, cell):
+    cells = wrapped(contents(source.train, image_folder)).to_pylist()
+    cells[7] = cell
+    path = tmp_path / "a.parquet"
+    write(path, pa.array(cells), source.train.clean_labels.numpy())
+    with pytest.raises(UserError, match=r"a readable image; found .*a\.parquet, row 2 of group 1"):
+        load(path, val_fraction=0.25, cache="host")
+    found = load(path, val_fraction=0.25, cache="host", on_bad_image="null")
+    assert len(found.train.unreadable) + len(found.validation.unreadable) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"image": ["a", "b"], "label": [0, 1]}, r"encoded images in column image of .*; found string"),
+        ({"image": [1.5, 2.0], "label": [0, 1]}, r"encoded images in column image of .*; found double"),
+        ({"image": [b"", b""], "label": [0.0, 1.0]}, r"class indices or names in column label.*found double"),
+        ({"image": [b"", b""], "label": [0, None]}, r"a label for each row of .*; found 1 without"),
+        ({"image": [b"", b""], "label": [0, -1]}, r"labels of 0\.\.999,999 in .*; found -1"),
+        ({"image": [b"", b""], "label": [0, 10**12]}, r"labels of 0\.\.999,999 in .*; found 1000000000000"),
+        ({"picture": [b"", b""], "label": [0, 1]}, r"a column image in .*; found columns picture, label"),
+        ({"image": [b"", b""], "fine": [0, 1]}, r"a column label in .*; found columns image, fine"),
+    ],
+)
+def test_columns_that_will_not_do(tmp_path, columns, told):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "a.parquet", val_fraction=0.5)
+
+
+def test_files_that_will_not_do(files, tmp_path):
+    (tmp_path / "z.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(UserError, match=r"a whole Parquet file .*z\.parquet"):
+        load(files)
+    write(tmp_path / "z.parquet", pa.array([b""]), [0], names=["other"])
+    with pytest.raises(UserError, match=r"the classes of .*train-00000.* in .*z\.parquet; found others"):
+        load(files)
+    write(tmp_path / "z.parquet", pa.array([b""]), [3], names=NAMES)
+    with pytest.raises(UserError, match=r"labels of 0\.\.2 in .*; found 3"):
+        load(files)
+    with pytest.raises(UserError, match="or pass --val-fraction"):
+        load(tmp_path / "train*.parquet")
+
+
+@pytest.mark.parametrize("place", ["", "a.parquet:image", "a:b:c:d"])
+def test_what_follows_the_colon(place):
+    with pytest.raises(UserError, match=r"write parquet:PATTERN, or parquet:PATTERN:IMAGE_COLUMN:LABEL"):
+        Data(data=f"parquet:{place}")
+
+
+def test_no_files(tmp_path):
+    with pytest.raises(UserError, match=r"files .*\.parquet; found none there; check the pattern"):
+        Data(data=f"parquet:{tmp_path}/*.parquet:image:label")

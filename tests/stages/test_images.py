@@ -1,0 +1,129 @@
+"""How images are read, and in which numbers a network computes: flags of every training stage."""
+
+import pandas as pd
+import pytest
+import torch
+
+from hardness.config import Memorize, Pack, Retrain, Split, Track
+from hardness.datasets.augment import CropFlip
+from hardness.errors import UserError
+from hardness.stages.memorize import memorize
+from hardness.stages.pack import pack
+from hardness.stages.retrain import retrain
+from hardness.stages.run_folder import read_info, read_log
+from hardness.stages.split import split
+from hardness.stages.track import track
+
+SETTINGS = {"model": "small_cnn", "batch_size": 6, "workers": 0}
+
+
+@pytest.fixture
+def packed(image_folder):
+    return f"packed:{pack(Pack(data=f'imagefolder:{image_folder}', workers=0))}"
+
+
+@pytest.fixture
+def crops(monkeypatch):
+    """What CropFlip has made: (shape, shape of the crops)."""
+    made, augment = [], CropFlip.__call__
+
+    def spy(self, images, *where):
+        crops = augment(self, images, *where)
+        made.append((tuple(images.shape[1:]), tuple(crops.shape[1:])))
+        return crops
+
+    monkeypatch.setattr(CropFlip, "__call__", spy)
+    return made
+
+
+def test_training_sees_random_crops_of_what_is_packed_and_records_the_middle(packed, crops, here):
+    run = track(Track(data=packed, size=8, augment="crop-flip", epochs=2, out=here / "r", **SETTINGS))
+    assert crops == [((3, 12, 12), (3, 8, 8))] * 8
+    info = read_info(run)
+    assert info["config"]["augment"] == "crop-flip"
+    assert info["data"]["image_shape"] == [3, 8, 8]
+    plain = track(Track(data=packed, size=8, epochs=2, out=here / "plain", **SETTINGS))
+    losses = [pd.read_parquet(each / "dynamics/epoch=2/part-0.parquet")["loss"] for each in (run, plain)]
+    assert not losses[0].equals(losses[1])
+    again = track(Track(data=packed, size=8, augment="crop-flip", epochs=2, out=here / "again", **SETTINGS))
+    for path in run.rglob("*.parquet"):
+        assert path.read_bytes() == (again / path.relative_to(run)).read_bytes()
+
+
+def test_a_size_beyond_what_is_packed_is_refused(packed, here):
+    with pytest.raises(UserError, match=r"images of 13 pixels for --size; found images of 12 x 12 in"):
+        track(Track(data=packed, size=13, out=here / "r", **SETTINGS))
+
+
+def test_retraining_is_as_tracked(packed, crops, here):
+    flags = {"augment": "crop-flip", "precision": "bf16"}
+    run = track(Track(data=packed, epochs=2, out=here / "r", **SETTINGS, **flags))
+    crops.clear()
+    path = split(Split(run=(run,), quantile=0.5, test_fraction=0.3))
+    again = read_info(retrain(Retrain(split=path, seeds=1, epochs=1, workers=0, batch_size=4)))
+    assert crops
+    assert {name: again["config"][name] for name in ("augment", "precision", "compile")} == {
+        **flags,
+        "compile": False,
+    }
+    assert again["precision"] == "bf16"
+    crops.clear()
+    other = retrain(Retrain(split=path, seeds=1, epochs=1, workers=0, batch_size=4, augment="none"))
+    assert not crops
+    assert read_info(other)["config"]["augment"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("flag", "precision"), [("auto", "float32"), ("float32", "float32"), ("bf16", "bf16")]
+)
+def test_the_precision_is_in_run_json(here, flag, precision):
+    run = track(Track(epochs=1, precision=flag, device="cpu"))
+    assert read_info(run)["precision"] == precision
+    loss = torch.tensor(pd.read_parquet(run / "dynamics/epoch=1/part-0.parquet")["loss"].to_numpy())
+    # Records are rounded to float16 unless float32 is asked for.
+    assert torch.equal(loss, loss.half().float()) == (flag != "float32")
+
+
+def test_a_run_does_not_go_on_in_another_precision(here):
+    run = track(Track(epochs=1, out=here / "r", device="cpu"))
+    info = (run / "run.json").read_text()
+    (run / "run.json").write_text(
+        info.replace('"finished"', '"interrupted"').replace('"precision": "float32"', '"precision": "bf16"')
+    )
+    with pytest.raises(
+        UserError, match=r"precision bf16, with which .* found precision float32; resume it on"
+    ):
+        track(Track(epochs=1, out=here / "r", device="cpu", resume=True))
+
+
+def test_memorize_takes_them_too(here, crops):
+    config = Memorize(
+        noise=(0.5,), optimizers=("sgd",), epochs=1, precision="bf16", augment="crop-flip", device="cpu"
+    )
+    assert read_info(memorize(config))["precision"] == "bf16"
+    assert crops
+
+
+def test_winsorized_is_not_compiled():
+    with pytest.raises(UserError, match=r"a network as it is with winsorized; found --compile"):
+        Track(optimizer="winsorized", compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_runs_see_the_same(here):
+    runs = [track(Track(epochs=3, compile=each, out=here / str(each))) for each in (False, True)]
+    one, other = (pd.read_parquet(run / "dynamics/epoch=3/part-0.parquet") for run in runs)
+    assert (one["loss"] - other["loss"]).abs().max() < 0.01
+    assert (one["prediction"] == other["prediction"]).mean() > 0.995
+
+
+def test_a_run_that_waits_for_images_names_pack(image_folder, packed, here, capsys, monkeypatch):
+    monkeypatch.setattr("hardness.training.fit._MUCH", 0.0)
+    run = track(Track(data=f"imagefolder:{image_folder}", cache="none", epochs=2, out=here / "r", **SETTINGS))
+    assert all(0 < line["loader_wait"] < 1 for line in read_log(run))
+    told = capsys.readouterr().err
+    assert "of its time: `hardness pack` decodes them once" in told
+    assert told.count("training waits for images") == 1
+    track(Track(data=packed, epochs=1, out=here / "p", **SETTINGS))
+    assert "training waits" not in capsys.readouterr().err
