@@ -28,7 +28,8 @@ class Normalize(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        scaled = (images.float() / 255 - self.mean) / self.std
+        # In place, since fresh memory costs as much as the arithmetic.
+        scaled = images.float().div_(255).sub_(self.mean).div_(self.std)
         # Convolutions are faster in this layout, on CPUs (1.6 times here for small_cnn) as on GPUs.
         return scaled.expand(-1, self.out_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +32,9 @@ class File(str):
     __slots__ = ()
 
     def read(self) -> bytes:
-        return Path(self).read_bytes()
+        # A Path for each of millions takes a tenth of the time of small pictures.
+        with open(self, "rb") as file:  # noqa: PTH123
+            return file.read()
 
 
 def size_of(place: Place) -> tuple[int, int]:

@@ -74,8 +74,13 @@ class _TryRead(torch.utils.data.Dataset):
         return len(self.batches)
 
     def __getitem__(self, number: int) -> tuple[list[int], Tensor, dict[int, UserError]]:
-        images, errors = {}, {}
-        for index in self.batches[number]:
+        batch = self.batches[number]
+        try:
+            return list(batch), self.images[batch], {}
+        except UserError:
+            # Not all of them.
+            images, errors = {}, {}
+        for index in batch:
             try:
                 images[index] = self.images[[index]]
             except UserError as error:

@@ -4,8 +4,9 @@ What lies under val/, or in a tar whose name begins with val, is the validation 
 """
 
 import glob
+import posixpath
 import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -31,7 +32,7 @@ class TarMember(NamedTuple):
         return f"{self.tar}:{self.name}"
 
     def read(self) -> bytes:
-        with Path(self.tar).open("rb") as file:
+        with open(self.tar, "rb") as file:  # noqa: PTH123
             file.seek(self.offset)
             return file.read(self.size)
 
@@ -52,7 +53,9 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     number_of = {name: number for number, name in enumerate(class_names)}
     parts: dict[str, list[Sample]] = {part: [] for part in _PARTS}
     # In the order of an image folder of the same files.
-    for member in sorted(images, key=lambda member: (number_of[classes[member]], *_folder_and_name(member))):
+    for member in sorted(
+        images, key=lambda member: (number_of[classes[member]], *posixpath.split(_key(member)))
+    ):
         parts[_part(member)].append((member, number_of[classes[member]]))
     train, validation = cut(
         parts["train"], parts["val"], config.val_fraction, place, "under val/ or in val*.tar"
@@ -66,16 +69,15 @@ def _members(tar: str) -> list[TarMember]:
     try:
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
-                path = PurePosixPath(info.name)
                 if info.isdir():
                     continue
                 if not info.isreg():
                     raise UserError(f"files in {tar}", f"{info.name}, a link or the like", "pack it anew")
-                if path.is_absolute() or ".." in path.parts:
+                if info.name.startswith("/") or ".." in info.name.split("/"):
                     raise UserError(f"names that stay inside {tar}", info.name, "pack it anew")
                 if info.offset_data + info.size > size:
                     raise UserError(f"a whole tar {tar}", f"the end in {info.name}", "copy it again")
-                found.append(TarMember(tar, path.as_posix(), info.offset_data, info.size))
+                found.append(TarMember(tar, posixpath.normpath(info.name), info.offset_data, info.size))
     except (tarfile.TarError, EOFError, OSError) as error:
         do = "copy it again; tars are not compressed"
         raise UserError(f"a whole tar {tar}", str(error).splitlines()[0], do) from error
@@ -83,23 +85,18 @@ def _members(tar: str) -> list[TarMember]:
 
 
 def _part(member: TarMember) -> str:
-    first = PurePosixPath(member.name).parts[0]
+    first = member.name.partition("/")[0]
     return first if first in _PARTS else "val" if Path(member.tar).name.startswith("val") else "train"
 
 
 def _key(member: TarMember) -> str:
     """As an image folder has it."""
-    is_complete = PurePosixPath(member.name).parts[0] in _PARTS
+    is_complete = member.name.partition("/")[0] in _PARTS
     return member.name if is_complete else f"{_part(member)}/{member.name}"
 
 
-def _folder_and_name(member: TarMember) -> tuple[str, str]:
-    path = PurePosixPath(_key(member))
-    return path.parent.as_posix(), path.name
-
-
 def _folder_of(member: TarMember) -> str:
-    folders = [name for name in PurePosixPath(member.name).parts[:-1] if name not in _PARTS]
+    folders = [name for name in member.name.split("/")[:-1] if name not in _PARTS]
     if not folders:
         do = "put the images in class folders, or a .cls file beside each"
         raise UserError(f"a class folder around {member.name} in {member.tar}", "none", do)
@@ -108,8 +105,8 @@ def _folder_of(member: TarMember) -> str:
 
 def _stem(member: TarMember) -> tuple[str, str]:
     """What a sample's files have in common: up to the first dot after the folders (WebDataset)."""
-    path = PurePosixPath(member.name)
-    return member.tar, (path.parent / path.name.partition(".")[0]).as_posix()
+    folder, name = posixpath.split(member.name)
+    return member.tar, posixpath.join(folder, name.partition(".")[0])
 
 
 def _read_label(member: TarMember, labels: dict[tuple[str, str], TarMember]) -> str:

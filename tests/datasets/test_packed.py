@@ -10,7 +10,6 @@ import torch
 
 from hardness import datasets
 from hardness.config import Data, Pack, Track
-from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 from hardness.stages import pack as stage
 from hardness.stages.pack import pack
@@ -158,13 +157,3 @@ def test_a_shard_of_other_images_is_refused(folder):
 def test_packing_what_is_packed_makes_no_sense(folder):
     with pytest.raises(UserError, match="images to pack"):
         Pack(data=f"packed:{folder}")
-
-
-def test_ids_are_gathered_across_shards():
-    pixels = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1)
-    images = HostPixels([pixels[:3], pixels[3:6], pixels[6:]], num_rows=3)
-    ids = [6, 0, 5, 3, 0, 2]
-    assert torch.equal(images[ids], torch.from_numpy(pixels[ids]).permute(0, 3, 1, 2))
-    with pytest.raises(IndexError, match=r"0\.\.6, not 2\.\.7"):
-        images[[2, 7]]
-    assert images[[]].shape == (0, 1, 2, 2)

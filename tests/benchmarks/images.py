@@ -1,0 +1,292 @@
+"""How fast images come: packed, from files, and through other people's loaders.
+
+    python -m tests.benchmarks.images [--smoke] [--data DATA] > reports/benchmarks/images.md
+
+``--data``: a real data set to pack and track as well, e.g. tar:PATTERN. Pictures are generated otherwise.
+Writes 2 GB to the temporary folder, and removes them.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from hardness import datasets, models, optim
+from hardness.config import Data, Pack
+from hardness.datasets import Loader, Shuffled
+from hardness.datasets.base import in_memory
+from hardness.stages.pack import pack
+from hardness.training.fit import fit
+from tests.benchmarks import peers
+from tests.benchmarks.peers import BATCH, Pictures
+from tests.benchmarks.timing import in_turn, machine, seconds
+
+SIZES = {64: ((64, 64), 64, 8192), 224: ((500, 375), 256, 1024)}
+"""Of what is trained on: (width and height of the pictures, short side resized to, how many)."""
+CORES = sorted(os.sched_getaffinity(0))
+
+
+def make(root: Path, size: int, count: int) -> None:
+    """JPEGs as large as ImageNet's, or Tiny-ImageNet's: smooth, with grain."""
+    generator = np.random.default_rng(size)
+    for number in range(count + count // 8):
+        part = "train" if number < count else "val"
+        path = root / part / f"class{number % 8}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        pixels = np.asarray(small.resize(SIZES[size][0], Image.BICUBIC), np.float32)
+        grain = generator.normal(0, 12, (*pixels.shape[:2], 1))
+        Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def quietly(work: Callable) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return work()
+
+
+class Packed:
+    """The pictures of a folder, packed beside them."""
+
+    def __init__(self, root: Path, size: int):
+        kind = "imagenet" if size == 224 else "imagefolder"
+        self.source, self.folder = f"{kind}:{root}", root / "packed"
+        quietly(lambda: pack(Pack(data=self.source, out=self.folder)))
+        self.data = datasets.load(Data(data=f"packed:{self.folder}"))
+
+    @property
+    def pictures(self) -> Pictures:
+        train = self.data.train
+        pixels = train.images[range(len(train))].permute(0, 2, 3, 1).numpy()
+        size = self.data.image_shape[-1]
+        return Pictures(self.folder.parent, SIZES[size][1], size, pixels)
+
+    def passes(self) -> dict[str, peers.Pass]:
+        train, normalize = self.data.train, models.Normalize(self.data.mean, self.data.std, 3)
+        batches = Shuffled(train.ids, BATCH)
+
+        def normalised() -> Iterator:
+            return (normalize(images) for images, _, _ in Loader(train, batches))
+
+        return {
+            "**hardness, packed, uint8**": lambda: iter(Loader(train, batches)),
+            "**hardness, packed, normalised**": normalised,
+        }
+
+
+def run_through(batches: peers.Pass, num_images: int, times: int) -> None:
+    count = sum(
+        len(batch[0] if isinstance(batch, list | tuple) else batch)
+        for _ in range(times)
+        for batch in batches()
+    )
+    # A loader that leaves examples out would look fast.
+    assert abs(count - times * num_images) < BATCH, (count, num_images)
+
+
+def read_rows(root: str, size: int, cores: list[int], rounds: int) -> list[str]:
+    """Images a second of every loader, in turn. In a fresh process, whose threads have these cores alone."""
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    workers = 0 if len(cores) == 1 else len(cores)
+    packed = Packed(Path(root), size)
+    pictures, num_images = packed.pictures, len(packed.data.train)
+    passes = peers.image_folder(pictures, workers) | packed.passes()
+    for name in peers.installed():
+        passes |= peers.PEERS[name](pictures, workers)
+    # Fast ones several times over, so that each is timed for long enough.
+    times = {}
+    for name, batches in passes.items():
+        run_through(batches, num_images, 1)
+        times[name] = max(1, min(50, round(0.5 / seconds(partial(run_through, batches, num_images, 1)))))
+    works = {name: partial(run_through, batches, num_images, times[name]) for name, batches in passes.items()}
+    found = in_turn(works, rounds)
+    rates = {name: num_images * times[name] / taken for name, taken in found.items()}
+    base = rates["ImageFolder, uint8"]
+    return [
+        f"| {size} | {name} | {rate:,.0f} | {rate / base:,.1f} | {rate * size * size * 3 / 1e9:.2f} |"
+        for name, rate in sorted(rates.items(), key=lambda item: item[1])
+    ]
+
+
+def in_fresh_process(rows: str) -> str:
+    """The rows of a call. The process is left at once: some loaders' threads would keep it."""
+    code = f"import os; from tests.benchmarks.images import read_rows; print('\\n'.join({rows}), flush=True)"
+    command = [sys.executable, "-c", f"{code}; os._exit(0)"]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return answer.stdout.strip()
+
+
+def floor_row(size: int) -> str:
+    """The copy of a batch from memory to memory, on one core."""
+    source = np.ones((BATCH * 8, size, size, 3), np.uint8)
+    target, parts = np.empty_like(source[:BATCH]), itertools.cycle(np.split(source, 8))
+    taken = in_turn({"": lambda: np.copyto(target, next(parts))}, 5, repeats=8)[""]
+    rate = BATCH / taken
+    return f"| {size} | *a copy of so many bytes* | {rate:,.0f} | | {rate * size * size * 3 / 1e9:.2f} |"
+
+
+def pack_row(packed: Packed, root: Path, size: int, rounds: int) -> str:
+    """`hardness pack` against a pass of ImageFolder and DataLoader, with as many processes as cores."""
+    workers = len(CORES)
+    numbers = itertools.count()
+
+    def pack_again() -> None:
+        out = root / f"packed-{next(numbers)}"
+        quietly(lambda: pack(Pack(data=packed.source, out=out, workers=workers)))
+
+    transform = packed.pictures.transform(v2.PILToTensor())
+    folders = [ImageFolder(root / part, transform) for part in ("train", "val")]
+
+    def one_pass() -> None:
+        for folder in folders:
+            for _ in DataLoader(folder, BATCH, num_workers=workers):
+                pass
+
+    found = in_turn({"pass": one_pass, "pack": pack_again}, rounds)
+    count = len(packed.data.train) + len(packed.data.validation)
+    file_bytes = sum(path.stat().st_size for path in root.rglob("*.jpg")) / count
+    packed_bytes = sum(path.stat().st_size for path in packed.folder.glob("*.arrow")) / count
+    return (
+        f"| {size} | {count:,} | {count / found['pass']:,.0f} | {count / found['pack']:,.0f} | "
+        f"**{found['pass'] / found['pack']:.2f}** | {file_bytes / 1e3:.1f} | {packed_bytes / 1e3:.1f} |"
+    )
+
+
+def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, rounds: int) -> str:
+    """A training epoch from packed against one from tensors that are already there."""
+    data = packed.data
+    ids = data.train.ids[:count]
+    pixels = data.train.images[range(len(data.train))]
+    there = in_memory(pixels, data.train.clean_labels, "train")
+    memory = replace(data, train=there, validation=there)
+    memory = datasets.place(memory, "auto", torch.device(device))
+
+    def epoch(images: datasets.ImageSet) -> None:
+        network = models.build(model, data, seed=0).to(device)
+        optimizer = optim.build("sgd", network.parameters(), 0.01)
+        settings = {"epochs": 1, "batch_size": 64, "schedule": "constant", "seed": 0, "workers": 0}
+        for _ in fit(network, optimizer, images, ids, device=torch.device(device), **settings):
+            pass
+
+    works = {"memory": lambda: epoch(memory.train), "packed": lambda: epoch(data.train)}
+    found = in_turn(works, rounds, device=device)
+    return (
+        f"| {model} | {size} | {device} | {len(ids):,} | {found['memory']:.2f} | {found['packed']:.2f} | "
+        f"**{found['packed'] / found['memory']:.3f}** |"
+    )
+
+
+def real_rows(data: str, epochs: int) -> list[str]:
+    """The real commands on a real data set."""
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for words in (
+            ["pack", "--data", data, "--out", "packed"],
+            ["pack", "--verify", "packed"],
+            ["track", "--data", "packed:packed", "--model", "small_cnn", "--epochs", str(epochs)],
+        ):
+            command = [sys.executable, "-c", "from hardness.cli import main; main()", *words]
+            started = time.perf_counter()
+            answer = subprocess.run(
+                command,
+                cwd=place,
+                env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            taken = time.perf_counter() - started
+            lines = answer.stdout.splitlines()
+            told = [line for line in lines if line.startswith(("packed", "all", "epoch"))][-1]
+            rows.append(f"| `hardness {' '.join(words[:2])} ...` | {taken:.1f} | {told} |")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smoke", action="store_true", help="a few small pictures")
+    parser.add_argument("--data", help="a real data set to pack and track as well")
+    options = parser.parse_args()
+    rounds = 1 if options.smoke else 3
+    missing = sorted(set(peers.PEERS) - set(peers.installed()))
+    print(f"# Images\n\nMeasured by `python -m tests.benchmarks.images`, {machine()}")
+    print(f"Not installed here: {', '.join(missing) or 'none of the peers'}.\n" if missing else "")
+    with tempfile.TemporaryDirectory() as place:
+        torch.set_num_threads(1)
+        packs = {}
+        for size, (_, _, count) in SIZES.items():
+            root = Path(place) / str(size)
+            make(root, size, 64 if options.smoke else count)
+            packs[size] = (Packed(root, size), root)
+        print(READ)
+        for title, cores in (("One core", CORES[:1]), ("All cores", CORES)):
+            print(f"### {title}\n\n{READ_HEADER}")
+            for size, (_, root) in packs.items():
+                print(in_fresh_process(f"read_rows({str(root)!r}, {size}, {cores}, {rounds})"))
+                print(floor_row(size), flush=True)
+            print()
+        print(PACKING)
+        for size, (packed, root) in packs.items():
+            print(pack_row(packed, root, size, rounds))
+        print(EPOCH)
+        torch.set_num_threads(len(CORES))
+        runs = [("small_cnn", 64, "cpu")]
+        if torch.cuda.is_available():
+            runs += [("resnet18", size, "cuda") for size in SIZES]
+        for model, size, device in runs:
+            with contextlib.redirect_stdout(io.StringIO()):
+                row = epoch_row(model, packs[size][0], size, device, 4096, 2 * rounds)
+            print(row)
+        if not torch.cuda.is_available():
+            print("| resnet18 | 64, 224 | cuda | | | | not measured: no GPU here |")
+    if options.data:
+        print(REAL)
+        print("\n".join(real_rows(options.data, epochs=1 if options.smoke else 2)))
+
+
+READ_HEADER = """| pixels | loader | images/s | x ImageFolder | GB/s |
+| ---: | --- | ---: | ---: | ---: |"""
+READ = f"""
+## Reading
+
+Shuffled passes over the same generated JPEGs, 64 x 64 pixels, or 500 x 375 resized to 256 and cropped to 224,
+in batches of {BATCH}; files in the page cache, all loaders timed in turn, medians. What isn't *normalised* is
+uint8 at the device's door. ImageFolder has a DataLoader with a process a core (one core: none). JPEG: encoded
+as they were; arrays, raw: the pixels, decoded, resized and cropped before.
+"""
+PACKING = """## Packing
+
+`hardness pack` against one pass of ImageFolder and DataLoader, uint8, both with a process a core. KB: of a
+picture.
+
+| pixels | pictures | ImageFolder, images/s | pack, images/s | ratio | JPEG, KB | packed, KB |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+EPOCH = """
+## A training epoch
+
+| network | pixels | device | images | from memory, s | from packed, s | ratio |
+| --- | ---: | --- | ---: | ---: | ---: | ---: |"""
+REAL = """
+## Real pictures
+
+| command | s, from start to end | what it says |
+| --- | ---: | --- |"""
+
+if __name__ == "__main__":
+    main()
