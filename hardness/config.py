@@ -63,10 +63,10 @@ class Data(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """How many processes decode images."""
+    """How images are decoded."""
 
     workers: int | None = None
-    """Processes that decode images. Default: one a core, at most 16."""
+    """How many images are decoded at a time. Default: one a core, at most 16."""
 
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")

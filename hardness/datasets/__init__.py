@@ -17,8 +17,8 @@ def load(
 ) -> DataSet:
     """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
 
-    ``model`` matters to the default image size alone (Inception wants 299 pixels); ``workers`` processes
-    decode image files.
+    ``model`` matters to the default image size alone (Inception wants 299 pixels); up to ``workers``
+    images are decoded at a time.
     Raises ``UserError`` for whatever the user can mend: missing folders, empty classes, bad images.
     """
     device = None if device is None else torch.device(device)

@@ -1,6 +1,7 @@
 """One picture, wherever it lies -> its pixels."""
 
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,10 @@ try:
 except ImportError:
     # Deprecated since torchvision 0.29, in favour of another package, which is made for one torch each.
     decode_jpeg = None
+
+
+# SOF0 to SOF15, but for the tables that lie among them.
+_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 
 
 class Place(Protocol):
@@ -59,16 +64,16 @@ def read_image(place: Place, resize: int, crop: int) -> Tensor:
 
 
 def _decode(data: bytes) -> Tensor:
-    """uint8 (3, H, W), upright. Pillow looks at the header: at the kind, and for a size that is a trap."""
+    """uint8 (3, H, W), upright."""
+    if decode_jpeg and 0 < _num_jpeg_pixels(data) <= Image.MAX_IMAGE_PIXELS:
+        try:
+            # The same pixels as Pillow's, in half the time.
+            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+        except RuntimeError:
+            # Not for this decoder; or broken, which Pillow says in better words.
+            pass
     with Image.open(io.BytesIO(data)) as image:
-        if image.format == "JPEG" and decode_jpeg:
-            try:
-                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                # The same pixels as Pillow's, in half the time.
-                return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
-            except RuntimeError:
-                # Not for this decoder; or broken, which Pillow says in better words.
-                pass
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             # 16 bits of gray, which convert() would clip to white.
@@ -76,6 +81,17 @@ def _decode(data: bytes) -> Tensor:
         if "transparency" in image.info:
             image = image.convert("RGBA")
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _num_jpeg_pixels(data: bytes) -> int:
+    """Height times width, as a JPEG's frame header has them; 0 where there is none to be found."""
+    position = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while position + 9 <= len(data):
+        marker, length, _, height, width = struct.unpack_from(">HHBHH", data, position)
+        if marker in _FRAMES:
+            return height * width
+        position += 2 + length
+    return 0
 
 
 @dataclass(frozen=True)

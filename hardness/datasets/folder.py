@@ -28,7 +28,7 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
         train, validation = hold_out(train, config.val_fraction)
 
     def key_of(path: File) -> str:
-        return Path(path).relative_to(root).as_posix()
+        return path.removeprefix(f"{root}/")
 
     settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes}
     return from_samples(train, validation, class_names, key_of, config, **settings)

@@ -3,10 +3,10 @@
 The order of an epoch depends on seed and epoch alone.
 """
 
+import contextlib
+import itertools
 import time
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hardness import distributed, seeding
+from hardness.datasets.ahead import ahead
 from hardness.datasets.base import ImageSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
@@ -109,19 +110,16 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self.waited = 0.0
         source = iter(self._decoder or map(self._images.__getitems__, self.batches))
-        thread = ThreadPoolExecutor(1, "hardness-loader")
-        try:
-            coming = deque(thread.submit(self._next, source) for _ in range(_AHEAD))
+        with contextlib.closing(
+            ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
+        ) as coming:
             while True:
                 started = time.perf_counter()
-                found = coming.popleft().result()
+                found = next(coming)
                 self.waited += time.perf_counter() - started
                 if found is None:
                     return
-                coming.append(thread.submit(self._next, source))
                 yield self._arrived(*found)
-        finally:
-            thread.shutdown(cancel_futures=True)
 
     def _next(self, source: Iterator[Batch | UserError]) -> tuple[Batch, torch.cuda.Event | None] | None:
         """The next batch, and the event after which it is on the device; None at the end."""

@@ -1,16 +1,17 @@
 """Lists of pictures with their labels -> a data set: sizes, reading in order, keeping pixels in memory."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from hardness.config import Data
 from hardness.console import progress, warn
+from hardness.datasets.ahead import ahead
 from hardness.datasets.base import DataSet, Images, ImageSet
 from hardness.datasets.cache import host_memory
 from hardness.datasets.decoding import ImageFiles, Place, size_of
@@ -66,40 +67,37 @@ def from_samples(
     )
 
 
-class _TryRead(torch.utils.data.Dataset):
-    def __init__(self, images: Images, batches: Sequence[range]):
-        self.images, self.batches = images, batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> tuple[list[int], Tensor, dict[int, UserError]]:
-        batch = self.batches[number]
-        try:
-            return list(batch), self.images[batch], {}
-        except UserError:
-            # Not all of them.
-            images, errors = {}, {}
-        for index in batch:
-            try:
-                images[index] = self.images[[index]]
-            except UserError as error:
-                errors[index] = error
-        # One tensor a batch: each that a worker sends takes a file descriptor.
-        return list(images), torch.cat(list(images.values())) if images else torch.empty(0), errors
+Read = tuple[list[int], Tensor, dict[int, UserError]]
+"""Positions, their images, and the errors of those beside them that can't be read."""
 
 
-def read_in_order(images: Images, first: int, last: int, workers: int, borders: int = 0) -> DataLoader:
-    """Batches of (positions, their images, the errors of those that can't be read), read by ``workers``.
+def read_in_order(
+    images: Images, first: int, last: int, workers: int, borders: int | None = None
+) -> Iterator[Read]:
+    """The images at ``first`` to ``last`` - 1, a few at a time, decoded by ``workers`` threads.
 
-    Of the images at ``first`` to ``last`` - 1; with ``borders``, no batch goes across a multiple of it.
+    With ``borders``, none come together across a multiple of it. Decoders run without Python's lock, so
+    that threads are faster here than processes, which would have to send what they have read.
     """
-    starts = set(range(first, last, _DECODE_BATCH))
-    if borders:
-        starts |= set(range(-(-first // borders) * borders, last, borders))
-    batches = [range(start, end) for start, end in itertools.pairwise([*sorted(starts), last])]
-    reader = _TryRead(images, batches)
-    return DataLoader(reader, batch_size=None, num_workers=workers, generator=torch.Generator())
+    starts = {*range(first, last, _DECODE_BATCH), *range(0, last, borders or last)}
+    bounds = [*sorted(start for start in starts if start >= first), last]
+    batches = [range(start, end) for start, end in itertools.pairwise(bounds)]
+    threads = max(1, workers)
+    return ahead(partial(_try_read, images), batches, threads=threads, depth=2 * threads)
+
+
+def _try_read(images: Images, batch: range) -> Read:
+    try:
+        return list(batch), images[batch], {}
+    except UserError:
+        # Not all of them.
+        found, errors = {}, {}
+    for index in batch:
+        try:
+            found[index] = images[[index]]
+        except UserError as error:
+            errors[index] = error
+    return list(found), torch.cat(list(found.values())) if found else torch.empty(0), errors
 
 
 def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
@@ -116,12 +114,17 @@ def _decode(
 ) -> tuple[HostPixels | ImageFiles, np.ndarray]:
     """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
     pixels = np.zeros((len(files.places) if keep else 0, files.crop, files.crop, 3), np.uint8)
-    batches = read_in_order(files, 0, len(files.places), workers)
     unreadable = []
-    for positions, images, errors in progress(batches, len(batches), "reading images"):
-        unreadable += leave_out(errors, on_bad_image)
-        if keep and positions:
-            pixels[positions] = images.permute(0, 2, 3, 1).numpy()
+
+    def read() -> Iterator[int]:
+        for positions, images, errors in read_in_order(files, 0, len(files.places), workers):
+            unreadable.extend(leave_out(errors, on_bad_image))
+            if keep and positions:
+                pixels[positions] = images.permute(0, 2, 3, 1).numpy()
+            yield from (*positions, *errors)
+
+    for _ in progress(read(), len(files.places), "reading images"):
+        pass
     return (HostPixels([pixels], len(pixels)) if keep else files), np.array(unreadable, np.int64)
 
 

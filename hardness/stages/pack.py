@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,17 +126,25 @@ def _pack(
     """Write the shards that begin at ``first`` and after; yield for every image."""
     channels, height, width = data.image_shape
     batches = read_in_order(images.images, first, len(images), config.num_workers, borders=num_rows)
-    for positions, read, errors in batches:
-        read_here = [*positions, *errors]
-        if min(read_here) % num_rows == 0:
-            start = min(read_here)
-            size = min(num_rows, len(images) - start)
-            pixels, is_readable = np.zeros((size, height, width, channels), np.uint8), np.ones(size, bool)
-        if positions:
-            pixels[np.array(positions) - start] = read.permute(0, 2, 3, 1).numpy()
-        for position in leave_out(errors, config.on_bad_image):
-            is_readable[position - start] = False
-        if max(read_here) == start + size - 1:
-            path = shard_path(out, part, start // num_rows)
-            write_shard(path, images, start, pixels, is_readable, data.transform)
-        yield from read_here
+    # One shard is written while the next is read.
+    with ThreadPoolExecutor(1) as thread:
+        writing = None
+        for positions, read, errors in batches:
+            read_here = [*positions, *errors]
+            if min(read_here) % num_rows == 0:
+                start = min(read_here)
+                size = min(num_rows, len(images) - start)
+                # NumPy asks for huge pages for what is empty, not for zeros.
+                pixels, is_readable = np.empty((size, height, width, channels), np.uint8), np.ones(size, bool)
+            if positions:
+                pixels[np.array(positions) - start] = read.permute(0, 2, 3, 1).numpy()
+            for position in leave_out(errors, config.on_bad_image):
+                pixels[position - start], is_readable[position - start] = 0, False
+            if max(read_here) == start + size - 1:
+                if writing:
+                    writing.result()
+                path = shard_path(out, part, start // num_rows)
+                writing = thread.submit(write_shard, path, images, start, pixels, is_readable, data.transform)
+            yield from read_here
+        if writing:
+            writing.result()

@@ -130,7 +130,7 @@ def test_a_loop_that_breaks_off_leaves_no_thread():
     for _ in Loader(images, cut(images.ids, 2)):
         break
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hardness-loader")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hardness-ahead")]
 
 
 def test_the_next_batches_are_on_their_way():

@@ -50,3 +50,10 @@ def test_a_recorder_in_a_strangers_loop(names):
     assert len(names["table"]) == 1437
     assert names["table"]["aum"].notna().all()
     assert set(names["subsets"]["subset"]) >= {"easy", "hard"}
+
+
+def test_a_loader_in_a_strangers_loop(names):
+    lines = BLOCKS[3].replace("packed:data/imagenet.packed", "digits").replace('"cuda"', '"cpu"')
+    exec(lines.replace("range(1, 31)", "range(1, 3)"), names)
+    assert names["example_ids"].tolist() == list(names["loader"].batches)[-1]
+    assert torch.equal(names["data"].train.given_labels[names["example_ids"]], names["labels"])

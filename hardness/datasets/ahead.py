@@ -1,0 +1,29 @@
+"""Work that is begun before its result is asked for."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int
+) -> Iterator[Result]:
+    """``work(item)`` of each in order, by ``threads``, ``depth`` of them under way while one is in use.
+
+    What ``work`` raises is raised where its result is asked for.
+    """
+    items = iter(items)
+    pool = ThreadPoolExecutor(threads, "hardness-ahead")
+    try:
+        coming = deque(pool.submit(work, item) for item in itertools.islice(items, depth))
+        while coming:
+            result = coming.popleft().result()
+            coming.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
