@@ -40,9 +40,9 @@ class Cell(NamedTuple):
         return value
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
-    """A row group is the least that can be read: kept, since its neighbours are asked for next."""
+    """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
     found = pq.ParquetFile(file).read_row_group(row_group, [column])[column.partition(".")[0]]
     return found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
 
@@ -101,8 +101,8 @@ def _open(path: str, image_column: str, label_column: str) -> _File:
         found = f"{labels.null_count} without"
         raise UserError(f"a label for each row of {path}", found, "leave those rows out, or label them")
     cells = [Cell(path, image_column, group, row) for group, size in enumerate(groups) for row in range(size)]
-    names = _names_beside(schema.metadata or {}, label_column)
     values, is_named = labels.to_pylist(), not pa.types.is_integer(labels.type)
+    names = None if is_named else _names_beside(schema.metadata or {}, label_column)
     most = len(names) if names else _MOST_CLASSES
     outside = [] if is_named else [label for label in values if not 0 <= label < most]
     if outside:

@@ -87,7 +87,8 @@ def _default_out(data: str) -> Path:
         name, _, root = place.partition(":")
         return Path(root, f"{name}.packed")
     # A pattern of files: beside their folder.
-    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).resolve().parent
+    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).parent
+    folder = folder if folder.name else folder.resolve()
     return folder.with_name(f"{folder.name}.packed")
 
 

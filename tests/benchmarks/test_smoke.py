@@ -32,3 +32,12 @@ def test_optimizers():
             assert told.count(f"| {name.upper()}, fused | ") >= 2
     assert "RM3, published" in told
     assert "x." in told.split("An epoch of M3")[1]
+
+
+@pytest.mark.slow
+def test_images():
+    told = smoke("images")
+    for size in (64, 224):
+        assert told.count(f"| {size} | **hardness, packed, uint8** | ") == 2
+        assert told.count(f"| {size} | ImageFolder, normalised | ") == 2
+    assert "| small_cnn | 64 | cpu | 64 | " in told

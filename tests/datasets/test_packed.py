@@ -157,3 +157,23 @@ def test_a_shard_of_other_images_is_refused(folder):
 def test_packing_what_is_packed_makes_no_sense(folder):
     with pytest.raises(UserError, match="images to pack"):
         Pack(data=f"packed:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("data", "out"),
+    [
+        ("digits", "data/digits.packed"),
+        ("imagefolder:a/b/", "a/b.packed"),
+        ("imagenet:a", "a.packed"),
+        ("tar:a/b/*.tar", "a/b.packed"),
+        ("parquet:a/b/*.parquet:image:label", "a/b.packed"),
+        ("torchvision:MNIST:a", "a/MNIST.packed"),
+    ],
+)
+def test_where_it_goes_unless_told(data, out):
+    assert stage._default_out(data).as_posix() == out
+
+
+def test_where_it_goes_from_the_folder_itself(here):
+    assert stage._default_out("imagefolder:.") == here.with_name(f"{here.name}.packed")
+    assert stage._default_out("tar:*.tar") == here.with_name(f"{here.name}.packed")
