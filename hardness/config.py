@@ -31,11 +31,9 @@ class Source:
     """Which images."""
 
     data: str = "digits"
-    """digits | imagefolder:PATH | imagenet:PATH | tar:PATTERN | parquet:PATTERN:IMAGE:LABEL | packed:PATH |
-    torchvision:NAME:PATH."""
+    """digits | imagefolder:, imagenet: or packed:PATH | tar: or parquet:PATTERN | torchvision:NAME:PATH."""
     size: int | None = None
-    """Image files: height and width in pixels. Default: the first image's short side, at most 224. Packed
-    ones: of the middle that the network sees. Default: all."""
+    """Height and width in pixels. Default: the first image's short side, at most 224; of packed ones all."""
     val_fraction: float | None = None
     """Image folders without val/: the share of train/ to hold out as the validation set."""
     download: bool = False
@@ -56,9 +54,7 @@ class Data(Source):
     """Which images, and how they are read."""
 
     cache: Literal["auto", "device", "host", "none"] = "auto"
-    """Keep pixels on the GPU (device), in memory (host), or where they are: files are decoded every epoch,
-    packed ones mapped. auto: on the GPU if they take half its free memory at most; files in memory if they
-    take a quarter of it at most."""
+    """Keep pixels on the GPU (device), in memory (host), or in neither. auto: where they leave room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +167,7 @@ class Track(Training, Labels, Network, Data):
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """In which the network computes. auto: bf16 on CUDA, else float32. With a float32 that is asked for,
-    records are whole too (12 bytes each), else rounded to float16 values (7)."""
+    """auto: bf16 on CUDA, else float32. Asked for, float32 is that of records too (12 bytes each, not 7)."""
     sync_batchnorm: bool = False
     """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
     noise: float = 0.0
