@@ -296,9 +296,7 @@ class Retrain(Training):
     augment: Literal["none", "crop-flip"] | None = None
     """Default: as tracked."""
     precision: Literal["auto", "float32", "bf16"] | None = None
-    """Default: as tracked."""
-    compile: bool | None = None
-    """Default: as tracked."""
+    """Default: as tracked, on whatever device."""
     stem: Literal["standard", "small"] | None = None
     """Default: as tracked; with another --model, standard."""
 

@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 
-import numpy as np
 import torch
 from rich import filesize
 
@@ -12,6 +11,9 @@ from hardness.datasets.base import DataSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.distributed import launch
 from hardness.errors import UserError
+
+_COPIED = 512
+"""Images at a time."""
 
 
 def host_memory() -> int:
@@ -44,8 +46,9 @@ def place(data: DataSet, cache: str, device: torch.device) -> DataSet:
 
 
 def on_device(pixels: HostPixels, device: torch.device) -> DevicePixels:
-    """Copy all of them, a shard at a time."""
+    """Copy all of them, a few at a time."""
     kept = torch.empty((len(pixels), *pixels.shards[0].shape[1:]), dtype=torch.uint8, device=device)
-    for first, shard in zip(range(0, len(pixels), pixels.num_rows), pixels.shards, strict=True):
-        kept[first : first + len(shard)] = torch.from_numpy(np.array(shard))
+    for first in range(0, len(pixels), _COPIED):
+        ids = range(first, min(first + _COPIED, len(pixels)))
+        kept[first : ids.stop] = pixels[ids].permute(0, 2, 3, 1)
     return DevicePixels(kept)

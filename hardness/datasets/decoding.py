@@ -21,6 +21,8 @@ except ImportError:
     decode_jpeg = None
 
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What reading raises where there is no whole picture."""
 # SOF0 to SOF15, but for the tables that lie among them.
 _FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
 
@@ -43,7 +45,7 @@ class File(str):
 
 
 def size_of(place: Place) -> tuple[int, int]:
-    """(width, height), from its first bytes. Raises ``OSError`` where it is no picture."""
+    """(width, height), from its first bytes. Raises one of ``UNREADABLE`` where it is no picture."""
     with Image.open(io.BytesIO(place.read())) as image:
         return image.size
 
@@ -55,7 +57,7 @@ def read_image(place: Place, resize: int, crop: int) -> Tensor:
     """
     try:
         pixels = _decode(place.read())
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         do = "mend or remove it, or leave it out with --on-bad-image null"
         raise UserError("a readable image", f"{place} ({error})", do) from error
     if pixels.shape[1:] != (crop, crop) or resize != crop:

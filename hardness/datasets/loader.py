@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class Loader:
                 # dropout depends on.
                 generator=torch.Generator(),
             )
-        self._copies = torch.cuda.Stream(self.device) if is_cuda else None
+        self._copies = _copy_stream(self.device) if is_cuda else None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -109,6 +110,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         self.waited = 0.0
+        if self._copies is not None:
+            # Pixels on the device have been put there by this stream.
+            self._copies.wait_stream(torch.cuda.current_stream(self.device))
         source = iter(self._decoder or map(self._images.__getitems__, self.batches))
         with contextlib.closing(
             ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
@@ -123,12 +127,12 @@ class Loader:
 
     def _next(self, source: Iterator[Batch | UserError]) -> tuple[Batch, torch.cuda.Event | None] | None:
         """The next batch, and the event after which it is on the device; None at the end."""
-        batch = next(source, None)
-        if isinstance(batch, UserError):
-            raise batch
-        if batch is None or self._copies is None:
-            return batch and (batch, None)
         with torch.cuda.stream(self._copies):
+            batch = next(source, None)
+            if isinstance(batch, UserError):
+                raise batch
+            if batch is None or self._copies is None:
+                return batch and (batch, None)
             batch = tuple(_to(tensor, self.device) for tensor in batch)
             return batch, self._copies.record_event()
 
@@ -140,6 +144,12 @@ class Loader:
                 # Its memory is the other stream's, which must not give it away before this one is done.
                 tensor.record_stream(stream)
         return batch
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all loaders: memory that has been a stream's stays that stream's."""
+    return torch.cuda.Stream(device)
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,11 +1,13 @@
 """Parquet files with a column of images and one of labels, as Hugging Face's hub has them.
 
-Files whose name begins with val or test are the validation set. A label is a class index, whose names are
-taken from what ``datasets`` wrote beside it, or the name of a class.
+Files whose name, or whose folder's, begins with val or test are the validation set. A label is a class index,
+whose names are taken from what ``datasets`` wrote beside it, or the name of a class.
 """
 
 import glob
 import json
+import os
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,8 @@ from hardness.errors import UserError
 
 _COLUMNS = ("image", "label")
 _MOST_CLASSES = 1_000_000
+# Or all threads that come to a new row group would read it.
+_one_at_a_time = threading.Lock()
 
 
 class Cell(NamedTuple):
@@ -34,7 +38,9 @@ class Cell(NamedTuple):
         return f"{self.file}, row {self.row} of group {self.row_group}"
 
     def read(self) -> bytes:
-        value = _read_column(self.file, self.row_group, self.column)[self.row].as_py()
+        with _one_at_a_time:
+            column = _read_column(self.file, self.row_group, self.column)
+        value = column[self.row].as_py()
         if not value:
             raise ValueError("there are no bytes in its cell")
         return value
@@ -43,7 +49,7 @@ class Cell(NamedTuple):
 @lru_cache(maxsize=8)
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
-    found = pq.ParquetFile(file).read_row_group(row_group, [column])[column.partition(".")[0]]
+    found = pq.ParquetFile(file).read_row_group(row_group, [column]).column(0)
     return found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
 
 
@@ -51,20 +57,22 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """All files that match the pattern, in the order of their names; ``PATTERN:IMAGE:LABEL``."""
     pattern, *columns = place.split(":")
     files = [_open(file, *(columns or _COLUMNS)) for file in sorted(glob.glob(pattern))]  # noqa: PTH207
-    class_names = _class_names(files)
+    class_names, root = _class_names(files), Path(os.path.commonpath([file.path.parent for file in files]))
     number_of = {name: number for number, name in enumerate(class_names)}
     parts: dict[str, list[Sample]] = {"train": [], "val": []}
     for file in files:
-        part = "val" if file.path.name.startswith(("val", "test")) else "train"
+        is_held_out = any(name.startswith(("val", "test")) for name in file.path.relative_to(root).parts)
+        part = "val" if is_held_out else "train"
         numbers = (number_of[label] if isinstance(label, str) else label for label in file.labels)
         parts[part] += zip(file.cells, numbers, strict=True)
     where = "in val*.parquet or test*.parquet"
     train, validation = cut(parts["train"], parts["val"], config.val_fraction, pattern, where)
-    return from_samples(train, validation, class_names, _key, config, model=model, workers=workers)
 
+    def key_of(cell: Cell) -> str:
+        file = Path(cell.file).relative_to(root).with_suffix("")
+        return f"{file.as_posix()}/{cell.row_group}-{cell.row:05d}"
 
-def _key(cell: Cell) -> str:
-    return f"{Path(cell.file).stem}/{cell.row_group}-{cell.row:05d}"
+    return from_samples(train, validation, class_names, key_of, config, model=model, workers=workers)
 
 
 class _File(NamedTuple):

@@ -1,8 +1,8 @@
 """Pixels that lie ready: in memory, in files mapped into it, or on a device."""
 
 import math
-import sys
-import threading
+import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,25 +17,23 @@ class _Memory:
     Fresh pages are zeroed by the kernel, which takes as long as the copy that they are for.
     """
 
-    _MOST_KEPT = 6
-
     def __init__(self):
-        self._kept: list[np.ndarray] = []
-        self._lock = threading.Lock()
+        # Six are as many as a loader and its reader use at a time.
+        self._free: deque[np.ndarray] = deque(maxlen=6)
 
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An uninitialised uint8 array."""
+        """An uninitialised uint8 array. Hold the array itself, or a tensor of it, not NumPy's views of it."""
         size = math.prod(shape)
-        with self._lock:
-            for memory in self._kept:
-                # This name, the list, and the argument: no array or tensor has it.
-                if memory.size >= size and sys.getrefcount(memory) == 3:
-                    return memory[:size].reshape(shape)
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(0, np.uint8)
+        if memory.size < size:
             # Batches differ by one image: leave room. NumPy asks for huge pages, where torch does not.
             memory = np.empty(size + size // 8, np.uint8)
-            if len(self._kept) < self._MOST_KEPT:
-                self._kept.append(memory)
-        return memory[:size].reshape(shape)
+        images = memory[:size].reshape(shape)
+        weakref.finalize(images, self._free.append, memory).atexit = False
+        return images
 
 
 @dataclass(frozen=True, eq=False)

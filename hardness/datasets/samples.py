@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from rich import filesize
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from hardness.console import progress, warn
 from hardness.datasets.ahead import ahead
 from hardness.datasets.base import DataSet, Images, ImageSet
 from hardness.datasets.cache import host_memory
-from hardness.datasets.decoding import ImageFiles, Place, size_of
+from hardness.datasets.decoding import UNREADABLE, ImageFiles, Place, size_of
 from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 
@@ -42,7 +43,12 @@ def from_samples(
     # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
     num_bytes = (len(train) + len(validation)) * 3 * size * size
-    fits = num_bytes <= host_memory() / 4
+    memory = host_memory()
+    if config.cache in ("host", "device") and num_bytes > memory:
+        expected, found = f"{filesize.decimal(num_bytes)} of memory", filesize.decimal(memory)
+        do = "leave it out, or run `hardness pack` first"
+        raise UserError(f"{expected} for --cache {config.cache}", found, do)
+    fits = num_bytes <= memory / 4
     keep = config.cache in ("host", "device") or (config.cache == "auto" and fits)
 
     def image_set(samples: list[Sample]) -> ImageSet:
@@ -170,6 +176,6 @@ def _default_size(samples: list[Sample], model: str, imagenet_sizes: bool) -> in
     for place, _ in samples:
         try:
             return min(*size_of(place), 224)
-        except OSError:
+        except UNREADABLE:
             continue
     raise UserError("a readable image", f"{samples[0][0]} and none after it", "check the files")

@@ -10,6 +10,7 @@ from hardness import datasets, files, seeding
 from hardness.config import Data, Retrain, Track
 from hardness.console import say, table
 from hardness.errors import UserError
+from hardness.registry import parse_data
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import OPERATIONAL, RUNS, RunFolder, finished_info
 from hardness.subsets import SUBSETS
@@ -26,7 +27,6 @@ _AS_TRACKED = (
     "schedule",
     "augment",
     "precision",
-    "compile",
 )
 
 
@@ -39,7 +39,8 @@ def retrain(config: Retrain) -> Path:
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
     # What a run of an older version did not say, it did as the defaults have it.
-    tracked_config = asdict(Track()) | info["config"]
+    # Precision is the one that it computed in.
+    tracked_config = {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
     config = _resolve(replace(config, split=path), tracked_config)
     run = RunFolder("retrain", config)
     if run.is_finished:
@@ -116,9 +117,13 @@ def _newest_split() -> Path:
 
 def _tracked_data(config: dict, moved_to: str | None) -> Data:
     """The data settings of a tracked run, perhaps at another place now."""
-    names = ("data", "size", "val_fraction", "on_bad_image", "cache")
-    settings = {name: config[name] for name in names}
-    return Data(**(settings | ({"data": moved_to} if moved_to else {})))
+    settings = {name: config[name] for name in ("data", "size", "val_fraction", "on_bad_image")}
+    if moved_to:
+        settings["data"] = moved_to
+        if parse_data(moved_to)[0].name == "packed":
+            # What was held out lies apart there.
+            settings["val_fraction"] = None
+    return Data(**settings)
 
 
 def _describe(curves: pd.DataFrame) -> None:

@@ -43,6 +43,7 @@ class RunFolder:
     def __init__(self, stage: str, config: Any):
         self.stage = stage
         self.settings = _plain(config)
+        self.defaults = {field.name: field.default for field in dataclasses.fields(config)}
         self.path, self.info = distributed.first_decides(lambda: self._open(config))
         self._lock = None
         if self.is_finished:
@@ -80,7 +81,8 @@ class RunFolder:
             found = f"a run of {info['stage']} in {path}"
             raise UserError(f"a run of {self.stage}", found, "choose another --out")
         for key, value in self._shapes_run().items():
-            found = info["config"].get(key)
+            # What a run of an older version did not say, it did as the defaults have it.
+            found = info["config"].get(key, self.defaults.get(key))
             if found != value:
                 do = f"give it --{key.replace('_', '-')} {found}, or choose another --out"
                 raise UserError(f"{key} {value} in {path}", f"a run with {key} {found}", do)

@@ -22,7 +22,11 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """``auto``: bf16 on CUDA where it has it, else float32."""
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return (
+        "bf16"
+        if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        else "float32"
+    )
 
 
 def describe_device(device: torch.device) -> str:

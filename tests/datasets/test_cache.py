@@ -5,7 +5,7 @@ import torch
 
 from hardness import datasets
 from hardness.config import Data, Pack
-from hardness.datasets import cache
+from hardness.datasets import cache, samples
 from hardness.datasets.decoding import ImageFiles
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
@@ -86,3 +86,9 @@ def test_shards_are_copied_one_after_another():
     shards = [pixels[:3].numpy(), pixels[3:6].numpy(), pixels[6:].numpy()]
     kept = cache.on_device(HostPixels(shards, 3), torch.device("cpu"))
     assert torch.equal(kept.pixels, pixels)
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(image_folder, monkeypatch):
+    monkeypatch.setattr(samples, "host_memory", lambda: 15_000)
+    with pytest.raises(UserError, match=r"15\.6 kB of memory for --cache host; found 15\.0 kB"):
+        datasets.load(Data(data=f"imagefolder:{image_folder}", cache="host"), device="cpu")

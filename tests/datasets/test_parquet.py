@@ -146,3 +146,21 @@ def test_what_follows_the_colon(place):
 def test_no_files(tmp_path):
     with pytest.raises(UserError, match=r"files .*\.parquet; found none there; check the pattern"):
         Data(data=f"parquet:{tmp_path}/*.parquet:image:label")
+
+
+def test_folders_tell_parts_and_keys_apart(source, image_folder, tmp_path):
+    for name, images in (("train", source.train), ("validation", source.validation)):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+        path = tmp_path / "hub" / name / "0000.parquet"
+        write(path, wrapped(contents(images, image_folder)), images.clean_labels.numpy(), names=NAMES)
+    found = load(tmp_path / "hub/*/*.parquet")
+    assert (len(found.train), len(found.validation)) == (24, 12)
+    assert found.train.keys[0] == "train/0000/0-00000"
+    assert found.validation.keys[0] == "validation/0000/0-00000"
+
+
+def test_the_first_picture_may_be_missing(source, image_folder, tmp_path):
+    cells = wrapped(contents(source.train, image_folder)).to_pylist()
+    path = tmp_path / "a.parquet"
+    write(path, pa.array([None, *cells[1:]]), source.train.clean_labels.numpy())
+    assert load(path, val_fraction=0.25, on_bad_image="null").image_shape == (3, 12, 12)

@@ -1,5 +1,8 @@
 """How images are read, and in which numbers a network computes: flags of every training stage."""
 
+import json
+import shutil
+
 import pandas as pd
 import pytest
 import torch
@@ -62,10 +65,7 @@ def test_retraining_is_as_tracked(packed, crops, here):
     path = split(Split(run=(run,), quantile=0.5, test_fraction=0.3))
     again = read_info(retrain(Retrain(split=path, seeds=1, epochs=1, workers=0, batch_size=4)))
     assert crops
-    assert {name: again["config"][name] for name in ("augment", "precision", "compile")} == {
-        **flags,
-        "compile": False,
-    }
+    assert {name: again["config"][name] for name in flags} == flags
     assert again["precision"] == "bf16"
     crops.clear()
     other = retrain(Retrain(split=path, seeds=1, epochs=1, workers=0, batch_size=4, augment="none"))
@@ -127,3 +127,31 @@ def test_a_run_that_waits_for_images_names_pack(image_folder, packed, here, caps
     assert told.count("training waits for images") == 1
     track(Track(data=packed, epochs=1, out=here / "p", **SETTINGS))
     assert "training waits" not in capsys.readouterr().err
+
+
+def test_retraining_on_what_was_packed_since(image_folder, here):
+    shutil.rmtree(image_folder / "val")
+    data = {"data": f"imagefolder:{image_folder}", "val_fraction": 0.25}
+    run = track(Track(**data, cache="host", epochs=2, out=here / "r", **SETTINGS))
+    path = split(Split(run=(run,), quantile=0.5, test_fraction=0.3))
+    folder = pack(Pack(**data, workers=0))
+    words = {"seeds": 1, "epochs": 1, "workers": 0, "batch_size": 4}
+    curves = [
+        pd.read_parquet(retrain(Retrain(split=path, **words, **where)) / "curves.parquet")
+        for where in ({}, {"data": f"packed:{folder}"})
+    ]
+    pd.testing.assert_frame_equal(*curves)
+
+
+def test_a_run_of_before_these_flags_goes_on(here):
+    run = track(Track(epochs=1, out=here / "r", device="cpu"))
+    info = json.loads((run / "run.json").read_text())
+    for name in ("augment", "compile"):
+        del info["config"][name]
+    del info["precision"]
+    (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}))
+    track(Track(epochs=1, out=here / "r", device="cpu", resume=True))
+    assert read_info(run)["status"] == "finished"
+    (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}))
+    with pytest.raises(UserError, match=r"augment crop-flip in .* found a run with augment none; give it"):
+        track(Track(epochs=1, out=here / "r", device="cpu", resume=True, augment="crop-flip"))
