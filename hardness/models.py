@@ -28,8 +28,8 @@ class Normalize(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        # In place, since fresh memory costs as much as the arithmetic.
-        scaled = images.float().div_(255).sub_(self.mean).div_(self.std)
+        # In place, in a copy of its own: fresh memory costs as much as the arithmetic.
+        scaled = images.to(torch.float32, copy=True).div_(255).sub_(self.mean).div_(self.std)
         # Convolutions are faster in this layout, on CPUs (1.6 times here for small_cnn) as on GPUs.
         return scaled.expand(-1, self.out_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 

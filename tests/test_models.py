@@ -28,6 +28,9 @@ def test_normalising_gives_mean_zero_and_deviation_one():
     normalize = models.Normalize([0.5], [0.25], out_channels=3)
     image = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
     assert torch.equal(normalize(image), torch.full((1, 3, 2, 2), 2.0))
+    floats = image.float()
+    assert torch.equal(normalize(floats), normalize(image))
+    assert torch.equal(floats, image.float())
 
 
 def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator():

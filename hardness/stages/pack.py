@@ -31,7 +31,8 @@ _SHARD_BYTES = 256 * 2**20
 def pack(config: Pack) -> Path:
     """Write the packed folder, or with ``verify`` look at one -> its path.
 
-    Given again after a kill, it goes on with the first shard that is missing, and ends with the same bytes.
+    Given again after a kill, or where a shard was removed, it goes on with the first one that is missing, and
+    ends with the same bytes.
     """
     if config.verify is not None:
         say(f"all {verify(config.verify)} shards of {config.verify} are as they were written")
@@ -43,8 +44,8 @@ def pack(config: Pack) -> Path:
     data = datasets.load(source, model="", workers=config.num_workers)
     out = config.out or _default_out(config.data)
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
-    if (out / "pack.json").exists():
-        _check_finished(out, data)
+    if (out / "pack.json").exists() and _is_whole(out, data):
+        say(f"{out} is packed already")
         return out
     num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
     shards, num_read = {}, 0
@@ -92,7 +93,8 @@ def _default_out(data: str) -> Path:
     return folder.with_name(f"{folder.name}.packed")
 
 
-def _check_finished(out: Path, data: DataSet) -> None:
+def _is_whole(out: Path, data: DataSet) -> bool:
+    """All shards of a finished folder are there. Raises ``UserError`` where it is of something else."""
     info = read_info(out)
     for what, expected, found in (
         ("data set", data.fingerprint, info["fingerprint"]),
@@ -101,7 +103,7 @@ def _check_finished(out: Path, data: DataSet) -> None:
     ):
         if expected != found:
             raise UserError(f"{what} {expected} in {out}", str(found), "choose another --out")
-    say(f"{out} is packed already")
+    return all((out / name).exists() for name in info["shards"])
 
 
 def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows: int) -> int:

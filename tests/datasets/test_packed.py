@@ -146,6 +146,16 @@ def test_what_is_not_whole_is_refused(folder, name, damage, opened, verified):
         pack(Pack(verify=folder))
 
 
+def test_a_damaged_shard_is_removed_and_packed_again(folder, image_folder):
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    flip(folder / "train-00002.arrow")
+    with pytest.raises(UserError, match="remove it, and pack again"):
+        pack(Pack(verify=folder))
+    (folder / "train-00002.arrow").unlink()
+    pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 def test_a_shard_of_other_images_is_refused(folder):
     table = pa.record_batch({"image": pa.array([b"ab"], pa.binary(2))})
     with pa.ipc.new_file(str(folder / "val-00000.arrow"), table.schema) as file:

@@ -129,3 +129,18 @@ def test_packing_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, 
         "train-00000.arrow",
         "val-00000.arrow",
     }
+
+
+def test_packing_stops_with_one_line_at_a_quota(tmp_path):
+    """Of bytes a file, which needs no root."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "hardness", "pack", "--data", "digits", "--out", "p"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "File too large" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not list((tmp_path / "p").glob("*.arrow"))
