@@ -21,8 +21,8 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, epoch: int) -> None
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            # What torch says of a full disk hides what the file said.
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            # What torch says on closing hides what happened: a full disk, an interrupt.
+            raise error.__context__ or error from None
 
 
 def load(path: Path, model: nn.Module, optimizer: Optimizer, device: torch.device) -> int:

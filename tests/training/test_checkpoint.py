@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,21 @@ def test_what_is_saved_is_put_in_place(saved):
     assert checkpoint.load(saved, model, optimizer, CPU) == 3
     assert torch.equal(model.weight, torch.load(saved, weights_only=True)["model"]["weight"])
     assert checkpoint.load(saved.with_name("none.pt"), model, optimizer, CPU) == 0
+
+
+@pytest.mark.parametrize("happening", [KeyboardInterrupt(), OSError("no room"), RuntimeError("another")])
+def test_what_happens_while_it_is_saved_is_what_is_raised(tmp_path, monkeypatch, happening):
+    class Interrupted(io.FileIO):
+        def write(self, data):
+            if self.tell() > 1000:
+                raise happening
+            return super().write(data)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Interrupted(path, mode))
+    with pytest.raises(type(happening)) as raised:
+        checkpoint.save(tmp_path / "last.pt", *network(), epoch=3)
+    assert raised.value is happening
+    assert not list(tmp_path.iterdir())
 
 
 def of_another_network() -> bytes:
