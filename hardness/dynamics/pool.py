@@ -28,15 +28,22 @@ def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
     return found
 
 
+def common_scores(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """The scores that every table has, in the order of the first."""
+    first, *others = ([name for name in table.columns if name != "example_id"] for table in tables)
+    return [name for name in first if all(name in each for each in others)]
+
+
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The scores of two runs or more -> one row an example, ordered by example id.
 
-    For every score its mean over the runs, its standard deviation (ddof 1), and the mean of its ranks; for
+    For every score that all of them have its mean over the runs, its standard deviation (ddof 1), and the mean of its ranks; for
     one that an example may lack (it was never learned), the number of runs that have it, over which mean
     and deviation are.
     """
     columns = {"example_id": tables[0]["example_id"].to_numpy()}
-    for name, score in SCORES.items():
+    for name in common_scores(tables):
+        score = SCORES[name]
         values = np.ma.masked_invalid(
             [table[name].to_numpy(np.float64, na_value=np.nan) for table in tables], copy=False
         )

@@ -1,125 +1,54 @@
-"""Scores: one number an example, computed from its records in one pass over the epochs.
+"""Scores: one number an example.
 
-A score sees the epochs in order, one at a time, and keeps a few vectors. To add one, write its class here
-and register it; the command line, the ranking, the splits and the plots take it from the registry.
+The free ones come from the records alone, in one pass over the epochs. The others ask a network for more
+(``hardness score --with``), and are named here with the place of their code, ``hardness.probes``. To add
+one, write it and register it: the command line, the ranking, the splits and the plots take it from here.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from hardness.dynamics.store import Records, read_epochs
+from hardness.dynamics.accumulators import (
+    Accumulator,
+    Deviation,
+    FirstLearned,
+    ForgettingEvents,
+    Last,
+    Learned,
+    Mean,
+    Quantity,
+    WindowMean,
+    loss_rank,
+)
+from hardness.dynamics.store import read_epochs
 from hardness.errors import unknown_name
 
 
-class Accumulator(Protocol):
-    def add(self, epoch: int, records: Records) -> None: ...
-
-    def result(self) -> pd.Series:
-        """(N,): null for an example that has no such number."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """A published per-example number. ``sign`` +1: a larger value is harder; -1: a smaller one is."""
 
     name: str
     summary: str
+    formula: str
+    """Of p, the probability of the given label y; z, the logits; L, the loss; t, an epoch of T."""
     source: str
     range: str
     sign: int
-    accumulate: Callable[[int], Accumulator]
-    """Number of examples -> a fresh accumulator."""
+    use: str
+    """When to choose it, and what to be wary of."""
+    accumulate: Callable[[int], Accumulator] | None = None
+    """A free score: number of examples -> a fresh accumulator."""
+    probe: str | None = None
+    """Any other: ``module:function`` of a tracked run's network and data."""
     null_is_hardest: bool = False
     """A readable example without the number was never learned: harder than any with it."""
-
-
-class FirstLearned:
-    def __init__(self, num_examples: int):
-        self.epoch = np.zeros(num_examples, np.int32)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.epoch[(self.epoch == 0) & records.is_correct] = epoch
-
-    def result(self) -> pd.Series:
-        return _integers(self.epoch, is_null=self.epoch == 0)
-
-
-class Learned:
-    def __init__(self, num_examples: int):
-        self.epoch = np.zeros(num_examples, np.int32)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.epoch[self.epoch == 0] = epoch
-        self.epoch *= records.is_correct
-
-    def result(self) -> pd.Series:
-        return _integers(self.epoch, is_null=self.epoch == 0)
-
-
-class ForgettingEvents:
-    def __init__(self, num_examples: int):
-        self.count = np.zeros(num_examples, np.int32)
-        self.was_correct = np.zeros(num_examples, bool)
-        self.was_learned = np.zeros(num_examples, bool)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.count += self.was_correct & ~records.is_correct
-        self.was_correct = records.is_correct
-        self.was_learned |= records.is_correct
-
-    def result(self) -> pd.Series:
-        return _integers(self.count, is_null=~self.was_learned)
-
-
-class Mean:
-    """Of one column, summed in float64."""
-
-    def __init__(self, num_examples: int, column: str):
-        self.column = column
-        self.num_epochs = 0
-        self.sum = np.zeros(num_examples)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.num_epochs += 1
-        self.sum += getattr(records, self.column)
-
-    def result(self) -> pd.Series:
-        return pd.Series(self.sum / self.num_epochs)
-
-
-class Deviation:
-    """Standard deviation of one column, ddof 0 (Welford 1962)."""
-
-    def __init__(self, num_examples: int, column: str):
-        self.column = column
-        self.num_epochs = 0
-        self.mean = np.zeros(num_examples)
-        self.squares = np.zeros(num_examples)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.num_epochs += 1
-        delta = getattr(records, self.column) - self.mean
-        self.mean += delta / self.num_epochs
-        delta *= delta
-        delta *= (self.num_epochs - 1) / self.num_epochs
-        self.squares += delta
-
-    def result(self) -> pd.Series:
-        return pd.Series(np.sqrt(self.squares / self.num_epochs))
-
-
-def _mean(column: str) -> Callable[[int], Accumulator]:
-    return lambda num_examples: Mean(num_examples, column)
-
-
-def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:
-    return pd.Series(pd.arrays.IntegerArray(values, is_null))
 
 
 class _Registry(dict[str, Score]):
@@ -129,84 +58,222 @@ class _Registry(dict[str, Score]):
             raise ValueError("a score is registered twice")
 
     def __missing__(self, name: str) -> Score:
-        raise unknown_name("a score", name, self)
+        """``el2n_1_10`` is EL2N over the epochs 1 to 10."""
+        window = re.fullmatch(r"el2n_([1-9]\d*)_([1-9]\d*)", name)
+        if not window or (first := int(window[1])) > (last := int(window[2])):
+            raise unknown_name("a score", name, self)
+        return Score(
+            name=name,
+            summary=f"EL2N over the epochs {first} to {last}",
+            formula=f"mean over t = {first}..{last} of |softmax(z_t) - onehot(y)|",
+            source=self["el2n"].source,
+            range=self["el2n"].range,
+            sign=+1,
+            use=self["el2n"].use,
+            accumulate=lambda num_examples: WindowMean(num_examples, attrgetter("el2n"), first, last),
+        )
+
+
+def _mean(quantity: Quantity) -> Callable[[int], Accumulator]:
+    return lambda num_examples: Mean(num_examples, quantity)
 
 
 SCORES = _Registry(
     Score(
-        "first_learned_epoch",
-        "first epoch whose record is correct; null if none",
-        "Zielinski et al. 2020, arXiv:2003.07422",
-        "1..epochs",
-        +1,
-        FirstLearned,
+        name="first_learned_epoch",
+        summary="first epoch whose record is correct; null if none",
+        formula="min {t : argmax z_t = y}",
+        source="Zielinski et al. 2020, arXiv:2003.07422",
+        range="1..T",
+        sign=+1,
+        use="The paper's own. Coarse: most ties are in epoch 1, so track with a small learning rate.",
+        accumulate=FirstLearned,
         null_is_hardest=True,
     ),
     Score(
-        "learned_epoch",
-        "first epoch from which every later record is correct; null if the last is wrong",
-        "Baldock et al. 2021, arXiv:2106.09647",
-        "1..epochs",
-        +1,
-        Learned,
+        name="learned_epoch",
+        summary="first epoch from which every later record is correct; null if the last is wrong",
+        formula="min {t : argmax z_s = y for all s >= t}",
+        source="Baldock et al. 2021, arXiv:2106.09647",
+        range="1..T",
+        sign=+1,
+        use="Where being right once by luck should not count. Depends much on the last epoch.",
+        accumulate=Learned,
         null_is_hardest=True,
     ),
     Score(
-        "forgetting_events",
-        "times correct in one record and wrong in the next; null if never correct",
-        "Toneva et al. 2019, arXiv:1812.05159",
-        "0..epochs/2",
-        +1,
-        ForgettingEvents,
+        name="forgetting_events",
+        summary="times correct in one record and wrong in the next; null if never correct",
+        formula="#{t : argmax z_t = y, argmax z_(t+1) != y}",
+        source="Toneva et al. 2019, arXiv:1812.05159",
+        range="0..T/2",
+        sign=+1,
+        use="Which examples a network keeps losing. Needs many epochs; most examples have none.",
+        accumulate=ForgettingEvents,
         null_is_hardest=True,
     ),
-    Score("aum", "mean margin", "Pleiss et al. 2020, arXiv:2001.10528", "real", -1, _mean("margin")),
     Score(
-        "el2n",
-        "mean over all epochs of |softmax - one-hot|",
-        "Paul et al. 2021, arXiv:2107.07075",
-        "0..sqrt 2",
-        +1,
-        _mean("el2n"),
+        name="correctness",
+        summary="share of the epochs whose record is correct",
+        formula="mean over t of [argmax z_t = y]",
+        source="Swayamdipta et al. 2020, arXiv:2009.10795",
+        range="0..1",
+        sign=-1,
+        use="First-learned, learned and forgetting in one number, with fewer ties than each.",
+        accumulate=_mean(attrgetter("correctness")),
     ),
     Score(
-        "confidence",
-        "mean probability of the given label",
-        "Swayamdipta et al. 2020, arXiv:2009.10795",
-        "0..1",
-        -1,
-        _mean("probability"),
+        name="aum",
+        summary="mean margin",
+        formula="mean over t of (z_y - max_(k != y) z_k)",
+        source="Pleiss et al. 2020, arXiv:2001.10528",
+        range="real",
+        sign=-1,
+        use="Label errors; keeps telling easy examples apart when their loss is zero.",
+        accumulate=_mean(attrgetter("margin")),
     ),
     Score(
-        "variability",
-        "standard deviation of that probability",
-        "Swayamdipta et al. 2020, arXiv:2009.10795",
-        "0..0.5",
-        +1,
-        lambda num_examples: Deviation(num_examples, "probability"),
+        name="el2n",
+        summary="mean over all epochs of |softmax - one-hot|; el2n_1_10 over the epochs 1 to 10",
+        formula="mean over t of |softmax(z_t) - onehot(y)|",
+        source="Paul et al. 2021, arXiv:2107.07075",
+        range="0..sqrt 2",
+        sign=+1,
+        use="Pruning; its authors take the first ten epochs or so, and a mean over seeds.",
+        accumulate=_mean(attrgetter("el2n")),
     ),
     Score(
-        "mean_loss",
-        "mean cross-entropy, nats",
-        "Arpit et al. 2017, arXiv:1706.05394",
-        "0..",
-        +1,
-        _mean("loss"),
+        name="confidence",
+        summary="mean probability of the given label",
+        formula="mean over t of p_t",
+        source="Swayamdipta et al. 2020, arXiv:2009.10795",
+        range="0..1",
+        sign=-1,
+        use="One axis of the data map; bounded, so no single epoch weighs much.",
+        accumulate=_mean(attrgetter("probability")),
+    ),
+    Score(
+        name="variability",
+        summary="standard deviation of that probability",
+        formula="standard deviation over t of p_t (ddof 0)",
+        source="Swayamdipta et al. 2020, arXiv:2009.10795",
+        range="0..0.5",
+        sign=+1,
+        use="The other axis: ambiguous examples. Never-learned ones vary as little as easy ones.",
+        accumulate=lambda num_examples: Deviation(num_examples, attrgetter("probability")),
+    ),
+    Score(
+        name="aleatoric",
+        summary="Data-IQ's aleatoric uncertainty of that probability",
+        formula="mean over t of p_t (1 - p_t)",
+        source="Seedat et al. 2022, arXiv:2210.13043",
+        range="0..0.25",
+        sign=+1,
+        use="Ambiguous examples, with less of the training's course in it than variability has.",
+        accumulate=_mean(lambda records: records.probability * (1 - records.probability)),
+    ),
+    Score(
+        name="mean_loss",
+        summary="mean cross-entropy, nats",
+        formula="mean over t of L_t",
+        source="Arpit et al. 2017, arXiv:1706.05394",
+        range="0..",
+        sign=+1,
+        use="A good default where ties hurt; one very bad epoch weighs much.",
+        accumulate=_mean(attrgetter("loss")),
+    ),
+    Score(
+        name="last_loss",
+        summary="cross-entropy at the last epoch, nats",
+        formula="L_T",
+        source="Han et al. 2018, arXiv:1804.06872",
+        range="0..",
+        sign=+1,
+        use="What a single checkpoint would tell; useless once everything is fitted.",
+        accumulate=lambda num_examples: Last(num_examples, attrgetter("loss")),
+    ),
+    Score(
+        name="loss_rank",
+        summary="mean over the epochs of the share of examples whose loss is smaller",
+        formula="mean over t of (#{j : L_t(j) < L_t} + #{j : L_t(j) = L_t} / 2) / N",
+        source="Huang et al. 2019 (O2U-Net, ICCV), who subtract each epoch's mean loss",
+        range="0..1",
+        sign=+1,
+        use="Every epoch weighs the same, however small its losses.",
+        accumulate=_mean(loss_rank),
+    ),
+    Score(
+        name="grand",
+        summary="L2 norm of the gradient of the example's loss by all weights",
+        formula="|dL / dw|",
+        source="Paul et al. 2021, arXiv:2107.07075",
+        range="0..",
+        sign=+1,
+        use="Pruning, early in training (--epoch, of a run with --checkpoint-every), mean over seeds.",
+        probe="hardness.probes.grand:grand",
+    ),
+    Score(
+        name="grand_last_layer",
+        summary="the same, by the weights and bias of the last linear layer alone, in closed form",
+        formula="|softmax(z) - onehot(y)| sqrt(|h|^2 + 1), h the layer's input",
+        source="Katharopoulos and Fleuret 2018, arXiv:1803.00942",
+        range="0..",
+        sign=+1,
+        use="GraNd at the price of one forward pass; look at their rank correlation first.",
+        probe="hardness.probes.grand:grand_last_layer",
+    ),
+    Score(
+        name="prediction_depth",
+        summary="first layer from which every k-nearest-neighbour probe predicts what the network does",
+        formula="min {l : knn_m(x) = argmax z for all m >= l}, layer 0 the input; k = 30",
+        source="Baldock et al. 2021, arXiv:2106.09647",
+        range="0..layers + 1",
+        sign=+1,
+        use="Where in the network an example is decided, whether rightly or not.",
+        probe="hardness.probes.prediction_depth:prediction_depth",
+    ),
+    Score(
+        name="prototypicality",
+        summary="distance to the mean of the given class in the space before the last layer",
+        formula="|h - mean of h over the examples of class y|",
+        source="Sorscher et al. 2022, arXiv:2206.14486, with the given labels for clusters",
+        range="0..",
+        sign=+1,
+        use="Outliers of a class, whether or not the network is right about them.",
+        probe="hardness.probes.prototypicality:prototypicality",
+    ),
+    Score(
+        name="self_confidence",
+        summary="probability of the given label by a network that was not trained on the example",
+        formula="p of a network trained on the other folds",
+        source="Northcutt et al. 2021, arXiv:1911.00068",
+        range="0..1",
+        sign=-1,
+        use="Label errors, where five more trainings can be paid for; memorizing can't hide them.",
+        probe="hardness.probes.self_confidence:self_confidence",
     ),
 )
+FREE = tuple(name for name, score in SCORES.items() if score.accumulate)
 
 
-def scores(run: str | Path, fingerprint: str | None = None, last_epoch: int | None = None) -> pd.DataFrame:
-    """Every registered score of a run, from its records alone: one row an example, ordered by example id.
+def scores(
+    run: str | Path,
+    fingerprint: str | None = None,
+    last_epoch: int | None = None,
+    names: Iterable[str] = FREE,
+) -> pd.DataFrame:
+    """The free scores of a run, from its records alone: one row an example, ordered by example id.
 
-    fingerprint: of the data set that the records must be of; last_epoch: leave out those after it.
+    fingerprint: of the data set that the records must be of; last_epoch: leave out those after it; names:
+    which scores (those for which a network must be asked are of ``hardness score --with``).
     An example whose image could not be read has null in every column but ``example_id``.
     """
     accumulators: dict[str, Accumulator] = {}
     for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
         if not accumulators:
-            accumulators = {name: score.accumulate(len(records.loss)) for name, score in SCORES.items()}
+            num_examples = len(records.loss)
+            accumulators = {name: SCORES[name].accumulate(num_examples) for name in names}
         for accumulator in accumulators.values():
             accumulator.add(epoch, records)
     columns = {name: accumulator.result() for name, accumulator in accumulators.items()}
-    return pd.DataFrame({"example_id": np.arange(len(columns["mean_loss"])), **columns})
+    return pd.DataFrame({"example_id": np.arange(num_examples), **columns})

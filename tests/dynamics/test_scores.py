@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness.dynamics import store
-from hardness.dynamics.scores import SCORES, scores
+from hardness.dynamics.accumulators import loss_rank
+from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
 
 # Correct (1) or wrong (0) by epoch: always, late, forgotten twice, never, forgotten at the end.
@@ -26,6 +27,18 @@ EXPECTED = {
     "el2n": [2.0, 2.0, 2.0, 2.0, 2.0],
     "confidence": [0.5, 0.3, 0.7, 0.1, 0.2],
     "variability": [0.0, math.sqrt(0.02), math.sqrt(0.135), 0.0, 0.0],
+    "correctness": [1.0, 0.4, 0.6, 0.0, 0.6],
+    "aleatoric": [0.25, (0.09 + 0.16 + 0.21 + 0.24 + 0.25) / 5, 2 * 0.1875 / 5, 0.09, 0.16],
+    "last_loss": [math.log(2), math.log(2), 0.0, math.log(10), math.log(5)],
+    # In tenths of five: of .5 .1 1 .1 .2, the third's loss is least, then the first's, then the fifth's; the
+    # two of .1 share the end. The other epochs: .5 .2 .25 .1 .2, .5 .3 1 .1 .2, .5 .4 .25 .1 .2, .5 .5 1 .1 .2.
+    "loss_rank": [
+        (0.3 + 0.1 + 0.3 + 0.1 + 0.4) / 5,
+        (0.8 + 0.6 + 0.5 + 0.3 + 0.4) / 5,
+        (0.1 + 0.3 + 0.1 + 0.5 + 0.1) / 5,
+        (0.8 + 0.9 + 0.9 + 0.9 + 0.9) / 5,
+        (0.5 + 0.6 + 0.7 + 0.7 + 0.7) / 5,
+    ],
     "mean_loss": [
         math.log(2),
         -sum(math.log(p) for p in (0.1, 0.2, 0.3, 0.4, 0.5)) / 5,
@@ -57,10 +70,54 @@ def write(run, correct, probability=None, unreadable=()):
 def test_five_examples_worked_by_hand(tmp_path):
     write(tmp_path, CORRECT, PROBABILITY)
     table = scores(tmp_path)
-    assert list(table.columns) == ["example_id", *SCORES]
+    assert list(table.columns) == ["example_id", *FREE]
+    assert EXPECTED.keys() == set(FREE)
     for name, expected in EXPECTED.items():
         found = [None if pd.isna(value) else float(value) for value in table[name]]
         assert found == pytest.approx(expected, abs=1e-6), name
+
+
+def test_el2n_of_any_window_of_epochs(tmp_path):
+    write(tmp_path, CORRECT, PROBABILITY)
+    table = scores(tmp_path, names=["el2n_1_2", "el2n_3_5", "el2n_5_5"])
+    assert table.loc[0].tolist() == [0, 0.5, 3.0, 4.0]
+    with pytest.raises(UserError, match=r"expected records of epochs 4 to 6; found 2 of them"):
+        scores(tmp_path, names=["el2n_4_6"])
+    for name in ("el2n_0_2", "el2n_3_1", "el2n_1"):
+        with pytest.raises(UserError, match="expected a score"):
+            SCORES[name]
+
+
+@given(st.lists(st.floats(0, 1e5, width=32) | st.just(math.nan), min_size=1, max_size=20))
+def test_loss_ranks_are_those_of_the_losses_as_they_are_recorded(losses):
+    losses = np.array(losses, np.float32)
+    records = store.Records(*[np.zeros(0)] * 2, losses, *[np.zeros(0)] * 3)
+    with np.errstate(over="ignore"):
+        rounded = pd.Series(losses.astype(np.float16).astype(np.float64))
+    expected = (rounded.rank() - 0.5) / max(rounded.notna().sum(), 1)
+    np.testing.assert_allclose(loss_rank(records), expected)
+
+
+DEGENERATE = {
+    "one epoch, all right": np.ones((4, 1), int),
+    "one epoch, all wrong": np.zeros((4, 1), int),
+    "all never learned": np.zeros((4, 3), int),
+    "all learned at once": np.ones((4, 3), int),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_scores_of_degenerate_runs_are_numbers_or_never_learned(tmp_path, name):
+    """Also where one image could not be read."""
+    correct = DEGENERATE[name]
+    write(tmp_path, correct, unreadable=[2])
+    table = scores(tmp_path).drop(index=2)
+    for column in FREE:
+        is_null = table[column].isna()
+        assert is_null.all() if SCORES[column].null_is_hardest and not correct.any() else not is_null.any()
+    assert table["loss_rank"].tolist() == [0.5] * 3
+    assert table["variability"].tolist() == [0.0] * 3
+    assert table["forgetting_events"].fillna(0).tolist() == [0] * 3
 
 
 def test_pandas_and_duckdb_find_the_same_first_learned_epochs(tmp_path):
@@ -109,5 +166,8 @@ def test_every_score_says_what_it_is():
         assert score.summary
         assert score.source
         assert score.range
+        assert score.formula
+        assert score.use
+        assert (score.accumulate is None) != (score.probe is None)
     with pytest.raises(UserError, match="did you mean forgetting_events"):
         SCORES["forgetting"]

@@ -1,0 +1,147 @@
+"""One pass over the epochs of a run: each accumulator sees them in order and keeps a few vectors."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from hardness.dynamics.store import Records
+from hardness.errors import UserError
+
+Quantity = Callable[[Records], np.ndarray]
+_INFINITY = 0x7C00
+"""The bits of a float16 one."""
+
+
+class Accumulator(Protocol):
+    def add(self, epoch: int, records: Records) -> None: ...
+
+    def result(self) -> pd.Series:
+        """(N,): null for an example that has no such number."""
+        ...
+
+
+class FirstLearned:
+    def __init__(self, num_examples: int):
+        self.epoch = np.zeros(num_examples, np.int32)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.epoch[(self.epoch == 0) & records.is_correct] = epoch
+
+    def result(self) -> pd.Series:
+        return _integers(self.epoch, is_null=self.epoch == 0)
+
+
+class Learned:
+    def __init__(self, num_examples: int):
+        self.epoch = np.zeros(num_examples, np.int32)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.epoch[self.epoch == 0] = epoch
+        self.epoch *= records.is_correct
+
+    def result(self) -> pd.Series:
+        return _integers(self.epoch, is_null=self.epoch == 0)
+
+
+class ForgettingEvents:
+    def __init__(self, num_examples: int):
+        self.count = np.zeros(num_examples, np.int32)
+        self.was_correct = np.zeros(num_examples, bool)
+        self.was_learned = np.zeros(num_examples, bool)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.count += self.was_correct & ~records.is_correct
+        self.was_correct = records.is_correct
+        self.was_learned |= records.is_correct
+
+    def result(self) -> pd.Series:
+        return _integers(self.count, is_null=~self.was_learned)
+
+
+class Mean:
+    """Of a quantity (N,) of the records, summed in float64."""
+
+    def __init__(self, num_examples: int, quantity: Quantity):
+        self.quantity = quantity
+        self.num_epochs = 0
+        self.sum = np.zeros(num_examples)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.num_epochs += 1
+        self.sum += self.quantity(records)
+
+    def result(self) -> pd.Series:
+        return pd.Series(self.sum / self.num_epochs)
+
+
+class WindowMean(Mean):
+    """Over the epochs ``first`` to ``last`` alone. Raises ``UserError`` where not all of them are recorded."""
+
+    def __init__(self, num_examples: int, quantity: Quantity, first: int, last: int):
+        super().__init__(num_examples, quantity)
+        self.first, self.last = first, last
+
+    def add(self, epoch: int, records: Records) -> None:
+        if self.first <= epoch <= self.last:
+            super().add(epoch, records)
+
+    def result(self) -> pd.Series:
+        if self.num_epochs != self.last - self.first + 1:
+            found = f"{self.num_epochs} of them"
+            raise UserError(f"records of epochs {self.first} to {self.last}", found, "choose a window within")
+        return super().result()
+
+
+class Last:
+    """A quantity at the last epoch."""
+
+    def __init__(self, num_examples: int, quantity: Quantity):
+        self.quantity = quantity
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.values = self.quantity(records)
+
+    def result(self) -> pd.Series:
+        return pd.Series(self.values.astype(np.float64))
+
+
+class Deviation:
+    """Standard deviation of a quantity, ddof 0 (Welford 1962)."""
+
+    def __init__(self, num_examples: int, quantity: Quantity):
+        self.quantity = quantity
+        self.num_epochs = 0
+        self.mean = np.zeros(num_examples)
+        self.squares = np.zeros(num_examples)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.num_epochs += 1
+        delta = self.quantity(records) - self.mean
+        self.mean += delta / self.num_epochs
+        delta *= delta
+        delta *= (self.num_epochs - 1) / self.num_epochs
+        self.squares += delta
+
+    def result(self) -> pd.Series:
+        return pd.Series(np.sqrt(self.squares / self.num_epochs))
+
+
+def loss_rank(records: Records) -> np.ndarray:
+    """(N,) float64: the share of the epoch's examples whose loss is smaller, half of those of equal loss.
+
+    Losses are compared as float16 values, as they are recorded: 65,536 bins need no sorting.
+    """
+    with np.errstate(over="ignore"):
+        bins = np.maximum(records.loss, 0).astype(np.float16).view(np.uint16)
+    counts = np.bincount(bins, minlength=1 << 16)
+    # What lies above infinity is nan.
+    share = np.full(len(counts), np.nan)
+    known = counts[: _INFINITY + 1]
+    share[: _INFINITY + 1] = (known.cumsum() - known / 2) / max(known.sum(), 1)
+    return share[bins]
+
+
+def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:
+    return pd.Series(pd.arrays.IntegerArray(values, is_null))
