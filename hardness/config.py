@@ -8,7 +8,9 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from hardness.checks import (
     check_data,
@@ -168,6 +170,12 @@ class Track(Training, Labels, Network, Data):
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on CUDA, else float32. Asked for, float32 is that of records too (12 bytes each, not 7)."""
+    checkpoint_every: int = 0
+    """Keep the weights of every so many epochs, and of before the first; 0: those of the last one alone."""
+    coherence_every: int = 0
+    """Measure gradient coherence every so many epochs, and before the first; 0: never."""
+    coherence_sample: int = 256
+    """Of how many examples; under label noise of as many pristine and corrupt ones."""
     sync_batchnorm: bool = False
     """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
     noise: float = 0.0
@@ -179,6 +187,10 @@ class Track(Training, Labels, Network, Data):
         for part in (Data, Network, Labels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
+        require_positive(coherence_sample=self.coherence_sample)
+        for name in ("checkpoint_every", "coherence_every"):
+            flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            require(value >= 0, f"{flag} of 0 or more", value, "mend it")
         check_seed(seed=self.seed)
         check_noise(self.noise, self.given_labels)
 
@@ -204,19 +216,49 @@ class Pack(Workers, Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(Workers):
     """Score every example from its records, also of a run that was killed, or that another program wrote."""
 
     run: tuple[Path, ...] = ()
     """Folders with dynamics/; several are pooled as well. Default: the newest finished track under runs/."""
     list: bool = False
     """Print the scores that there are, and nothing else."""
+    with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
+    """Scores to add for which the tracked network is asked, e.g. grand, or of some epochs, e.g. el2n_1_10."""
+    coherence: bool = False
+    """Measure gradient coherence of a split's subsets, at every epoch whose weights were kept."""
+    split: Path | None = None
+    """coherence: the split's file. Default: the run's newest."""
+    coherence_sample: int = 256
+    """coherence: examples of each subset, of each class as many."""
+    epoch: int | None = None
+    """with: ask the weights of this epoch, kept by track --checkpoint-every. Default: the last."""
+    data: str | None = None
+    """The data set, where it has moved since it was tracked."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
     out: Path | None = None
     """Several runs: the pooled table. Default: scores-poolN.parquet in the first of them."""
 
     def __post_init__(self) -> None:
+        from hardness.dynamics.scores import SCORES
+
+        super().__post_init__()
         found = f"{len(self.run)} of them"
         require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
+        require_positive(coherence_sample=self.coherence_sample)
+        for name in self.names:
+            SCORES[name]
+        asked = any(SCORES[name].probe for name in self.names)
+        require(self.epoch is None or asked, "a score of a network with --epoch", "none", "name it --with")
+        require(self.split is None or self.coherence, "--coherence with --split", "none", "add it")
+        if self.data is not None:
+            check_data(self.data)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of ``with``, as the columns are called."""
+        return tuple(name.replace("-", "_") for name in self.with_)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,3 +175,31 @@ def class_difference(easy: np.ndarray, hard: np.ndarray) -> float:
     expected = observed.sum(1, keepdims=True) * observed.sum(0) / observed.sum()
     # scipy.stats has it in one call, and takes half a second to import.
     return float(chdtrc(observed.shape[1] - 1, ((observed - expected) ** 2 / expected).sum()))
+
+
+def matched_samples(
+    members: dict[str, np.ndarray], classes: np.ndarray, size: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """As many examples of each group, of each class as many: {group: ids} -> {group: (m,) ids, sorted}.
+
+    m is ``size``, or as many as the groups' common classes allow: coherence depends on how many examples and
+    which classes there are. classes: (N,) of all examples. m is 0 where the groups share no class.
+    """
+    counts = np.min(
+        [np.bincount(classes[ids], minlength=classes.max() + 1) for ids in members.values()], axis=0
+    )
+    places = np.repeat(np.arange(len(counts)), counts)
+    wanted = np.bincount(
+        generator.choice(places, min(size, len(places)), replace=False), minlength=len(counts)
+    )
+    return {
+        name: np.sort(
+            np.concatenate(
+                [
+                    generator.choice(ids[classes[ids] == label], count, replace=False)
+                    for label, count in enumerate(wanted)
+                ]
+            )
+        )
+        for name, ids in members.items()
+    }

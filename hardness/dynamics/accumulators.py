@@ -77,7 +77,7 @@ class Mean:
 
 
 class WindowMean(Mean):
-    """Over the epochs ``first`` to ``last`` alone. Raises ``UserError`` where not all of them are recorded."""
+    """Over the epochs ``first`` to ``last`` alone. Raises ``UserError`` unless all of them are recorded."""
 
     def __init__(self, num_examples: int, quantity: Quantity, first: int, last: int):
         super().__init__(num_examples, quantity)

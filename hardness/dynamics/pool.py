@@ -37,9 +37,9 @@ def common_scores(tables: Sequence[pd.DataFrame]) -> list[str]:
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The scores of two runs or more -> one row an example, ordered by example id.
 
-    For every score that all of them have its mean over the runs, its standard deviation (ddof 1), and the mean of its ranks; for
-    one that an example may lack (it was never learned), the number of runs that have it, over which mean
-    and deviation are.
+    For every score that all of them have its mean over the runs, its standard deviation (ddof 1), and the
+    mean of its ranks; for one that an example may lack (it was never learned), the number of runs that have
+    it, over which mean and deviation are.
     """
     columns = {"example_id": tables[0]["example_id"].to_numpy()}
     for name in common_scores(tables):

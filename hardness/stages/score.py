@@ -1,5 +1,7 @@
 """``hardness score``: scores from records, whoever wrote them, of one run or of several together."""
 
+import importlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,23 @@ from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import agreement, pool
-from hardness.dynamics.scores import SCORES, scores
+from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
+from hardness.probes.subject import Subject
+from hardness.stages.coherence import subset_coherence
 from hardness.stages.run_folder import check_alike, newest_run, read_info
+from hardness.stages.tracked import open_subject
+from hardness.training import checkpoint
+from hardness.training.device import resolve_device
 
 
 def score(config: Score) -> Path | None:
-    """Write RUN/scores.parquet of every run, and of several one pooled table -> the last file's path."""
+    """Write RUN/scores.parquet of every run, and of several one pooled table -> the last file's path.
+
+    ``with`` adds columns to those that are there; ``coherence`` writes RUN/coherence.parquet.
+    """
     if config.list:
-        for each in SCORES.values():
-            say(f"{each.name}: {'larger' if each.sign > 0 else 'smaller'} is harder; {each.range}")
-            say(f"    {each.summary} ({each.source})")
+        _list()
         return None
     runs = config.run or (newest_run("track"),)
     infos = [_info(run) for run in runs]
@@ -29,16 +37,60 @@ def score(config: Score) -> Path | None:
     tables = []
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
-        found = scores(run, info.get("fingerprint"), last_epoch)
+        kept = _kept(run, last_epoch)
+        free = [*FREE, *(name for name in {**kept, **dict.fromkeys(config.names)} if SCORES[name].accumulate)]
+        found = scores(run, info.get("fingerprint"), last_epoch, dict.fromkeys(free))
+        asked = [name for name in config.names if SCORES[name].probe]
+        subject = _subject(config, run, info) if asked or config.coherence else None
+        columns = {name: column for name, column in kept.items() if SCORES[name].probe}
+        columns |= {name: _ask(subject, name, config.epoch) for name in asked}
+        found = found.assign(**columns)
         tables.append(found)
         path = run / "scores.parquet"
-        files.write_table(path, found, info.get("fingerprint") or "")
+        files.write_table(path, found, info.get("fingerprint") or "", {"last_epoch": last_epoch})
         _describe(found, f"{run}, epochs 1 to {last_epoch}")
         say(f"wrote {path}")
+        if config.coherence:
+            say(f"wrote {subset_coherence(subject, config.split, config.coherence_sample)}")
     if len(runs) == 1:
         return path
     _check_labels(runs)
     return _pool(config, runs, infos, tables)
+
+
+def _list() -> None:
+    for each in SCORES.values():
+        harder = "larger" if each.sign > 0 else "smaller"
+        asked = "; --with" if each.probe else ""
+        say(f"{each.name}: {harder} is harder; {each.range}{asked}")
+        say(f"    {each.summary} ({each.source})")
+
+
+def _kept(run: Path, last_epoch: int | None) -> dict[str, pd.Series]:
+    """The columns that an earlier ``--with`` added to the table of the same epochs."""
+    path = run / "scores.parquet"
+    if not path.exists() or files.table_settings(path).get("last_epoch") != last_epoch:
+        return {}
+    table = files.read_table(path).to_pandas()
+    return {name: table[name] for name in table.columns if name not in ("example_id", *FREE)}
+
+
+def _subject(config: Score, run: Path, info: dict[str, Any]) -> Subject:
+    if info.get("stage") != "track":
+        found = f"{run} without a network"
+        raise UserError("a run of track for --with and --coherence", found, "leave them out")
+    device = resolve_device(config.device)
+    return open_subject(run, info, config.data, config.num_workers, device)
+
+
+def _ask(subject: Subject, name: str, epoch: int | None) -> np.ndarray:
+    """(N,) of a score that is not free, by the weights of an epoch."""
+    checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
+    module, function = SCORES[name].probe.split(":")
+    started = time.perf_counter()
+    found = getattr(importlib.import_module(module), function)(subject)
+    say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
+    return found
 
 
 def _info(run: Path) -> dict[str, Any]:
@@ -83,7 +135,7 @@ def _check_labels(runs: tuple[Path, ...]) -> None:
 
 def _describe(found: pd.DataFrame, title: str) -> None:
     rows = []
-    for name in SCORES:
+    for name in found.columns.drop("example_id"):
         values = found[name].astype("Float64")
         parts = (values.quantile(q) if values.notna().any() else None for q in (0, 0.5, 1))
         rows.append([name, *("" if part is None else f"{part:.4g}" for part in parts), values.isna().sum()])

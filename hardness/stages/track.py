@@ -19,8 +19,11 @@ from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
 from hardness.dynamics.store import recorded_epochs
 from hardness.errors import UserError
+from hardness.stages.coherence import add_coherence
 from hardness.stages.run_folder import RunFolder
+from hardness.subsets import matched_samples
 from hardness.training import checkpoint
+from hardness.training.coherence import measure_coherence
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure, predict
@@ -128,6 +131,20 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
         augment=augment.build(config.augment, data.image_shape, config.seed),
     )
     validation = [Group("validation", data.validation, data.validation.ids)]
+    coherence_groups = _coherence_groups(train, config) if config.coherence_every else []
+
+    def look(epoch: int) -> None:
+        """What is looked at every so many epochs, by one rank: all have the same weights."""
+        if distributed.rank() > 0:
+            return
+        if config.coherence_every and epoch % config.coherence_every == 0:
+            rows = measure_coherence(model, coherence_groups, epoch, device, workers)
+            add_coherence(run.path, rows, data.fingerprint)
+        if config.checkpoint_every and epoch % config.checkpoint_every == 0:
+            checkpoint.keep_weights(run.path, model, epoch)
+
+    if last_epoch == 0:
+        look(0)
     with recorder:
         started = time.perf_counter()
         for log in progress(training, config.epochs - last_epoch, "tracking"):
@@ -141,6 +158,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             (measured,) = measure(model, validation, device, workers)
             line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
+            look(log.epoch)
             # A checkpoint says that its epoch is done: all that is recorded must be on disk before it.
             recorder.flush()
             distributed.wait_for_all()
@@ -156,6 +174,18 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
                 f"{config.record} accuracy {recorded.accuracy:.3f}, "
                 f"validation {measured['top1']:.3f} ({log.images_per_second:.0f} images/s)"
             )
+
+
+def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
+    """A fixed sample; where some labels are corrupt, matched ones of both kinds as well."""
+    generator = seeding.generator(config.seed, "coherence sample")
+    classes = train.given_labels.numpy()
+    samples = matched_samples({"train": train.ids}, classes, config.coherence_sample, generator)
+    is_corrupt = (train.given_labels != train.clean_labels).numpy()[train.ids]
+    if is_corrupt.any():
+        kinds = {"pristine": train.ids[~is_corrupt], "corrupt": train.ids[is_corrupt]}
+        samples |= matched_samples(kinds, classes, config.coherence_sample, generator)
+    return [Group(name, train, ids) for name, ids in samples.items() if len(ids)]
 
 
 def examples(images: ImageSet) -> pd.DataFrame:

@@ -3,13 +3,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional as F
 
-from hardness import datasets, models, optim
+from hardness import datasets, gradients, models, optim
 from hardness.config import Data
 from hardness.errors import UserError
-from hardness.optim import winsorized
-from hardness.optim.winsorized import WinsorizedSGD, per_example_gradients, winsorized_mean
+from hardness.optim.winsorized import WinsorizedSGD, winsorized_mean
 from hardness.training.step import train_step
 
 
@@ -42,21 +40,6 @@ def test_nan_propagates_and_fewer_than_c_infinities_are_clipped():
     assert winsorized_mean(torch.tensor([1.0, inf, 2, inf, 4]), 2).item() == inf
 
 
-@pytest.mark.parametrize("name", ["mlp", "small_cnn"])
-def test_per_example_gradients_are_those_of_examples_alone(name):
-    data = datasets.load(Data(), model=name)
-    model = models.build(name, data, seed=0)
-    images, labels, _ = data.train.__getitems__(range(5))
-    gradients, losses, logits = per_example_gradients(model, images, labels)
-    torch.testing.assert_close(logits, model(images).detach())
-    torch.testing.assert_close(losses, F.cross_entropy(model(images), labels, reduction="none").detach())
-    for number in range(5):
-        loss = F.cross_entropy(model(images[number : number + 1]), labels[number : number + 1])
-        alone = torch.autograd.grad(loss, list(model.parameters()))
-        for (key, _), expected in zip(model.named_parameters(), alone, strict=True):
-            torch.testing.assert_close(gradients[key][number], expected, rtol=1e-4, atol=1e-6)
-
-
 def test_without_clipping_it_is_sgd_and_frozen_parameters_stay():
     data = datasets.load(Data(), model="mlp")
     images, labels, _ = data.train.__getitems__(range(9))
@@ -84,7 +67,7 @@ def test_what_cannot_work_is_said(monkeypatch):
             labels,
             batch_size=8,
         )
-    monkeypatch.setattr(winsorized, "_available", lambda device: 10)
+    monkeypatch.setattr(gradients, "_available", lambda device: 10)
     model = nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"gradients of 4 examples in 6 parameters.*smaller network"):
         WinsorizedSGD(model.parameters(), lr=1.0).backward(model, images, labels)

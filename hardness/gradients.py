@@ -1,0 +1,87 @@
+"""Per-example gradients, by torch.func: all of a batch at once, or of many examples in chunks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from hardness.datasets import ImageSet, Loader
+from hardness.datasets.loader import cut
+from hardness.errors import UserError
+
+_COPIES = 2
+"""Of all per-example gradients, at the worst moment: themselves, and what makes them (1.7 measured)."""
+_CHUNK_BYTES = 32 << 20
+"""Of gradients at a time: more is no faster."""
+
+
+def per_example_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Gradients of each example's cross-entropy, with torch.func.
+
+    images (B, ...), labels int64 (B,) -> ({parameter: (B, *shape)}, losses (B,), logits (B, C)). Raises
+    ``UserError`` where batch normalisation is in training mode, in which examples have no gradients of their
+    own, and where the memory is too small.
+    """
+    if any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
+    ):
+        found = f"{type(model).__name__} with it"
+        raise UserError("a network without batch normalisation", found, "take --model small_cnn or mlp")
+    parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    _check_memory(len(images), list(parameters.values()))
+
+    def loss_of(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, Any]:
+        logits = functional_call(model, parameters, (image.unsqueeze(0),))
+        loss = F.cross_entropy(logits, label.unsqueeze(0))
+        return loss, (loss, logits.squeeze(0))
+
+    each = vmap(grad(loss_of, has_aux=True), in_dims=(None, 0, 0), randomness="different")
+    gradients, (losses, logits) = each(parameters, images, labels)
+    return gradients, losses.detach(), logits.detach()
+
+
+def gradients_of(
+    model: nn.Module, images: ImageSet, ids: np.ndarray, device: torch.device, workers: int
+) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
+    """Yield (example ids (B,), {parameter: (B, *shape)}, losses (B,)) in chunks, ordered as ``ids``.
+
+    In evaluation mode: batch normalisation goes by its running statistics, so that a gradient is an
+    example's own.
+    """
+    model.eval()
+    size = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
+    chunk = max(_CHUNK_BYTES // size, 1)
+    for pixels, labels, example_ids in Loader(images, cut(ids, chunk), device, workers):
+        gradients, losses, _ = per_example_gradients(model, pixels, labels)
+        yield example_ids, gradients, losses
+
+
+def _check_memory(batch_size: int, parameters: list[Tensor]) -> None:
+    needed = _COPIES * batch_size * sum(value.numel() * value.element_size() for value in parameters)
+    available = _available(parameters[0].device)
+    if available is not None and needed > available:
+        num_parameters = sum(value.numel() for value in parameters)
+        raise UserError(
+            f"{needed / 2**30:.1f} GiB of memory for the gradients of {batch_size} examples in "
+            f"{num_parameters:,} parameters",
+            f"{available / 2**30:.1f} GiB",
+            "take a smaller network or --batch-size",
+        )
+
+
+def _available(device: torch.device) -> int | None:
+    """Bytes; None where this system doesn't say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return None
+    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024

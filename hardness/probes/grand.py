@@ -1,0 +1,33 @@
+"""GraNd (Paul et al. 2021): the norm of an example's own gradient, exactly, and of the last layer alone."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from hardness.gradients import gradients_of
+from hardness.probes.subject import Subject
+
+
+def grand(subject: Subject) -> np.ndarray:
+    """(N,) float64: L2 norm of the gradient of each example's cross-entropy by all trained parameters.
+
+    Exact, by ``torch.func``; in evaluation mode, so that batch normalisation mixes no examples.
+    """
+    images, norms = subject.data.train, []
+    for _, gradients, _ in gradients_of(subject.model, images, images.ids, subject.device, subject.workers):
+        squares = [values.flatten(1).square().sum(1) for values in gradients.values()]
+        norms.append(torch.stack(squares).sum(0).sqrt().cpu())
+    return subject.everyone(torch.cat(norms).double().numpy())
+
+
+def grand_last_layer(subject: Subject) -> np.ndarray:
+    """(N,) float64: the same by the weight W and bias b of the last linear layer, z = W h + b.
+
+    The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
+    |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (Katharopoulos and Fleuret 2018, arXiv:1803.00942).
+    """
+    norms = []
+    for features, logits, labels in subject.features():
+        error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
+        norms.append((error.norm(dim=1) * (features.square().sum(1) + 1).sqrt()).cpu())
+    return subject.everyone(torch.cat(norms).double().numpy())

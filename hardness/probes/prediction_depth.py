@@ -1,0 +1,132 @@
+"""Prediction depth (Baldock, Maennel and Neyshabur 2021, arXiv:2106.09647).
+
+After the input, after each layer and after the softmax a probe classifies an example by the given labels of
+its 30 nearest neighbours (Euclidean) among the other examples. Its prediction depth is the first of these
+places from which on every probe says what the network says.
+
+Against the paper: feature maps are averaged to 4 x 4 first, which bounds the price of a distance; and
+neighbours are sought among at most 10,000 examples, drawn at random.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardness import seeding
+from hardness.datasets import Loader
+from hardness.datasets.loader import cut
+from hardness.probes.subject import Subject
+from hardness.training.measure import EVAL_BATCH
+
+NEIGHBOURS = 30
+_REFERENCES = 10_000
+_MAP = 4
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def prediction_depth(subject: Subject) -> np.ndarray:
+    """(N,) float64, whole numbers: 0 where already the input's neighbours agree, up to the number of probes.
+
+    Ties among neighbours go to the smaller class.
+    """
+    images = subject.data.train
+    generator = seeding.generator(subject.config.seed, "prediction depth")
+    ids = images.ids
+    if len(ids) > _REFERENCES:
+        ids = np.sort(generator.choice(ids, _REFERENCES, replace=False))
+    batches = [places for _, places, _ in _places(subject, ids)]
+    references = [torch.cat(place) for place in zip(*batches, strict=True)]
+    labels = images.given_labels[torch.from_numpy(ids)].to(subject.device)
+    depths = []
+    for example_ids, places, predictions in _places(subject, images.ids):
+        # Nobody is its own neighbour.
+        position = np.searchsorted(ids, example_ids.cpu().numpy()).clip(max=len(ids) - 1)
+        is_there = ids[position] == example_ids.cpu().numpy()
+        own = torch.from_numpy(np.where(is_there, position, -1)).to(subject.device)
+        agrees = torch.stack(
+            [
+                vote(place, reference, labels, own, subject.data.num_classes) == predictions
+                for place, reference in zip(places, references, strict=True)
+            ]
+        )
+        depths.append(depth(agrees).cpu())
+    return subject.everyone(torch.cat(depths).double().numpy())
+
+
+def depth(agrees: Tensor) -> Tensor:
+    """(places, B) bool -> (B,) int64: the first place from which on all agree; ``places`` where none does."""
+    return len(agrees) - agrees.flip(0).long().cumprod(0).sum(0)
+
+
+def vote(queries: Tensor, references: Tensor, labels: Tensor, own: Tensor, num_classes: int) -> Tensor:
+    """The most frequent label of each query's nearest references.
+
+    queries (B, D), references (R, D) float32, labels (R,) int64, own (B,): the query's own position among the
+    references, or -1 -> (B,) int64.
+    """
+    distances = torch.cdist(queries, references)
+    rows = (own >= 0).nonzero().squeeze(1)
+    distances[rows, own[rows]] = torch.inf
+    nearest = distances.topk(min(NEIGHBOURS, max(len(references) - 1, 1)), largest=False).indices
+    return F.one_hot(labels[nearest], num_classes).sum(1).argmax(1)
+
+
+def stages(network: nn.Module) -> list[nn.Module]:
+    """The modules behind which a probe stands: each is the last before another one with weights begins.
+
+    The children of a network in their order, those of a ``Sequential`` one by one. A normalisation goes with
+    what comes before it. What comes behind the last one with weights has no probe: the softmax's is there.
+    """
+    parts: list[nn.Module] = []
+
+    def expand(module: nn.Module) -> None:
+        for child in module.children():
+            if type(child) is nn.Sequential:
+                expand(child)
+            else:
+                parts.append(child)
+
+    expand(network)
+    ends, has_weights = [], False
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        has_weights |= any(True for _ in part.parameters())
+        begins = following is not None and any(True for _ in following.parameters())
+        if has_weights and begins and not isinstance(following, _NORMS):
+            ends.append(part)
+            has_weights = False
+    return ends
+
+
+@torch.no_grad()
+def _places(subject: Subject, ids: np.ndarray):
+    """Yield (example ids (B,), [(B, D) float32 a place], predictions (B,)) in evaluation mode."""
+    seen: dict[nn.Module, Tensor] = {}
+    # The network proper: what normalises the pixels comes before it.
+    places = stages(subject.model[-1])
+    hooks = [
+        place.register_forward_hook(lambda module, _, found: seen.update({module: found})) for place in places
+    ]
+    subject.model.eval()
+    try:
+        for pixels, _, example_ids in Loader(
+            subject.data.train, cut(ids, EVAL_BATCH), subject.device, subject.workers
+        ):
+            logits = subject.model(pixels)
+            found = [
+                _flat(pixels.float() / 255),
+                *(_flat(seen[place]) for place in places),
+                logits.softmax(1),
+            ]
+            yield example_ids, found, logits.argmax(1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _flat(values: Tensor) -> Tensor:
+    values = values.float()
+    if values.ndim == 4:
+        size = (min(values.shape[2], _MAP), min(values.shape[3], _MAP))
+        values = F.adaptive_avg_pool2d(values, size)
+    return values.flatten(1)

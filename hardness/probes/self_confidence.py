@@ -1,0 +1,97 @@
+"""Self-confidence from out-of-fold probabilities (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068)."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from hardness import files, models, optim, seeding
+from hardness.console import say
+from hardness.datasets import augment
+from hardness.errors import UserError
+from hardness.probes.subject import Subject
+from hardness.training.fit import fit
+from hardness.training.measure import predict
+
+FOLDS = 5
+
+
+def self_confidence(subject: Subject) -> np.ndarray:
+    """(N,) float64: the probability of the given label, by a network trained on the other folds alone."""
+    probabilities = out_of_fold(subject)
+    labels = subject.data.train.given_labels.numpy()
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def out_of_fold(subject: Subject) -> np.ndarray:
+    """(N, C) float64 probabilities of every example by a network that was not trained on it.
+
+    Five folds, stratified by given label; each network is trained as the run's was, from first weights and
+    in an order of its own. What a fold's network says is written to RUN/out-of-fold/fold=K.parquet, and it is
+    not trained again.
+    """
+    images, num_classes = subject.data.train, subject.data.num_classes
+    found = np.full((len(images), num_classes), np.nan)
+    for number, fold in enumerate(folds(images.given_labels.numpy(), images.ids, subject.config.seed)):
+        path = subject.run / "out-of-fold" / f"fold={number}.parquet"
+        if not path.exists():
+            files.write_table(path, _train_without(subject, fold, number), subject.data.fingerprint)
+            say(f"fold {number + 1}/{FOLDS} of {subject.run}: its network is trained")
+        found[fold] = read_fold(path, subject.data.fingerprint, fold, num_classes)
+    return found
+
+
+def folds(labels: np.ndarray, ids: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Cut the readable ids in folds of nearly equal size, each class spread over them to within one.
+
+    Raises ``UserError`` where there are fewer examples than folds.
+    """
+    if len(ids) < FOLDS:
+        raise UserError(f"{FOLDS} examples or more for as many folds", str(len(ids)), "choose another score")
+    order = seeding.generator(seed, "out of fold").permutation(ids)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    return [np.sort(by_class[number::FOLDS]) for number in range(FOLDS)]
+
+
+def read_fold(path: Path, fingerprint: str, fold: np.ndarray, num_classes: int) -> np.ndarray:
+    """(len(fold), C). Raises ``UserError`` where the file is of other examples."""
+    table = files.read_table(path, fingerprint)
+    values = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, num_classes)
+    if not np.array_equal(table["example_id"].to_numpy(), fold):
+        raise UserError(f"the fold's examples in {path}", "others", "remove the folder, and score again")
+    return values
+
+
+def _train_without(subject: Subject, fold: np.ndarray, number: int) -> pa.Table:
+    config, images = subject.config, subject.data.train
+    stream = seeding.derive(config.seed, "out of fold", number)
+    model = models.build(
+        config.model,
+        subject.data,
+        seed=seeding.derive(stream, "init"),
+        stem=config.stem,
+        precision=config.precision,
+        compile=config.compile,
+    ).to(subject.device)
+    optimizer = optim.build(
+        config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
+    )
+    for _ in fit(
+        model,
+        optimizer,
+        images,
+        np.setdiff1d(images.ids, fold),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        schedule=config.schedule,
+        seed=stream,
+        device=subject.device,
+        workers=subject.workers,
+        augment=augment.build(config.augment, subject.data.image_shape, stream),
+    ):
+        pass
+    predicted = predict(model, images, fold, subject.device, subject.workers)
+    probabilities = torch.cat([logits.softmax(1).cpu() for _, logits, _ in predicted]).numpy()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1])
+    return pa.table({"example_id": fold, "probabilities": lists})

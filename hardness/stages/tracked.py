@@ -1,0 +1,74 @@
+"""A tracked run as later stages take it up: its settings, its data, its network."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hardness import datasets, files, models
+from hardness.config import Data, Track
+from hardness.datasets import DataSet
+from hardness.errors import UserError
+from hardness.probes.subject import Subject
+from hardness.registry import parse_data
+from hardness.training import checkpoint
+
+
+def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run of track, by its run.json.
+
+    What a run of an older version did not say, it did as the defaults have it. Precision is the one that it
+    computed in.
+    """
+    return {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
+
+
+def tracked_data(settings: dict[str, Any], moved_to: str | None = None) -> Data:
+    """The data settings of a tracked run, perhaps at another place now."""
+    found = {name: settings[name] for name in ("data", "size", "val_fraction", "on_bad_image")}
+    if moved_to:
+        found["data"] = moved_to
+        if parse_data(moved_to)[0].name == "packed":
+            # What was held out lies apart there.
+            found["val_fraction"] = None
+    return Data(**found)
+
+
+def load_tracked(
+    run: Path,
+    info: dict[str, Any],
+    moved_to: str | None,
+    workers: int,
+    device: torch.device,
+    model: str | None = None,
+) -> DataSet:
+    """The data of a tracked run, its training set under the labels that were given there.
+
+    ``model``: for which network, if not the run's. Raises ``UserError`` where it is another data set now.
+    """
+    settings = tracked_settings(info)
+    source = tracked_data(settings, moved_to)
+    data = datasets.load(source, model=model or settings["model"], workers=workers, device=device)
+    if data.fingerprint != info["fingerprint"]:
+        raise UserError(
+            f"data set {info['fingerprint']}, as tracked", data.fingerprint, "name the data with --data"
+        )
+    examples = files.read_table(run / "examples.parquet", data.fingerprint, ["given_label"])
+    given = torch.tensor(examples["given_label"].to_numpy().astype("int64"))
+    return replace(data, train=data.train.with_labels(given))
+
+
+def open_subject(
+    run: Path, info: dict[str, Any], moved_to: str | None, workers: int, device: torch.device
+) -> Subject:
+    """The run's network beside its data; its weights are those of the last epoch."""
+    settings = tracked_settings(info)
+    data = load_tracked(run, info, moved_to, workers, device)
+    source = asdict(tracked_data(settings, moved_to))
+    config = Track(**{**settings, **source, "given_labels": None, "noise": 0.0, "out": None})
+    model = models.build(
+        config.model, data, seed=0, stem=config.stem, precision=config.precision, compile=config.compile
+    ).to(device)
+    checkpoint.load_weights(run, model, device)
+    return Subject(run, config, data, model, device, workers)
