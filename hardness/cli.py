@@ -16,6 +16,7 @@ STAGES = {
     c.Pack: "hardness.stages.pack:pack",
     c.Track: "hardness.stages.track:track",
     c.Score: "hardness.stages.score:score",
+    c.Labels: "hardness.stages.labels:labels",
     c.Split: "hardness.stages.split:split",
     c.Retrain: "hardness.stages.retrain:retrain",
     c.Memorize: "hardness.stages.memorize:memorize",

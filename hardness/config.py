@@ -77,7 +77,7 @@ class Workers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class GivenLabels:
     """Which labels are given to the network instead of the clean ones."""
 
     noise_seed: int = 0
@@ -161,7 +161,7 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track(Training, Labels, Network, Data):
+class Track(Training, GivenLabels, Network, Data):
     """Train, and record for every example, every epoch, what the network made of it."""
 
     optimizer: str = "sgdm"
@@ -184,7 +184,7 @@ class Track(Training, Labels, Network, Data):
     """Of the first weights and of the order of the examples."""
 
     def __post_init__(self) -> None:
-        for part in (Data, Network, Labels, Training):
+        for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
         require_positive(coherence_sample=self.coherence_sample)
@@ -259,6 +259,21 @@ class Score(Workers):
     def names(self) -> tuple[str, ...]:
         """Those of ``with``, as the columns are called."""
         return tuple(name.replace("-", "_") for name in self.with_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Rank the labels of a tracked run by how likely they are wrong."""
+
+    run: Path | None = None
+    """The tracked run. Default: the newest finished one under runs/."""
+    by: str = "aum"
+    """The score whose hardest examples are the suspects; one of those in the run's scores.parquet."""
+
+    def __post_init__(self) -> None:
+        from hardness.dynamics.scores import SCORES
+
+        SCORES[self.by]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +369,7 @@ class Retrain(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memorize(Training, Labels, Network, Data):
+class Memorize(Training, GivenLabels, Network, Data):
     """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
 
     lr: float = 0.2
@@ -368,7 +383,7 @@ class Memorize(Training, Labels, Network, Data):
     """How many seeds each optimizer is trained with."""
 
     def __post_init__(self) -> None:
-        for part in (Data, Network, Labels, Training):
+        for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         require_positive(seeds=self.seeds)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):

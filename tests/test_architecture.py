@@ -23,6 +23,7 @@ ROOMS = [
     "probes",
     "subsets",
     "statistics",
+    "label_errors",
     "verdicts",
     "figures",
     "stages",

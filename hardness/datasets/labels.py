@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hardness import seeding
-from hardness.config import Labels
+from hardness.config import GivenLabels
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.errors import UserError
 
 
-def given_labels(data: DataSet, config: Labels, noise: float) -> Tensor:
+def given_labels(data: DataSet, config: GivenLabels, noise: float) -> Tensor:
     """(N,) int64: the labels that the configuration puts in place of the clean ones."""
     clean = data.train.clean_labels
     if config.given_labels is not None:

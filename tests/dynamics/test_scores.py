@@ -31,7 +31,8 @@ EXPECTED = {
     "aleatoric": [0.25, (0.09 + 0.16 + 0.21 + 0.24 + 0.25) / 5, 2 * 0.1875 / 5, 0.09, 0.16],
     "last_loss": [math.log(2), math.log(2), 0.0, math.log(10), math.log(5)],
     # In tenths of five: of .5 .1 1 .1 .2, the third's loss is least, then the first's, then the fifth's; the
-    # two of .1 share the end. The other epochs: .5 .2 .25 .1 .2, .5 .3 1 .1 .2, .5 .4 .25 .1 .2, .5 .5 1 .1 .2.
+    # two of .1 share the end. The other epochs: .5 .2 .25 .1 .2; .5 .3 1 .1 .2; .5 .4 .25 .1 .2;
+    # .5 .5 1 .1 .2.
     "loss_rank": [
         (0.3 + 0.1 + 0.3 + 0.1 + 0.4) / 5,
         (0.8 + 0.6 + 0.5 + 0.3 + 0.4) / 5,

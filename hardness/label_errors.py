@@ -1,0 +1,48 @@
+"""How well a score finds wrong labels: pure functions of tables of scores."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from hardness.dynamics.pool import ranks
+from hardness.errors import UserError
+
+
+def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
+    """A row a score of the table: score, auroc, average_precision, num_corrupt, num_examples.
+
+    is_corrupt: (N,) bool, the truth. The hardest examples are the suspects, never-learned ones before all
+    others; unreadable ones are left out. By chance alone the AUROC is 0.5 and the average precision the share
+    of corrupt labels. Raises ``UserError`` unless some labels are corrupt and some are not.
+    """
+    rows = []
+    for name in table.columns.drop("example_id"):
+        suspicion, truth = _suspicion(table, name, is_corrupt)
+        rows.append(
+            {
+                "score": name,
+                "auroc": float(roc_auc_score(truth, suspicion)),
+                "average_precision": float(average_precision_score(truth, suspicion)),
+                "num_corrupt": int(truth.sum()),
+                "num_examples": len(truth),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def precision_recall(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> pd.DataFrame:
+    """Columns recall, precision: of the suspects down to each value of the score, recall rising."""
+    suspicion, truth = _suspicion(table, by, is_corrupt)
+    precision, recall, _ = precision_recall_curve(truth, suspicion)
+    # scikit-learn ends with a point of no suspects, which has no precision.
+    return pd.DataFrame({"recall": recall[-2::-1], "precision": precision[-2::-1]})
+
+
+def _suspicion(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = ranks(table, by)
+    is_readable = ~np.isnan(found)
+    truth = is_corrupt[is_readable]
+    if truth.all() or not truth.any():
+        answer = "none is" if not truth.any() else "all are"
+        raise UserError("labels of which some are known to be corrupt", answer, "track under label noise")
+    return found[is_readable], truth

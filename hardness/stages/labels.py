@@ -1,0 +1,91 @@
+"""``hardness labels``: which labels of a tracked run are likely wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hardness import files
+from hardness.config import Labels
+from hardness.console import say, table
+from hardness.dynamics import store
+from hardness.dynamics.pool import ranks
+from hardness.errors import UserError
+from hardness.label_errors import detection
+from hardness.stages.run_folder import finished_info, newest_run
+
+_SHOWN = 10
+
+
+def labels(config: Labels) -> Path:
+    """Write RUN/labels.parquet, the most suspicious label first -> its path.
+
+    Columns: example_id, key, given_label, suggested_label, score, rank (1: the most suspicious). The
+    suggestion is what the network last predicted instead of the given label; null where it never did. Where
+    the truth is known (label noise, --given-labels), says how well every score of the run finds it.
+    """
+    run = config.run or newest_run("track")
+    info = finished_info(run, "track")
+    fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
+    scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
+    if config.by not in scores:
+        do = f"run `hardness score --run {run} --with {config.by}` first"
+        raise UserError(f"a column {config.by} in {run / 'scores.parquet'}", "none", do)
+    examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
+    found = examples[["example_id", "key", "given_label"]].assign(
+        suggested_label=_suggested(run, fingerprint), score=scores[config.by]
+    )
+    # Of equal ones the smaller id, which comes first, stays first.
+    found["rank"] = (-pd.Series(ranks(scores, config.by))).rank(method="first")
+    found = found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
+    path = run / "labels.parquet"
+    files.write_table(path, found, fingerprint, {"by": config.by})
+    table(
+        f"The {_SHOWN} most suspicious of {len(found):,} labels, by {config.by}",
+        ["key", "given", "suggested", config.by],
+        (
+            [
+                row.key,
+                class_names[row.given_label],
+                "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)],
+                "never learned" if pd.isna(row.score) else f"{row.score:.4g}",
+            ]
+            for row in found.head(_SHOWN).itertuples()
+        ),
+    )
+    is_corrupt = examples["is_corrupt"].to_numpy()
+    if is_corrupt[found["example_id"]].any():
+        _judge(found, scores, examples)
+    say(f"wrote {path}")
+    return path
+
+
+def _suggested(run: Path, fingerprint: str) -> pd.Series:
+    """(N,): the last prediction other than the given label, null where there is none."""
+    found = None
+    for _, records in store.read_epochs(run, fingerprint):
+        found = np.full(len(records.loss), -1) if found is None else found
+        differs = records.is_readable & ~records.is_correct
+        found[differs] = records.prediction[differs]
+    return pd.Series(pd.arrays.IntegerArray(found, found < 0))
+
+
+def _judge(found: pd.DataFrame, scores: pd.DataFrame, examples: pd.DataFrame) -> None:
+    judged = detection(scores, examples["is_corrupt"].to_numpy())
+    num_corrupt, num_examples = judged.loc[0, ["num_corrupt", "num_examples"]]
+    table(
+        f"How each score finds the {num_corrupt:,} corrupt labels of {num_examples:,}",
+        ["score", "AUROC", "average precision"],
+        (
+            [row.score, f"{row.auroc:.3f}", f"{row.average_precision:.3f}"]
+            for row in judged.sort_values("average_precision", ascending=False).itertuples()
+        ),
+    )
+    truth = examples.loc[found["example_id"]]
+    suspects = found.head(num_corrupt)
+    corrupt = truth["is_corrupt"].to_numpy()[:num_corrupt]
+    is_right = (suspects["suggested_label"] == truth["clean_label"].to_numpy()[:num_corrupt]).fillna(False)
+    say(
+        f"of the {num_corrupt:,} most suspicious labels {corrupt.mean():.3f} are corrupt; for those the "
+        f"suggested label is the clean one in {is_right[corrupt].mean():.3f}"
+    )
