@@ -15,6 +15,7 @@ from hardness.subsets import (
     cut_quantile,
     draw_folds,
     form,
+    matched_samples,
     rank,
 )
 
@@ -162,3 +163,26 @@ def test_their_comparison_is_scipys(counts):
     some = easy + hard > 0
     expected = scipy.stats.chi2_contingency([easy[some], hard[some]], correction=False).pvalue
     assert class_difference(easy, hard) == pytest.approx(expected)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40))
+def test_matched_samples_have_as_many_of_each_class(seed, size):
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, 4, 60)
+    members = {name: generator.choice(60, 25, replace=False) for name in ("one", "other", "third")}
+    found = matched_samples(members, classes, size, generator)
+    counts = {name: np.bincount(classes[ids], minlength=4) for name, ids in found.items()}
+    common = np.min([np.bincount(classes[ids], minlength=4) for ids in members.values()], axis=0)
+    for name, ids in found.items():
+        assert np.isin(ids, members[name]).all()
+        assert len(np.unique(ids)) == len(ids) == min(size, common.sum())
+        assert np.array_equal(counts[name], counts["one"])
+        assert (counts[name] <= common).all()
+
+
+def test_groups_without_a_common_class_have_no_matched_sample():
+    classes = np.array([0, 0, 1, 1])
+    found = matched_samples(
+        {"a": np.array([0, 1]), "b": np.array([2, 3])}, classes, 2, np.random.default_rng(0)
+    )
+    assert {name: ids.tolist() for name, ids in found.items()} == {"a": [], "b": []}

@@ -10,8 +10,7 @@ from hardness.errors import UserError
 from hardness.probes.subject import Subject
 from hardness.subsets import matched_samples
 from hardness.training import checkpoint
-from hardness.training.coherence import measure_coherence
-from hardness.training.measure import Group
+from hardness.training.measure import Group, measure_coherence
 
 
 def add_coherence(run: Path, rows: pd.DataFrame, fingerprint: str) -> Path:

@@ -12,7 +12,7 @@ from hardness import files
 from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
-from hardness.dynamics.pool import agreement, pool
+from hardness.dynamics.pool import agreement, common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
 from hardness.probes.subject import Subject
@@ -150,7 +150,7 @@ def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list
         raise UserError(f"the pool of {' '.join(settings['runs'])} in {path}", others, "choose another --out")
     files.write_table(path, pool(tables), infos[0].get("fingerprint") or "", settings)
     rows = []
-    for name in SCORES:
+    for name in common_scores(tables):
         found = agreement(tables, name)
         rows.append([name, f"{sum(found) / len(found):.3f}", f"{min(found):.3f}", f"{max(found):.3f}"])
     table("Rank agreement of two runs (Spearman)", ["score", "mean", "least", "most"], rows)

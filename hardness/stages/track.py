@@ -23,10 +23,9 @@ from hardness.stages.coherence import add_coherence
 from hardness.stages.run_folder import RunFolder
 from hardness.subsets import matched_samples
 from hardness.training import checkpoint
-from hardness.training.coherence import measure_coherence
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.fit import fit
-from hardness.training.measure import Group, measure, predict
+from hardness.training.measure import Group, measure, measure_coherence, predict
 
 _BYTES_PER_RECORD = {"float16": 7, "float32": 12}
 """On disk: three numbers that hardly compress, and labels that do."""
@@ -81,7 +80,8 @@ def _track(config: Track, device: torch.device) -> Path:
         _train(run, config, data, model, device)
         if distributed.rank() == 0:
             table = scores(run.path, data.fingerprint)
-            files.write_table(run.path / "scores.parquet", table, data.fingerprint)
+            settings = {"last_epoch": config.epochs}
+            files.write_table(run.path / "scores.parquet", table, data.fingerprint, settings)
             learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
             say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
         distributed.wait_for_all()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,8 +12,21 @@ from torch.nn import functional as F
 from hardness import distributed
 from hardness.datasets import ImageSet, Loader
 from hardness.datasets.loader import cut
+from hardness.dynamics.coherence import Coherence
+from hardness.gradients import gradients_of
 
 EVAL_BATCH = 512
+_COHERENCE_COLUMNS = {
+    "epoch": "int64",
+    "measured_on": "str",
+    "layer": "str",
+    "num_examples": "int64",
+    "mean_loss": "float64",
+    "m_coherence": "float64",
+    "coherence": "float64",
+    "sum_norm": "float64",
+    "mean_square": "float64",
+}
 
 
 @torch.no_grad()
@@ -71,6 +85,24 @@ def measure(
                 "num_examples": size,
             }
     return [rows[group.name] for group in groups]
+
+
+def measure_coherence(
+    model: nn.Module, groups: Sequence[Group], epoch: int, device: torch.device, workers: int
+) -> pd.DataFrame:
+    """The rows of coherence.parquet of an epoch: a row a group and layer, with the group's mean loss (nats).
+
+    In evaluation mode: batch normalisation goes by its running statistics.
+    """
+    rows = []
+    for group in groups:
+        coherence, losses = Coherence(), 0.0
+        for _, gradients, loss in gradients_of(model, group.images, group.ids, device, workers):
+            coherence.add(gradients)
+            losses += loss.double().sum().item()
+        named = {"epoch": epoch, "measured_on": group.name, "mean_loss": losses / len(group.ids)}
+        rows += [named | row for row in coherence.result()]
+    return pd.DataFrame(rows, columns=list(_COHERENCE_COLUMNS)).astype(_COHERENCE_COLUMNS)
 
 
 def _metrics(logits: Tensor, labels: Tensor) -> Tensor:

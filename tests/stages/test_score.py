@@ -9,11 +9,12 @@ import torch
 from hardness import Recorder
 from hardness.config import Score, Track
 from hardness.dynamics import store
-from hardness.dynamics.scores import SCORES
+from hardness.dynamics.scores import FREE, SCORES
 from hardness.errors import UserError
 from hardness.stages.run_folder import read_info
 from hardness.stages.score import score
 from hardness.stages.track import track
+from hardness.subsets import SUBSETS
 
 
 @pytest.fixture
@@ -159,3 +160,107 @@ def test_a_folder_without_records(here):
         score(Score(run=(here / "nowhere",)))
     with pytest.raises(UserError, match="found none"):
         score(Score(run=(here,)))
+
+
+NETWORK = ("grand", "grand-last-layer", "prediction-depth", "prototypicality")
+
+
+def test_scores_of_the_network_are_columns_beside_the_free_ones(copy, hardness):
+    before = pd.read_parquet(copy / "scores.parquet")
+    answer = hardness("score", "--run", copy, "--with", *NETWORK, "el2n_2_3")
+    assert answer.status == 0, answer.err
+    table = pd.read_parquet(copy / "scores.parquet")
+    added = ["el2n_2_3", *(name.replace("-", "_") for name in NETWORK)]
+    assert list(table.columns) == [*before.columns, *added]
+    pd.testing.assert_frame_equal(table[before.columns], before)
+    assert table[added].notna().all().all()
+    assert table["grand"].corr(table["grand_last_layer"], "spearman") > 0.9
+    # They stay when the run is scored again, and can be split by.
+    assert hardness("score", "--run", copy).status == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(copy / "scores.parquet"), table)
+    assert hardness("split", "--run", copy, "--by", "grand").status == 0
+
+
+def test_what_belongs_to_other_epochs_does_not_stay(copy, hardness):
+    hardness("score", "--run", copy, "--with", "grand-last-layer")
+    shutil.rmtree(copy / "dynamics/epoch=6")
+    set_status(copy, "finished", "interrupted")
+    hardness("score", "--run", copy)
+    assert "grand_last_layer" not in pd.read_parquet(copy / "scores.parquet")
+
+
+def test_weights_of_an_epoch_and_coherence_of_subsets(hardness, here):
+    words = ("--epochs", 4, "--checkpoint-every", 2, "--coherence-every", 2, "--coherence-sample", 40)
+    assert hardness("track", "--lr", 0.005, *words, "--out", "r").status == 0
+    assert sorted(path.name for path in (here / "r/checkpoints").iterdir()) == [
+        "epoch=0.pt",
+        "epoch=2.pt",
+        "epoch=4.pt",
+        "last.pt",
+    ]
+    columns = {}
+    for epoch in (0, 4, None):
+        flags = () if epoch is None else ("--epoch", epoch)
+        assert hardness("score", "--run", "r", "--with", "grand-last-layer", *flags).status == 0
+        columns[epoch] = pd.read_parquet(here / "r/scores.parquet")["grand_last_layer"]
+    assert columns[4].equals(columns[None])
+    assert not columns[0].equals(columns[4])
+    assert (
+        "found those of 0, 2, 4; name one"
+        in hardness("score", "--run", "r", "--with", "grand", "--epoch", 3).err
+    )
+
+    assert "expected a split in" in hardness("score", "--run", "r", "--coherence").err
+    assert hardness("split", "--run", "r", "--balance", "class").status == 0
+    before = pd.read_parquet(here / "r/coherence.parquet")
+    assert set(before["measured_on"]) == {"train"}
+    answer = hardness("score", "--run", "r", "--coherence", "--coherence-sample", 50)
+    assert answer.status == 0, answer.err
+    table = pd.read_parquet(here / "r/coherence.parquet")
+    assert set(table["measured_on"]) == {*SUBSETS, "train"}
+    whole = table[table["layer"] == "whole network"].set_index(["epoch", "measured_on"])
+    assert (whole.loc[4, "num_examples"].drop("train") == 50).all()
+    assert whole.loc[(4, "train"), "num_examples"] == 40
+    assert sorted(set(table["epoch"])) == [0, 2, 4]
+    assert whole.loc[(4, "easy"), "mean_loss"] < whole.loc[(4, "hard"), "mean_loss"]
+    # Measured again, the same rows: the sample is the run's own.
+    hardness("score", "--run", "r", "--coherence", "--coherence-sample", 50)
+    pd.testing.assert_frame_equal(pd.read_parquet(here / "r/coherence.parquet"), table)
+
+
+def test_coherence_of_the_last_epoch_where_no_other_was_kept(copy, hardness):
+    hardness("split", "--run", copy, "--balance", "class")
+    answer = hardness("score", "--run", copy, "--coherence", "--coherence-sample", 20)
+    assert "after the last epoch alone" in answer.err
+    table = pd.read_parquet(copy / "coherence.parquet")
+    assert set(table["epoch"]) == {6}
+    # An unbalanced split of digits has easy classes and hard ones.
+    hardness("split", "--run", copy, "--quantile", 0.02)
+    answer = hardness("score", "--run", copy, "--coherence")
+    assert "of the same classes" in answer.err or "--balance class" in answer.err
+
+
+def test_a_recorders_run_has_no_network_to_ask(here, hardness):
+    with Recorder(here / "mine", 4, "cpu") as recorder:
+        recorder.update(torch.arange(4), torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))
+        recorder.end_epoch()
+    answer = hardness("score", "--run", "mine", "--with", "grand")
+    assert answer.status == 2
+    assert "expected a run of track for --with and --coherence" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--with", "gradn"), "did you mean grand"),
+        (("--with", "el2n_3_1"), "expected a score"),
+        (("--epoch", 3), "expected a score of a network with --epoch"),
+        (("--split", "x.parquet"), "expected --coherence with --split"),
+        (("--coherence-sample", 0), "expected a positive --coherence-sample"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_one_line(here, hardness, words, told):
+    answer = hardness("score", *words)
+    assert answer.status == 2
+    assert told in answer.err
+    assert "\n" not in answer.err.strip()

@@ -8,7 +8,7 @@ import torch
 import hardness
 from hardness import datasets
 from hardness.config import Data, Track
-from hardness.dynamics.scores import SCORES
+from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.track import track
@@ -58,7 +58,7 @@ def test_the_folder_explains_itself(tracked):
     assert examples["key"].tolist() == list(data.train.keys)
     assert not examples["is_corrupt"].any()
     scores = pd.read_parquet(tracked / "scores.parquet")
-    assert list(scores.columns) == ["example_id", *SCORES]
+    assert list(scores.columns) == ["example_id", *FREE]
     pd.testing.assert_frame_equal(hardness.scores(tracked), scores)
 
 

@@ -1,0 +1,56 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness.errors import UserError
+from hardness.label_errors import detection, precision_recall
+
+# From the easiest to the hardest, the last one never learned; the fifth could not be read.
+TABLE = pd.DataFrame(
+    {
+        "example_id": range(6),
+        "first_learned_epoch": [1, 1, 3, 2, None, None],
+        "aum": [5.0, 4.0, 1.0, 2.0, None, -3.0],
+        "mean_loss": [0.1, 0.2, 2.0, 0.5, None, 1.0],
+    }
+)
+IS_CORRUPT = np.array([False, False, False, True, True, True])
+
+
+def test_five_examples_worked_by_hand():
+    """Truth by suspicion: corrupt (never learned), pristine (epoch 3), corrupt (2), pristine, pristine."""
+    found = detection(TABLE, IS_CORRUPT).set_index("score")
+    assert (found["num_corrupt"] == 2).all()
+    assert (found["num_examples"] == 5).all()
+    # Of 2 x 3 pairs of a corrupt and a pristine one all but one are in order.
+    assert found.loc["first_learned_epoch", "auroc"] == pytest.approx(5 / 6)
+    # Precision 1 at the first corrupt one, 2/3 at the second.
+    assert found.loc["first_learned_epoch", "average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    # By the margin the same order; by the loss the pristine one of epoch 3 comes before both.
+    assert found.loc["aum"].tolist() == found.loc["first_learned_epoch"].tolist()
+    assert found.loc["mean_loss", "auroc"] == pytest.approx(4 / 6)
+    assert found.loc["mean_loss", "average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_the_curve_of_the_same_five():
+    curve = precision_recall(TABLE, "aum", IS_CORRUPT)
+    assert curve["recall"].tolist() == [0.5, 0.5, 1, 1, 1]
+    assert curve["precision"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4, 2 / 5])
+
+
+@pytest.mark.parametrize(("truth", "found"), [(False, "none is"), (True, "all are")])
+def test_without_both_kinds_there_is_nothing_to_find(truth, found):
+    with pytest.raises(UserError, match=f"some are known to be corrupt; found {found}"):
+        detection(TABLE, np.full(6, truth))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=20))
+def test_auroc_is_the_share_of_pairs_in_order(examples):
+    values, truth = map(np.array, zip(*examples, strict=True))
+    if truth.all() or not truth.any():
+        return
+    table = pd.DataFrame({"example_id": range(len(values)), "mean_loss": values.astype(float)})
+    pairs = [(a > b) + (a == b) / 2 for a in values[truth] for b in values[~truth]]
+    assert detection(table, truth).loc[0, "auroc"] == pytest.approx(np.mean(pairs))
