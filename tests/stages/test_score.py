@@ -9,7 +9,7 @@ import torch
 from hardness import Recorder
 from hardness.config import Score, Track
 from hardness.dynamics import store
-from hardness.dynamics.scores import FREE, SCORES
+from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.stages.run_folder import read_info
 from hardness.stages.score import score
