@@ -25,6 +25,7 @@ ROOMS = [
     "statistics",
     "label_errors",
     "verdicts",
+    "equal_loss",
     "figures",
     "stages",
     "cli",

@@ -4,7 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
+from hardness.figures import (
+    coherence,
+    equal_pristine,
+    first_learned,
+    label_errors,
+    noise_curves,
+    style,
+    subset_curves,
+    transfer,
+)
 from hardness.subsets import SUBSETS
 from hardness.verdicts import equal_pristine as read_across
 
@@ -32,12 +41,34 @@ def memorizing(seeds, levels=(0.0, 0.5)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def coherent(seeds) -> pd.DataFrame:
+    rows = [
+        (name, str(seed), epoch, loss - 0.3 * epoch, 0.1 * epoch)
+        for seed in range(seeds)
+        for name, loss in (("easy", 1.5), ("hard", 2.0))
+        for epoch in range(4)
+    ]
+    return pd.DataFrame(rows, columns=["measured_on", "seed", "epoch", "mean_loss", "coherence"])
+
+
+def detecting(seeds) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
+    generator = np.random.default_rng(0)
+    runs = {}
+    for seed in range(seeds):
+        is_corrupt = np.arange(40) % 3 == 0
+        columns = {name: is_corrupt + generator.random(40) for name in ("mean_loss", "el2n", "last_loss")}
+        runs[str(seed)] = pd.DataFrame({"example_id": range(40), **columns}), is_corrupt
+    return runs
+
+
 def cases(seeds):
     curves = memorizing(seeds)
     epochs = pd.Series(pd.array([1, 1, 2, 3, None], dtype="Int32"))
     yield first_learned, first_learned.prepare({str(seed): epochs for seed in range(seeds)}, 4)
     yield subset_curves, subset_curves.prepare(retraining(seeds))
     yield transfer, transfer.prepare(retraining(seeds))
+    yield coherence, coherence.prepare(coherent(seeds))
+    yield label_errors, label_errors.prepare(detecting(seeds))
     yield noise_curves, noise_curves.prepare(curves)
     yield noise_curves, noise_curves.prepare(curves[curves["noise"] == 0.5])
     yield equal_pristine, equal_pristine.prepare({0.5: read_across(curves[curves["noise"] == 0.5])})

@@ -1,0 +1,91 @@
+"""Coherence of groups of examples, read at equal mean loss.
+
+Gradients of fitted examples vanish, so that groups which are learned at different times compare fairly only
+where their losses are equal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hardness.statistics import Estimate
+from hardness.verdicts import at_first_crossing
+
+PAIRS = (("easy", "hard"), ("easy", "easy-control"), ("hard", "hard-control"), ("pristine", "corrupt"))
+"""Groups that are compared, where both were measured."""
+_GRID = 50
+
+
+@dataclass(frozen=True)
+class EqualLoss:
+    """``grid`` (G,): mean losses, falling, nats; ``coherence``: (group, seed) -> coherences there, (G,)."""
+
+    grid: np.ndarray
+    coherence: dict[tuple[str, str], np.ndarray]
+
+
+def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
+    """Read coherence at the first epoch at which a group's mean loss falls to each level, interpolated.
+
+    table: measured_on, seed, epoch, mean_loss, coherence of the whole network. The levels go from the
+    smallest loss that any group began with to the largest of their smallest ones. None where the losses of
+    two groups have no level in common, or only one epoch was measured.
+    """
+    curves = {
+        key: curve.sort_values("epoch") for key, curve in table.groupby(["measured_on", "seed"], sort=False)
+    }
+    high = min(curve["mean_loss"].iloc[0] for curve in curves.values())
+    low = max(curve["mean_loss"].min() for curve in curves.values())
+    if not low < high:
+        return None
+    grid = np.linspace(high, low, _GRID)
+    return EqualLoss(
+        grid,
+        {
+            key: at_first_crossing(-curve["mean_loss"].to_numpy(), curve["coherence"].to_numpy(), -grid)
+            for key, curve in curves.items()
+        },
+    )
+
+
+def coherence_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Differences of coherence between two groups, paired by seed.
+
+    "easy - hard: over training" is the mean over the epochs but the 0th, "... at equal loss" the mean over
+    the common levels of loss, "... at loss 0.81" is at the lowest of them.
+    """
+    found = {}
+    for one, other in PAIRS:
+        pair = table[table["measured_on"].isin([one, other])]
+        if pair["measured_on"].nunique() < 2:
+            continue
+        by_epoch = pair[pair["epoch"] > 0].pivot_table("coherence", ["seed", "epoch"], "measured_on")
+        difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean()
+        found[f"{one} - {other}: over training"] = Estimate.of(difference)
+        across = equal_loss(pair)
+        if across is None:
+            continue
+        seeds = sorted({seed for _, seed in across.coherence})
+        apart = np.array([across.coherence[one, seed] - across.coherence[other, seed] for seed in seeds])
+        found[f"{one} - {other}: at equal loss"] = Estimate.of(apart.mean(1))
+        found[f"{one} - {other}: at loss {across.grid[-1]:.2f}"] = Estimate.of(apart[:, -1])
+    return found
+
+
+def coherence_sentences(estimates: dict[str, Estimate]) -> list[str]:
+    """What the estimates say of the coherent-gradients hypothesis, whatever their sign."""
+    sentences = []
+    for name, estimate in estimates.items():
+        pair, _, how = name.partition(": ")
+        one, other = pair.split(" - ")
+        if how == "at equal loss":
+            verdict = {
+                1: f"the gradients of {one} examples agree more than those of {other} ones",
+                0: "no difference is to be seen",
+                -1: f"the gradients of {one} examples agree less than those of {other} ones",
+            }[estimate.sign]
+            sentences.append(f"Gradient coherence at equal mean loss, {pair}: {estimate}: {verdict}.")
+        elif how == "over training":
+            sentences.append(f"Gradient coherence over training, {pair}: {estimate}.")
+    return sentences

@@ -1,0 +1,50 @@
+"""Gradient coherence of groups of examples, over training and at equal mean loss."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness.equal_loss import equal_loss
+from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note, set_title
+from hardness.statistics import summarize
+from hardness.subsets import CONTROLS
+
+COLOURS = {**SUBSET_COLOURS, "pristine": "#0072B2", "corrupt": "#E69F00", "train": "#999999"}
+_AXES = {"epoch": "epoch (0: before training)", "mean_loss": "mean loss of the group (nats), first reached"}
+
+
+def prepare(table: pd.DataFrame) -> pd.DataFrame:
+    """measured_on, seed, epoch, mean_loss, coherence of the whole network -> what is drawn.
+
+    Returns measured_on, against (epoch or mean_loss), x, value, mean, low, high, num_seeds.
+    """
+    parts = [table.assign(against="epoch", x=table["epoch"])]
+    if (across := equal_loss(table)) is not None:
+        parts += [
+            pd.DataFrame(
+                {"measured_on": group, "against": "mean_loss", "x": across.grid, "coherence": values}
+            )
+            for (group, _), values in across.coherence.items()
+        ]
+    return summarize(pd.concat(parts), ["against", "measured_on", "x"], ["coherence"])
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    figure = Figure(figsize=(9, 3.8))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (against, label) in zip(panels, _AXES.items(), strict=True):
+        shown = table[table["against"] == against]
+        for name, colour in COLOURS.items():
+            line = shown[shown["measured_on"] == name].sort_values("x")
+            dash = "--" if name in CONTROLS.values() else ":" if name in ("random", "train") else "-"
+            if len(line):
+                draw_band(axes, line["x"], line, color=colour, linestyle=dash, label=name)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set(xlabel=label)
+        if not len(shown):
+            axes.text(0.5, 0.5, "no loss in common", ha="center", transform=axes.transAxes)
+    panels[0].set_ylabel("coherence (0: orthogonal, 1: identical)")
+    # As training goes.
+    panels[1].invert_xaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    return figure

@@ -1,0 +1,69 @@
+"""Which scores find wrong labels: average precision and AUROC of each, precision by recall of the best."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hardness.figures.style import draw_band, seeds_note, set_title
+from hardness.label_errors import detection, precision_recall
+from hardness.statistics import summarize
+
+_RECALL = np.linspace(0.01, 1, 100)
+_CURVES = 5
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
+
+
+def prepare(runs: dict[str, tuple[pd.DataFrame, np.ndarray]]) -> pd.DataFrame:
+    """Seed -> (scores, is_corrupt (N,)) -> score, value, recall, mean, low, high, num_seeds.
+
+    value: auroc, average_precision, share_corrupt (what chance alone finds), or for the five scores of the
+    largest average precision, precision at each recall.
+    """
+    judged = pd.concat([detection(*run).assign(seed=seed) for seed, run in runs.items()])
+    judged["share_corrupt"] = judged["num_corrupt"] / judged["num_examples"]
+    found = summarize(judged, ["score"], ["auroc", "average_precision", "share_corrupt"])
+    precision = found[found["value"] == "average_precision"].sort_values("mean", ascending=False)
+    curves = []
+    for name in precision["score"].head(_CURVES):
+        for scores, is_corrupt in runs.values():
+            curve = precision_recall(scores, name, is_corrupt)
+            values = np.interp(_RECALL, curve["recall"], curve["precision"])
+            curves.append(pd.DataFrame({"score": name, "recall": _RECALL, "precision": values}))
+    return pd.concat(
+        [found, summarize(pd.concat(curves), ["score", "recall"], ["precision"])], ignore_index=True
+    )
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    order = table[table["value"] == "average_precision"].sort_values("mean")["score"].tolist()
+    figure = Figure(figsize=(9, 1.4 + 0.24 * max(len(order), 10)))
+    dots, curves = figure.subplots(1, 2)
+    for value, colour, marker in (("average_precision", "#0072B2", "o"), ("auroc", "#D55E00", "s")):
+        rows = table[table["value"] == value].set_index("score").loc[order]
+        has_interval = rows["low"].notna().all()
+        dots.errorbar(
+            rows["mean"],
+            range(len(order)),
+            xerr=(rows["high"] - rows["mean"]) if has_interval else None,
+            fmt=marker,
+            color=colour,
+            markersize=4,
+            elinewidth=0.8,
+            label=value.replace("_", " ").replace("auroc", "AUROC"),
+        )
+    chance = table.loc[table["value"] == "share_corrupt", "mean"].mean()
+    for at, colour in ((chance, "#0072B2"), (0.5, "#D55E00")):
+        dots.axvline(at, color=colour, linewidth=0.8, linestyle=":")
+    dots.set_yticks(range(len(order)), order)
+    dots.set(xlabel="average precision, AUROC (dotted: chance)", ylabel="score", xlim=(0, 1.02))
+    dots.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    shown = table[table["value"] == "precision"]
+    for index, (name, line) in enumerate(shown.groupby("score", sort=False)):
+        style = {"color": _COLOURS[index], "linestyle": _DASHES[index]}
+        draw_band(curves, line["recall"], line, label=name, **style)
+    curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
+    curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))
+    curves.legend(loc="lower left")
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    return figure

@@ -1,0 +1,62 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hardness.equal_loss import coherence_estimates, coherence_sentences, equal_loss
+
+
+def curves(seeds=2) -> pd.DataFrame:
+    """Easy: coherence is 0.4 times the loss, whatever the epoch; hard 0.1 times; and less still by seed."""
+    rows = []
+    for seed in range(seeds):
+        for epoch, (easy, hard) in enumerate([(2.0, 2.2), (1.0, 2.0), (0.2, 1.0), (0.1, 0.5)]):
+            for name, loss, slope in (("easy", easy, 0.4), ("hard", hard, 0.1)):
+                rows.append((name, str(seed), epoch, loss, slope * loss - 0.01 * seed * (name == "hard")))
+    return pd.DataFrame(rows, columns=["measured_on", "seed", "epoch", "mean_loss", "coherence"])
+
+
+def test_groups_are_read_where_their_losses_are_equal():
+    across = equal_loss(curves())
+    # From where easy began, the lower one, to where hard ended, the higher one.
+    assert (across.grid[0], across.grid[-1]) == (2.0, 0.5)
+    np.testing.assert_allclose(across.coherence["easy", "0"], 0.4 * across.grid)
+    np.testing.assert_allclose(across.coherence["hard", "1"], 0.1 * across.grid - 0.01)
+
+
+def test_estimates_worked_by_hand():
+    found = coherence_estimates(curves())
+    assert list(found) == [
+        "easy - hard: over training",
+        "easy - hard: at equal loss",
+        "easy - hard: at loss 0.50",
+    ]
+    # Epochs 1 to 3: (.4 - .2) + (.08 - .1) + (.04 - .05) over three; the second seed 0.01 more.
+    assert found["easy - hard: over training"].mean == pytest.approx(0.17 / 3 + 0.005)
+    # 0.3 times the mean level.
+    assert found["easy - hard: at equal loss"].mean == pytest.approx(0.3 * 1.25 + 0.005)
+    assert found["easy - hard: at loss 0.50"].mean == pytest.approx(0.15 + 0.005)
+    assert found["easy - hard: at equal loss"].num_seeds == 2
+    assert "agree more than those of hard ones" in " ".join(coherence_sentences(found))
+
+
+def test_the_sign_is_said_whatever_it_is():
+    swapped = curves().replace({"measured_on": {"easy": "hard", "hard": "easy"}})
+    assert "agree less than those of hard ones" in " ".join(coherence_sentences(coherence_estimates(swapped)))
+    one_seed = coherence_sentences(coherence_estimates(curves(seeds=1)))
+    assert "one seed: no interval" in one_seed[0]
+    assert "no difference is to be seen" in one_seed[1]
+
+
+def test_without_a_common_loss_or_a_second_group_nothing_is_read():
+    apart = pd.DataFrame(
+        [
+            ("easy", "0", 0, 1.0, 0.1),
+            ("easy", "0", 1, 0.5, 0.1),
+            ("hard", "0", 0, 9.0, 0),
+            ("hard", "0", 1, 8.0, 0),
+        ],
+        columns=["measured_on", "seed", "epoch", "mean_loss", "coherence"],
+    )
+    assert equal_loss(apart) is None
+    assert list(coherence_estimates(apart)) == ["easy - hard: over training"]
+    assert coherence_estimates(apart[apart["measured_on"] == "easy"]) == {}
