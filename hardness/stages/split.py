@@ -29,7 +29,12 @@ from hardness.subsets import (
     rank,
 )
 
-_SETTINGS = ("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction", "seed")
+_SETTINGS = (
+    *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
+    *("controls", "seed"),
+)
+# What a file of an older version did not say, it did as the defaults have it.
+DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
 
 
@@ -56,7 +61,7 @@ def split(config: Split) -> Path:
     path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
     settings = {name: getattr(config, name) for name in _SETTINGS}
     settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
-    if path.exists() and (found := files.table_settings(path)) != settings:
+    if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         raise UserError(
             f"{differs} {settings[differs]} in {path}",
@@ -112,7 +117,8 @@ def _form(
     else:
         cut = cut_quantile(ranked, classes, config.quantile, config.balance == "class")
     is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed, "folds"), sizes or (1, 1))
-    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
+    stream = seeding.generator(seed, "controls")
+    subsets = form(cut.group, classes, is_test, stream, sizes, config.controls)
     # Each subset in the order of its ids.
     positions = np.concatenate([chosen[np.argsort(ids[chosen])] for chosen in subsets.values()])
     table = pd.DataFrame(
@@ -130,14 +136,17 @@ def _form(
 
 def _default_name(config: Split) -> str:
     if config.rule == "learned-by":
-        return f"learned-by-{config.epoch}"
-    parts = [f"q{config.quantile:g}"]
-    if config.by != "first_learned_epoch":
-        parts.append(config.by)
-    if config.balance == "class":
-        parts.append("class")
-    if len(config.run) > 1:
-        parts.append(f"pool{len(config.run)}")
+        parts = [f"learned-by-{config.epoch}"]
+    else:
+        parts = [f"q{config.quantile:g}"]
+        if config.by != "first_learned_epoch":
+            parts.append(config.by)
+        if config.balance == "class":
+            parts.append("class")
+        if len(config.run) > 1:
+            parts.append(f"pool{len(config.run)}")
+    if config.controls > 1:
+        parts.append(f"controls{config.controls}")
     return "-".join(parts)
 
 
@@ -152,6 +161,8 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
         tied = f"{cut.tied_share[name]:.3f}" if name in cut.tied_share else ""
         rows.append([name, *(counts.loc[name, fold] for fold in FOLDS), tied, overlap])
     pooled = f" (mean rank of {num_runs} runs)" if num_runs > 1 else ""
+    if num_more := (len(members) - len(SUBSETS)) // len(CONTROLS):
+        say(f"{num_more} more controls of easy and of hard are drawn like those shown")
     table(f"Subsets{pooled}", ["subset", *FOLDS, "tied at the border", "overlap with its subset"], rows)
 
     histogram = pd.crosstab(subsets["label"], subsets["subset"]).reindex(

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import hardness
-from hardness import Recorder
+from hardness import Recorder, files
 from hardness.config import Split, Track
 from hardness.errors import UserError
+from hardness.stages.run_folder import read_info
 from hardness.stages.split import split
 from hardness.stages.track import track
 from hardness.subsets import SUBSETS
@@ -54,6 +55,31 @@ def test_within_each_class_the_histograms_agree(run):
     histogram = pd.crosstab(subsets["label"], subsets["subset"])
     assert (histogram["easy"] == histogram["hard"]).all()
     assert (histogram["easy"] == histogram["easy-control"]).all()
+
+
+def test_more_controls_are_added_to_the_very_same_subsets(run, capsys):
+    one = pd.read_parquet(split(Split(run=(run,))))
+    path = split(Split(run=(run,), controls=3))
+    assert path.name == "q0.2-controls3.parquet"
+    three = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(three[: len(one)], one)
+    more = {f"{name}-control-{number}" for name in ("easy", "hard") for number in (2, 3)}
+    assert set(three["subset"]) == {*SUBSETS, *more}
+    assert three.groupby("example_id")["fold"].nunique().eq(1).all()
+    histogram = pd.crosstab([three["label"], three["fold"]], three["subset"])
+    assert (histogram["hard-control-3"] == histogram["hard"]).all()
+    assert "2 more controls of easy and of hard" in capsys.readouterr().out
+
+
+def test_a_file_of_a_version_that_knew_one_control_is_that_of_one(run):
+    path = split(Split(run=(run,)))
+    settings = files.table_settings(path)
+    del settings["controls"]
+    files.write_table(path, files.read_table(path), read_info(run)["fingerprint"], settings)
+    with pytest.raises(UserError, match=r"expected controls 2 .* found a split with controls 1"):
+        split(Split(run=(run,), controls=2, name="q0.2"))
+    split(Split(run=(run,)))
+    assert files.table_settings(path)["controls"] == 1
 
 
 def test_it_says_sizes_ties_overlaps_and_what_to_be_wary_of(run, capsys):
