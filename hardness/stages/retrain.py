@@ -1,18 +1,18 @@
 """``hardness retrain``: train from scratch on each subset, measure on every subset's test fold."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from hardness import datasets, files, seeding
-from hardness.config import Data, Retrain, Track
+from hardness import files, seeding
+from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
-from hardness.registry import parse_data
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import OPERATIONAL, RUNS, RunFolder, finished_info
+from hardness.stages.tracked import load_as_tracked, tracked_config, tracked_data
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
@@ -38,22 +38,22 @@ def retrain(config: Retrain) -> Path:
         raise UserError("a split's file, RUN/splits/NAME.parquet", str(path), "name one that split wrote")
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
-    # What a run of an older version did not say, it did as the defaults have it.
-    # Precision is the one that it computed in.
-    tracked_config = {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
-    config = _resolve(replace(config, split=path), tracked_config)
+    as_tracked = tracked_config(info)
+    config = _resolve(replace(config, split=path), as_tracked)
     run = RunFolder("retrain", config)
     if run.is_finished:
         return run.path
     with run:
         device = resolve_device(config.device)
         subsets = files.read_table(path, info["fingerprint"]).to_pandas()
-        images_from = _tracked_data(tracked_config, config.data)
-        data = datasets.load(images_from, model=config.model, workers=config.num_workers, device=device)
-        if data.fingerprint != info["fingerprint"]:
-            raise UserError(
-                f"data set {info['fingerprint']}, as tracked", data.fingerprint, "name the data with --data"
-            )
+        data = load_as_tracked(
+            tracked_data(as_tracked, config.data),
+            info["fingerprint"],
+            "name the data with --data",
+            model=config.model,
+            workers=config.num_workers,
+            device=device,
+        )
         tracking_seed = seeding.derive(0, *settings["tracking_seeds"])
         run.update(
             fingerprint=data.fingerprint,
@@ -63,7 +63,7 @@ def retrain(config: Retrain) -> Path:
             record_mode=info["record_mode"],
             split={**settings, "name": path.stem},
             tracking_seed="+".join(map(str, settings["tracking_seeds"])),
-            tracked={name: value for name, value in tracked_config.items() if name not in _OWN_OF_A_RUN},
+            tracked={name: value for name, value in as_tracked.items() if name not in _OWN_OF_A_RUN},
         )
         examples = files.read_table(tracked / "examples.parquet", data.fingerprint).to_pandas()
         given = torch.tensor(examples["given_label"].to_numpy("int64"))
@@ -75,7 +75,7 @@ def retrain(config: Retrain) -> Path:
             Member(
                 trained_on=name,
                 optimizer=config.optimizer,
-                noise=tracked_config["noise"],
+                noise=as_tracked["noise"],
                 seed=seed,
                 # Its own stream: neither the tracking seed's generators nor another seed's retraining.
                 stream=seeding.derive(tracking_seed, "retrain", seed),
@@ -113,17 +113,6 @@ def _newest_split() -> Path:
     if not splits:
         raise UserError(f"a split under {RUNS}/", "none", "run `hardness split` first, or pass --split")
     return splits[-1]
-
-
-def _tracked_data(config: dict, moved_to: str | None) -> Data:
-    """The data settings of a tracked run, perhaps at another place now."""
-    settings = {name: config[name] for name in ("data", "size", "val_fraction", "on_bad_image")}
-    if moved_to:
-        settings["data"] = moved_to
-        if parse_data(moved_to)[0].name == "packed":
-            # What was held out lies apart there.
-            settings["val_fraction"] = None
-    return Data(**settings)
 
 
 def _describe(curves: pd.DataFrame) -> None:
