@@ -243,6 +243,8 @@ class Split:
     """quantile: the share of the examples in the test fold."""
     controls: int = 1
     """How many controls of easy, and of hard, to draw: several are a null distribution."""
+    drop_twins: bool = False
+    """Leave out all but the first of images that are near-duplicates, by a perceptual hash."""
     seed: int = 0
     """Seed of folds and controls, beside those of the runs."""
     name: str | None = None

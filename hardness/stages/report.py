@@ -286,9 +286,10 @@ def _describe_retraining(info: dict) -> str:
     )
     within = " within each class" if split["balance"] == "class" else ""
     controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
+    twins = ", without near-duplicates" if split["drop_twins"] else ""
     config = info["config"]
     return (
-        f"{_describe_data(info)}, {rule}{within}{controls}, {info['record_mode']} records, "
+        f"{_describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
         f"{_describe_training(config)}, {config['seeds']} retrainings a tracking seed"
     )
 

@@ -3,13 +3,14 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from hardness import files, seeding
-from hardness.config import Split
+from hardness.config import Split, Workers
 from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.scores import scores
@@ -31,7 +32,7 @@ from hardness.subsets import (
 
 _SETTINGS = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
-    *("controls", "seed"),
+    *("controls", "drop_twins", "seed"),
 )
 # What a file of an older version did not say, it did as the defaults have it.
 DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
@@ -56,11 +57,13 @@ def split(config: Split) -> Path:
     needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
     tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
+    settings = {name: getattr(config, name) for name in _SETTINGS}
+    settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
+    if config.drop_twins:
+        tables, settings["num_twins"] = _without_twins(tables, infos[0])
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
     path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
-    settings = {name: getattr(config, name) for name in _SETTINGS}
-    settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
     if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         raise UserError(
@@ -96,6 +99,24 @@ def subsets_of(
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
     tracking_seed = read_info(run)["seed"] if (run / "run.json").exists() else 0
     return _form(config, examples, [table], run, seeding.derive(config.seed, "split", tracking_seed))[0]
+
+
+def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
+    """The rows of readable examples but for those with a near-duplicate before them -> (tables, how many)."""
+    # Splitting needs torch for nothing else.
+    from hardness.datasets.twins import clusters
+    from hardness.stages.tracked import load_as_tracked, tracked_config, tracked_data
+
+    config, workers = tracked_config(info), Workers().num_workers
+    # Every image is read once, and one that can't be is met then.
+    images_from = replace(tracked_data(config), cache="none", on_bad_image="stop")
+    options = {"model": config["model"], "workers": workers}
+    data = load_as_tracked(images_from, info["fingerprint"], "restore the data", **options)
+    ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
+    _, first = np.unique(clusters(data.train, workers)[ids], return_index=True)
+    num_twins = len(ids) - len(first)
+    say(f"left out {num_twins} of {len(ids)} images, near-duplicates of others that stay")
+    return [table.iloc[np.sort(ids[first])] for table in tables], num_twins
 
 
 def _form(
@@ -145,6 +166,8 @@ def _default_name(config: Split) -> str:
             parts.append("class")
         if len(config.run) > 1:
             parts.append(f"pool{len(config.run)}")
+    if config.drop_twins:
+        parts.append("no-twins")
     if config.controls > 1:
         parts.append(f"controls{config.controls}")
     return "-".join(parts)

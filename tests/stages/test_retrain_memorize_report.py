@@ -147,7 +147,7 @@ def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys
     assert not any("among" in name for name in sections["a"][0]["estimates"])
     # Of a version that knew one control only, in one group with those that say so.
     info = json.loads((one / "run.json").read_text())
-    del info["split"]["controls"]
+    del info["split"]["controls"], info["split"]["drop_twins"]
     older = shutil.copytree(one, here / "older")
     (older / "run.json").write_text(json.dumps(info | {"tracking_seed": "1"}))
     out = report(Report(runs=(one, older), out=here / "d"))
