@@ -298,6 +298,10 @@ class Split:
     """learned-by: examples in each subset's test fold."""
     test_fraction: float = 1 / 6
     """quantile: the share of the examples in the test fold."""
+    controls: int = 1
+    """How many controls of easy, and of hard, to draw: several are a null distribution."""
+    drop_twins: bool = False
+    """Leave out all but the first of images that are near-duplicates, by a perceptual hash."""
     seed: int = 0
     """Seed of folds and controls, beside those of the runs."""
     name: str | None = None
@@ -312,6 +316,7 @@ class Split:
 
         require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
         require_fraction("--test-fraction", self.test_fraction)
+        require_positive(controls=self.controls)
         check_seed(seed=self.seed)
         SCORES[self.by]
         if self.name is not None and Path(self.name).name != self.name:

@@ -15,6 +15,7 @@ from hardness.errors import UserError
 
 SUBSETS = ("easy", "hard", "random", "easy-control", "hard-control")
 CONTROLS = {"easy": "easy-control", "hard": "hard-control"}
+"""Subset -> its first control; further ones are ``easy-control-2``, ``easy-control-3`` and so on."""
 FOLDS = ("train", "test")
 _EASY, _REST, _HARD = 0, 1, 2
 
@@ -125,10 +126,12 @@ def form(
     is_test: np.ndarray,
     generator: np.random.Generator,
     sizes: tuple[int, int] | None = None,
+    num_controls: int = 1,
 ) -> dict[str, np.ndarray]:
     """Subset name -> positions. Controls match their subset's class counts, fold by fold.
 
     ``sizes``: (train, test) examples to draw from easy and from hard; None takes all of them.
+    ``num_controls``: of each of the two, drawn independently; more of them leave the first ones as they are.
     """
     subsets = {}
     for name, value in (("easy", _EASY), ("hard", _HARD)):
@@ -143,9 +146,11 @@ def form(
         subsets[name] = members
     everything = np.zeros_like(classes)
     subsets["random"] = _matched(subsets["easy"], everything, is_test, generator)
-    for name, control in CONTROLS.items():
-        subsets[control] = _matched(subsets[name], classes, is_test, generator)
-    return {name: np.sort(subsets[name]) for name in SUBSETS}
+    for number in range(1, num_controls + 1):
+        for name, control in CONTROLS.items():
+            control = control if number == 1 else f"{control}-{number}"
+            subsets[control] = _matched(subsets[name], classes, is_test, generator)
+    return {name: np.sort(members) for name, members in subsets.items()}
 
 
 def _matched(

@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 
 from hardness.statistics import Estimate
+from hardness.subsets import CONTROLS
 
 _GRID = 50
+_ROUNDING = 1e-9
+"""Accuracies that are as near are equal: sums of the same in another order."""
+_AMONG = "{} among its controls, tracking seed"
+"""How the names of the estimates begin that each tracking seed has of its own."""
 
 
 def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
@@ -18,21 +23,42 @@ def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["epoch"] == curves["epoch"].max()]
 
 
-def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
-    """Train-on x test-on at the last epoch, mean over retraining seeds, one row a tracking seed.
+def pool_controls(curves: pd.DataFrame) -> pd.DataFrame:
+    """Every control under the name of its subset's first one, so that means are over all of them."""
+    names = curves["trained_on"].str.replace(r"-control-\d+$", "-control", regex=True)
+    return curves.assign(trained_on=names)
 
-    curves: retraining curves with a column tracking_seed. Index: (tracking_seed, trained_on); columns:
-    measured_on.
+
+def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """Train-on x test-on at the last epoch, one row a tracking seed.
+
+    curves: retraining curves with a column tracking_seed. Means are over retraining seeds, and over a
+    subset's controls. Index: (tracking_seed, trained_on); columns: measured_on.
+    """
+    last = pool_controls(last_epoch(curves))
+    return last.pivot_table(metric, ["tracking_seed", "trained_on"], "measured_on", aggfunc="mean")
+
+
+def own_and_controls(curves: pd.DataFrame) -> pd.DataFrame:
+    """What easy, hard and their controls come to on the subset's test fold: the null distribution.
+
+    curves: retraining curves with a column tracking_seed. Columns: tracking_seed, subset, trained_on,
+    is_control, top1 (at the last epoch, mean over retraining seeds).
     """
     last = last_epoch(curves)
-    return last.pivot_table(metric, ["tracking_seed", "trained_on"], "measured_on", aggfunc="mean")
+    subset = pool_controls(last)["trained_on"].replace({control: name for name, control in CONTROLS.items()})
+    last = last.assign(subset=subset, is_control=subset != last["trained_on"])
+    last = last[subset.isin(CONTROLS) & (subset == last["measured_on"])]
+    keys = ["tracking_seed", "subset", "trained_on", "is_control"]
+    return last.groupby(keys, as_index=False, sort=False)["top1"].mean()
 
 
 def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
     """The two hardness verdicts, test accuracies, and train accuracies beside them.
 
     within-subset: (easy -> easy) - (hard -> hard). own-subset advantage: (easy -> easy) -
-    (easy-control -> easy), and the same for hard. All are top-1 at the last epoch.
+    (easy-control -> easy), and the same for hard. All are top-1 at the last epoch; of several controls the
+    mean, and where there are, each tracking seed's place among its own (``_among_controls``).
     """
     matrix = transfer_matrix(curves)
 
@@ -54,7 +80,30 @@ def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
         "own-subset advantage of easy": easy - cell("easy-control", "easy"),
         "own-subset advantage of hard": hard - cell("hard-control", "hard"),
     }
-    return {name: Estimate.of(value) for name, value in values.items()}
+    return {name: Estimate.of(value) for name, value in values.items()} | _among_controls(curves)
+
+
+def _among_controls(curves: pd.DataFrame) -> dict[str, Estimate]:
+    """Where each tracking seed's easy and hard lie among their controls, if they have two or more.
+
+    Standard deviation (ddof 1) of the controls; how many of them lie between the subset's own accuracy and
+    the controls' mean, unless they are all equal; and the exact one-sided Monte Carlo p-value, which counts
+    the subset among its controls (Phipson & Smyth 2010, https://doi.org/10.2202/1544-6115.1585).
+    """
+    estimates = {}
+    for (seed, name), found in own_and_controls(curves).groupby(["tracking_seed", "subset"], sort=False):
+        (own,) = found.loc[~found["is_control"], "top1"]
+        controls = found.loc[found["is_control"], "top1"].to_numpy()
+        if len(controls) < 2:
+            continue
+        deviation = controls.std(ddof=1)
+        values = {"controls": len(controls), "standard deviation": deviation}
+        if deviation > _ROUNDING:
+            values["distance in standard deviations"] = (own - controls.mean()) / deviation
+        values["p-value"] = (1 + (controls >= own - _ROUNDING).sum()) / (len(controls) + 1)
+        for what, value in values.items():
+            estimates[f"{_AMONG.format(name)} {seed}: {what}"] = Estimate.of([value])
+    return estimates
 
 
 @dataclass(frozen=True)
@@ -199,7 +248,7 @@ def memorization(curves: pd.DataFrame) -> Memorization:
 
 
 def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
-    """The two hardness verdicts in words, whatever their sign."""
+    """The two hardness verdicts in words, whatever their sign; where controls are several, their word too."""
     within = verdicts["within-subset"]
     leads = (
         "opposite to the hypothesis, " if within.sign < 0 or (within.low is None and within.mean < 0) else ""
@@ -215,14 +264,44 @@ def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
         helps = {1: "helps", -1: "hurts", 0: "makes no clear difference"}[advantage.sign]
         if advantage.low is None:
             helps = "may help or not (one seed cannot tell)"
+        num_controls = _a_seed(verdicts, name, "controls")
+        others = f"{min(num_controls):.0f} random sets" if num_controls else "a random set"
         sentences.append(
             f"Own-subset advantage of {name}: training among {name} examples {helps} on {name} ones, "
-            f"compared with a random set of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
+            f"compared with {others} of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
             f"{verdicts[f'{name}-control->{name}'].mean:.3f}; train accuracy "
             f"{verdicts[f'{name} train'].mean:.3f} and {verdicts[f'{name}-control train'].mean:.3f}); "
             f"difference {advantage}{_clarity(advantage)}."
         )
+        if num_controls:
+            sentences.append(_told_by_controls(verdicts, name, min(num_controls)))
     return sentences
+
+
+def _told_by_controls(verdicts: dict[str, Estimate], name: str, num_controls: float) -> str:
+    p_values = _a_seed(verdicts, name, "p-value")
+    distances = _a_seed(verdicts, name, "distance in standard deviations")
+    largest = f"is {p_values[0]:.3f} (one tracking seed)"
+    if len(p_values) > 1:
+        largest = f"is {max(p_values):.3f} at the most over {len(p_values)} tracking seeds"
+    sentence = (
+        f"Own-subset advantage of {name}, its controls taken as what chance gives: the one-sided p-value "
+        f"{largest}; with {num_controls:.0f} controls it cannot be below {1 / (num_controls + 1):.3f}."
+    )
+    if distances:
+        low, high = f"{min(distances):+.1f}", f"{max(distances):+.1f}"
+        span = low if low == high else f"{low} to {high}"
+        sentence += f" From the controls' mean it lies {span} of their standard deviations."
+    return sentence
+
+
+def _a_seed(verdicts: dict[str, Estimate], name: str, what: str) -> list[float]:
+    """A value a tracking seed that has one; none where there is one control each."""
+    return [
+        estimate.mean
+        for key, estimate in verdicts.items()
+        if key.startswith(_AMONG.format(name)) and key.endswith(f": {what}")
+    ]
 
 
 def _clarity(estimate: Estimate) -> str:

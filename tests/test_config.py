@@ -55,6 +55,7 @@ from hardness.errors import UserError
         (lambda: Split(name="../x"), "without folders"),
         (lambda: Split(rule="learned-by"), "both sizes"),
         (lambda: Split(test_fraction=1), "0 < --test-fraction < 1"),
+        (lambda: Split(controls=0), "a positive --controls; found 0"),
         (lambda: Data(data="imagefolder:/no/such/place"), "none there"),
     ],
 )

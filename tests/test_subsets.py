@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,13 +111,15 @@ def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
     some, classes, seed = situation
     ranked = rank([some], "first_learned_epoch")
     classes = classes[ranked["example_id"].to_numpy()]
+    num_controls = 1 + seed % 3
     try:
         cut = cut_quantile(ranked, classes, quantile, by_class)
         is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed), sizes or (1, 1))
     except UserError:
         return  # classes so small that a quantile of each is empty
-    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
-    assert list(subsets) == list(SUBSETS)
+    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes, num_controls)
+    assert list(subsets)[:5] == list(SUBSETS)
+    assert len(subsets) == 3 + 2 * num_controls
     train = set().union(*(members[~is_test[members]] for members in subsets.values()))
     test = set().union(*(members[is_test[members]] for members in subsets.values()))
     assert not train & test
@@ -126,13 +130,14 @@ def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
             assert len(members) == len(subsets["easy"]) == int((cut.group == 0).sum())
         else:
             assert (int((~is_test[members]).sum()), int(is_test[members].sum())) == sizes, name
-    for name, control in CONTROLS.items():
-        for fold in (False, True):
-            counts = [
-                np.bincount(classes[members[is_test[members] == fold]], minlength=12)
-                for members in (subsets[name], subsets[control])
-            ]
-            assert np.array_equal(*counts)
+    for name in CONTROLS:
+        for control in (each for each in subsets if each.startswith(f"{name}-control")):
+            for fold in (False, True):
+                counts = [
+                    np.bincount(classes[members[is_test[members] == fold]], minlength=12)
+                    for members in (subsets[name], subsets[control])
+                ]
+                assert np.array_equal(*counts)
     for value in (0, 1, 2):
         members = cut.group == value
         # The test fold has its share of easy, of hard and of the rest, to within rounding.
@@ -149,6 +154,19 @@ def test_folds_and_controls_depend_on_the_seed():
 
     assert all(np.array_equal(one, other) for one, other in zip(draw(0), draw(0), strict=True))
     assert not any(np.array_equal(one, other) for one, other in zip(draw(0), draw(1), strict=True))
+
+
+def test_more_controls_leave_the_first_ones_as_they_are_and_are_others():
+    group, classes = np.repeat([0, 1, 2], 40), np.arange(120) % 4
+    is_test = draw_folds(group, classes, 0.25, seeding.generator(0, "folds"))
+    one, five = (form(group, classes, is_test, seeding.generator(0), num_controls=r) for r in (1, 5))
+    assert list(five)[5:8] == ["easy-control-2", "hard-control-2", "easy-control-3"]
+    assert all(np.array_equal(members, five[name]) for name, members in one.items())
+    drawn = {name: set(members.tolist()) for name, members in five.items() if "easy-control" in name}
+    assert len(drawn) == 5
+    # Of a third of the examples each: two independent ones share a third of theirs, 13.3 of 40.
+    shared = [len(a & b) for a, b in itertools.combinations(drawn.values(), 2)]
+    assert 9 < np.mean(shared) < 18
 
 
 def test_class_histograms_are_compared():

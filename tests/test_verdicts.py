@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardness.subsets import SUBSETS
@@ -11,6 +11,7 @@ from hardness.verdicts import (
     hardness_sentences,
     hardness_verdicts,
     memorization,
+    own_and_controls,
     transfer_matrix,
 )
 
@@ -65,6 +66,75 @@ def test_own_subset_words():
     helped, hurt = hardness_sentences(hardness_verdicts(retraining(0.95, 0.2)))[1:]
     assert "helps on easy ones" in helped
     assert "hurts on hard ones" in hurt
+
+
+def with_controls(easy, controls) -> pd.DataFrame:
+    """``retraining`` whose easy control is ``controls[0]`` on easy, with others beside it; hard has one."""
+    curves = retraining(easy, 0.4, easy_control=controls[0], seeds=1)
+    first = curves[curves["trained_on"] == "easy-control"]
+    others = [
+        first.assign(
+            trained_on=f"easy-control-{number}",
+            top1=first["top1"] + (control - controls[0]) * (first["measured_on"] == "easy"),
+        )
+        for number, control in enumerate(controls[1:], start=2)
+    ]
+    return pd.concat([curves, *others], ignore_index=True)
+
+
+def test_the_place_among_controls_by_hand():
+    # Mean 0.7, deviations -0.1, -0.1, 0, 0.2: standard deviation sqrt(0.06 / 3).
+    curves = with_controls(0.8, [0.6, 0.6, 0.7, 0.9])
+    verdicts = hardness_verdicts(curves)
+    assert verdicts["easy-control->easy"].mean == pytest.approx(0.7)
+    assert verdicts["own-subset advantage of easy"].mean == pytest.approx(0.1)
+    among = "easy among its controls, tracking seed 0"
+    assert verdicts[f"{among}: controls"].mean == 4
+    assert verdicts[f"{among}: standard deviation"].mean == pytest.approx(0.02**0.5)
+    assert verdicts[f"{among}: distance in standard deviations"].mean == pytest.approx(0.1 / 0.02**0.5)
+    # One of four is as accurate: (1 + 1) / (4 + 1).
+    assert verdicts[f"{among}: p-value"].mean == pytest.approx(0.4)
+    assert not any(key.startswith("hard among its controls") for key in verdicts)
+    told = hardness_sentences(verdicts)
+    assert len(told) == 4
+    assert "compared with 4 random sets" in told[1]
+    assert "the one-sided p-value is 0.400 (one tracking seed)" in told[2]
+    assert "it lies +0.7 of their standard deviations" in told[2]
+    assert "compared with a random set" in told[3]
+    matrix = transfer_matrix(curves)
+    assert matrix.index.get_level_values("trained_on").tolist() == sorted(SUBSETS)
+    found = own_and_controls(curves).query("subset == 'easy'")
+    assert found["is_control"].tolist() == [False, True, True, True, True]
+    assert found["top1"].tolist() == pytest.approx([0.8, 0.6, 0.6, 0.7, 0.9])
+
+
+def test_controls_that_are_all_equal_have_no_standard_deviations_to_count():
+    verdicts = hardness_verdicts(with_controls(0.9, [0.9, 0.9]))
+    assert verdicts["easy among its controls, tracking seed 0: p-value"].mean == 1
+    assert not any("distance" in key for key in verdicts)
+    assert "standard deviations" not in hardness_sentences(verdicts)[2]
+
+
+def test_over_tracking_seeds_the_largest_p_is_told():
+    curves = [with_controls(easy, [0.5, 0.6]).assign(tracking_seed=str(easy)) for easy in (0.55, 0.7)]
+    told = hardness_sentences(hardness_verdicts(pd.concat(curves)))[2]
+    assert "p-value is 0.667 at the most over 2 tracking seeds" in told
+    assert "with 2 controls it cannot be below 0.333" in told
+    assert "+0.0 to +2.1 of their standard deviations" in told
+
+
+@settings(max_examples=15)
+@given(st.integers(2, 6), st.integers(0, 1000))
+def test_under_the_null_p_is_at_most_alpha_as_often_as_it_says(num_controls, seed):
+    """Any of subset and controls may be the subset: of the p-values at most a share alpha is up to alpha."""
+    accuracies = np.random.default_rng(seed).integers(0, 8, num_controls + 1) / 8
+    p_values = []
+    for own in range(num_controls + 1):
+        controls = np.delete(accuracies, own)
+        curves = with_controls(accuracies[own], controls)
+        p_values.append(hardness_verdicts(curves)["easy among its controls, tracking seed 0: p-value"].mean)
+    for alpha in np.unique(p_values):
+        assert np.mean(np.array(p_values) <= alpha + 1e-9) <= alpha + 1e-9
 
 
 def test_crossings_by_hand():

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
+from hardness.verdicts import pool_controls
 
 PANELS = {
     "own train fold": dict.fromkeys(SUBSET_COLOURS, "train"),
@@ -22,11 +23,11 @@ _LABELS = {"top1": "top-1 (share correct)", "loss": "cross-entropy (nats)"}
 def prepare(curves: pd.DataFrame) -> pd.DataFrame:
     """Retraining curves with tracking_seed -> panel, trained_on, measured_on, epoch, value, mean, low, high.
 
-    Retraining seeds are averaged within a tracking seed first; intervals are over tracking seeds.
+    Retraining seeds and a subset's controls are averaged within a tracking seed first; intervals are over
+    tracking seeds.
     """
-    means = curves.groupby(
-        ["trained_on", "measured_on", "epoch", "tracking_seed"], as_index=False, sort=False
-    )[["loss", "top1"]].mean()
+    keys = ["trained_on", "measured_on", "epoch", "tracking_seed"]
+    means = pool_controls(curves).groupby(keys, as_index=False, sort=False)[["loss", "top1"]].mean()
     parts = []
     for panel, pairs in PANELS.items():
         shown = means[means["trained_on"].map(pairs) == means["measured_on"]]

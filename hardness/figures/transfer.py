@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from hardness.figures.style import set_title
 from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
-from hardness.verdicts import last_epoch
+from hardness.verdicts import last_epoch, pool_controls
 
 COLUMNS = (*SUBSETS, "validation", "train")
 
@@ -14,7 +14,8 @@ COLUMNS = (*SUBSETS, "validation", "train")
 def prepare(curves: pd.DataFrame) -> pd.DataFrame:
     """Retraining curves with tracking_seed -> trained_on, measured_on, value, mean, low, high, num_seeds."""
     keys = ["trained_on", "measured_on"]
-    last = last_epoch(curves).groupby([*keys, "tracking_seed"], as_index=False, sort=False)["top1"].mean()
+    last = pool_controls(last_epoch(curves))
+    last = last.groupby([*keys, "tracking_seed"], as_index=False, sort=False)["top1"].mean()
     return summarize(last, keys, ["top1"])
 
 

@@ -17,8 +17,17 @@ from hardness import files
 from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
-from hardness.figures import equal_pristine, first_learned, noise_curves, style, subset_curves, transfer
+from hardness.figures import (
+    controls,
+    equal_pristine,
+    first_learned,
+    noise_curves,
+    style,
+    subset_curves,
+    transfer,
+)
 from hardness.stages.run_folder import OPERATIONAL, RUNS, finished_info, finished_runs
+from hardness.stages.split import DEFAULTS
 from hardness.statistics import Estimate
 from hardness.verdicts import equal_pristine as read_across
 from hardness.verdicts import hardness_sentences, hardness_verdicts, memorization
@@ -132,10 +141,15 @@ def _alike(runs: dict[Path, dict], stage: str) -> list[list[Path]]:
         if info["stage"] != stage:
             continue
         config = {key: value for key, value in info["config"].items() if key not in _NOT_COMPARED}
-        split = {key: value for key, value in info.get("split", {}).items() if key not in _NOT_COMPARED}
+        split = {key: value for key, value in _split_of(info).items() if key not in _NOT_COMPARED}
         same = json.dumps([info["fingerprint"], config, split, info.get("tracked")], sort_keys=True)
         groups.setdefault(same, []).append(path)
     return list(groups.values())
+
+
+def _split_of(info: dict) -> dict[str, Any]:
+    """The settings of a run's split, of older versions too."""
+    return DEFAULTS | info.get("split", {})
 
 
 def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
@@ -197,6 +211,16 @@ def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
             subset_curves.draw,
             subset_curves.prepare(curves),
         )
+        if _split_of(runs[paths[0]])["controls"] > 1:
+            _add(
+                section,
+                folder,
+                f"controls-{number}",
+                "Top-1 on the test folds of easy and of hard, at the last epoch: trained on the subset "
+                "itself, and on each of its controls, which show what chance gives.",
+                controls.draw,
+                controls.prepare(curves),
+            )
         sections.append(section)
     return sections
 
@@ -254,16 +278,18 @@ def _describe_tracking(info: dict) -> str:
 
 
 def _describe_retraining(info: dict) -> str:
-    split = info["split"]
+    split = _split_of(info)
     rule = (
         f"correct at epoch {split['epoch']}"
         if split["rule"] == "learned-by"
         else f"quantile {split['quantile']:g} of {split['by']}"
     )
     within = " within each class" if split["balance"] == "class" else ""
+    controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
+    twins = ", without near-duplicates" if split["drop_twins"] else ""
     config = info["config"]
     return (
-        f"{_describe_data(info)}, {rule}{within}, {info['record_mode']} records, "
+        f"{_describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
         f"{_describe_training(config)}, {config['seeds']} retrainings a tracking seed"
     )
 

@@ -74,7 +74,7 @@ def retrain(config: Retrain) -> Path:
                 groups=[*shared, Group("train", images, folds[name, "train"])],
             )
             for seed in range(config.seeds)
-            for name in SUBSETS
+            for name in subsets["subset"].unique()
         ]
         say(
             f"retrain on {path}: {len(members)} networks, {config.model} with {config.optimizer}, "

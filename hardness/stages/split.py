@@ -3,13 +3,14 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from hardness import files, seeding
-from hardness.config import Split
+from hardness.config import Split, Workers
 from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.scores import scores
@@ -29,7 +30,12 @@ from hardness.subsets import (
     rank,
 )
 
-_SETTINGS = ("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction", "seed")
+_SETTINGS = (
+    *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
+    *("controls", "drop_twins", "seed"),
+)
+# What a file of an older version did not say, it did as the defaults have it.
+DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
 
 
@@ -51,12 +57,14 @@ def split(config: Split) -> Path:
     needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
     tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
+    settings = {name: getattr(config, name) for name in _SETTINGS}
+    settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
+    if config.drop_twins:
+        tables, settings["num_twins"] = _without_twins(tables, infos[0])
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
     path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
-    settings = {name: getattr(config, name) for name in _SETTINGS}
-    settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
-    if path.exists() and (found := files.table_settings(path)) != settings:
+    if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         raise UserError(
             f"{differs} {settings[differs]} in {path}",
@@ -93,6 +101,24 @@ def subsets_of(
     return _form(config, examples, [table], run, seeding.derive(config.seed, "split", tracking_seed))[0]
 
 
+def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
+    """The rows of readable examples but for those with a near-duplicate before them -> (tables, how many)."""
+    # Splitting needs torch for nothing else.
+    from hardness.datasets.twins import clusters
+    from hardness.stages.tracked import load_as_tracked, tracked_data, tracked_settings
+
+    settings, workers = tracked_settings(info), Workers().num_workers
+    # Every image is read once, and one that can't be is met then.
+    images_from = replace(tracked_data(settings), cache="none", on_bad_image="stop")
+    options = {"model": settings["model"], "workers": workers}
+    data = load_as_tracked(images_from, info["fingerprint"], "restore the data", **options)
+    ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
+    _, first = np.unique(clusters(data.train, workers)[ids], return_index=True)
+    num_twins = len(ids) - len(first)
+    say(f"left out {num_twins} of {len(ids)} images, near-duplicates of others that stay")
+    return [table.iloc[np.sort(ids[first])] for table in tables], num_twins
+
+
 def _form(
     config: Split, examples: pd.DataFrame, tables: list[pd.DataFrame], run: Path, seed: int
 ) -> tuple[pd.DataFrame, Cut]:
@@ -112,7 +138,8 @@ def _form(
     else:
         cut = cut_quantile(ranked, classes, config.quantile, config.balance == "class")
     is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed, "folds"), sizes or (1, 1))
-    subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes)
+    stream = seeding.generator(seed, "controls")
+    subsets = form(cut.group, classes, is_test, stream, sizes, config.controls)
     # Each subset in the order of its ids.
     positions = np.concatenate([chosen[np.argsort(ids[chosen])] for chosen in subsets.values()])
     table = pd.DataFrame(
@@ -130,14 +157,19 @@ def _form(
 
 def _default_name(config: Split) -> str:
     if config.rule == "learned-by":
-        return f"learned-by-{config.epoch}"
-    parts = [f"q{config.quantile:g}"]
-    if config.by != "first_learned_epoch":
-        parts.append(config.by)
-    if config.balance == "class":
-        parts.append("class")
-    if len(config.run) > 1:
-        parts.append(f"pool{len(config.run)}")
+        parts = [f"learned-by-{config.epoch}"]
+    else:
+        parts = [f"q{config.quantile:g}"]
+        if config.by != "first_learned_epoch":
+            parts.append(config.by)
+        if config.balance == "class":
+            parts.append("class")
+        if len(config.run) > 1:
+            parts.append(f"pool{len(config.run)}")
+    if config.drop_twins:
+        parts.append("no-twins")
+    if config.controls > 1:
+        parts.append(f"controls{config.controls}")
     return "-".join(parts)
 
 
@@ -152,6 +184,8 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
         tied = f"{cut.tied_share[name]:.3f}" if name in cut.tied_share else ""
         rows.append([name, *(counts.loc[name, fold] for fold in FOLDS), tied, overlap])
     pooled = f" (mean rank of {num_runs} runs)" if num_runs > 1 else ""
+    if num_more := (len(members) - len(SUBSETS)) // len(CONTROLS):
+        say(f"{num_more} more controls of easy and of hard are drawn like those shown")
     table(f"Subsets{pooled}", ["subset", *FOLDS, "tied at the border", "overlap with its subset"], rows)
 
     histogram = pd.crosstab(subsets["label"], subsets["subset"]).reindex(

@@ -35,6 +35,14 @@ def tracked_data(settings: dict[str, Any], moved_to: str | None = None) -> Data:
     return Data(**found)
 
 
+def load_as_tracked(source: Data, fingerprint: str, do: str, **options: Any) -> DataSet:
+    """The data set, loaded with those options. Raises ``UserError`` where its fingerprint is another."""
+    data = datasets.load(source, **options)
+    if data.fingerprint != fingerprint:
+        raise UserError(f"data set {fingerprint}, as tracked", data.fingerprint, do)
+    return data
+
+
 def load_tracked(
     run: Path,
     info: dict[str, Any],
@@ -48,12 +56,9 @@ def load_tracked(
     ``model``: for which network, if not the run's. Raises ``UserError`` where it is another data set now.
     """
     settings = tracked_settings(info)
-    source = tracked_data(settings, moved_to)
-    data = datasets.load(source, model=model or settings["model"], workers=workers, device=device)
-    if data.fingerprint != info["fingerprint"]:
-        raise UserError(
-            f"data set {info['fingerprint']}, as tracked", data.fingerprint, "name the data with --data"
-        )
+    options = {"model": model or settings["model"], "workers": workers, "device": device}
+    source, do = tracked_data(settings, moved_to), "name the data with --data"
+    data = load_as_tracked(source, info["fingerprint"], do, **options)
     examples = files.read_table(run / "examples.parquet", data.fingerprint, ["given_label"])
     given = torch.tensor(examples["given_label"].to_numpy().astype("int64"))
     return replace(data, train=data.train.with_labels(given))

@@ -6,6 +6,7 @@ import pytest
 
 from hardness.figures import (
     coherence,
+    controls,
     equal_pristine,
     first_learned,
     label_errors,
@@ -14,14 +15,15 @@ from hardness.figures import (
     subset_curves,
     transfer,
 )
-from hardness.subsets import SUBSETS
+from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import equal_pristine as read_across
 
 
-def retraining(seeds) -> pd.DataFrame:
+def retraining(seeds, num_controls=1) -> pd.DataFrame:
     generator = np.random.default_rng(0)
+    more = [f"{name}-control-{number + 1}" for number in range(1, num_controls) for name in CONTROLS]
     index = pd.MultiIndex.from_product(
-        [map(str, range(seeds)), SUBSETS, range(2), range(4), (*SUBSETS, "validation", "train")],
+        [map(str, range(seeds)), [*SUBSETS, *more], range(2), range(4), (*SUBSETS, "validation", "train")],
         names=["tracking_seed", "trained_on", "seed", "epoch", "measured_on"],
     )
     return pd.DataFrame(generator.random((len(index), 2)), index, ["loss", "top1"]).reset_index()
@@ -69,6 +71,8 @@ def cases(seeds):
     yield transfer, transfer.prepare(retraining(seeds))
     yield coherence, coherence.prepare(coherent(seeds))
     yield label_errors, label_errors.prepare(detecting(seeds))
+    yield subset_curves, subset_curves.prepare(retraining(seeds, num_controls=3))
+    yield transfer, transfer.prepare(retraining(seeds, num_controls=3))
     yield noise_curves, noise_curves.prepare(curves)
     yield noise_curves, noise_curves.prepare(curves[curves["noise"] == 0.5])
     yield equal_pristine, equal_pristine.prepare({0.5: read_across(curves[curves["noise"] == 0.5])})
@@ -103,6 +107,35 @@ def test_first_learned_counts_by_hand():
     assert table["epoch"].tolist() == [1, 2, 3, 0]
     assert table["num_examples"].tolist() == [2, 0, 1, 1]
     assert table["cumulative_share"].tolist() == [0.5, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_control_is_a_dot_and_the_subset_a_mark(tmp_path, seeds):
+    table = controls.prepare(retraining(seeds, num_controls=4))
+    assert table.groupby(["tracking_seed", "subset"])["is_control"].sum().eq(4).all()
+    panels = controls.draw(table, "a title").axes
+    assert len(panels) == 2
+    for axes, name in zip(panels, CONTROLS, strict=True):
+        assert axes.get_xlabel()
+        shown = table[table["subset"] == name]
+        dots, own = axes.lines
+        assert dots.get_ydata().tolist() == shown.loc[shown["is_control"], "top1"].tolist()
+        assert len(set(dots.get_xdata())) == 4 * seeds
+        assert own.get_ydata().tolist() == shown.loc[~shown["is_control"], "top1"].tolist()
+        assert own.get_xdata().tolist() == list(range(seeds))
+    assert panels[0].get_ylabel()
+    style.save(controls.draw, table, "title", tmp_path / "figure")
+    assert len(pd.read_csv(tmp_path / "figure.csv")) == len(table) == 2 * 5 * seeds
+
+
+def test_controls_are_averaged_in_the_other_figures():
+    curves = retraining(1, num_controls=3)
+    last = curves[(curves["epoch"] == 3) & (curves["measured_on"] == "easy")]
+    expected = last.loc[last["trained_on"].str.startswith("easy-control"), "top1"].mean()
+    chosen = "trained_on == 'easy-control' and measured_on == 'easy'"
+    assert transfer.prepare(curves).query(chosen)["mean"].tolist() == pytest.approx([expected])
+    lines = subset_curves.prepare(curves).query(f"{chosen} and epoch == 3 and value == 'top1'")
+    assert lines["mean"].tolist() == pytest.approx([expected])
 
 
 def test_lines_are_what_the_table_says():

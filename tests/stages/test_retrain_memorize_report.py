@@ -120,6 +120,41 @@ def test_finished_members_are_not_trained_again(here, monkeypatch, memorized):
     assert not (here / "cut/members").exists()
 
 
+def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys):
+    run = shutil.copytree(split_file.parents[1], here / "tracked")
+    path = split(Split(run=(run,), controls=2))
+    one, two = (
+        retrain(Retrain(split=file, seeds=1, epochs=1, out=here / file.stem)) for file in (split_file, path)
+    )
+    curves = pd.read_parquet(two / "curves.parquet")
+    more = {"easy-control-2", "hard-control-2"}
+    assert set(curves["trained_on"]) == {*SUBSETS, *more}
+    assert set(curves["measured_on"]) == {*SUBSETS, "validation", "train"}
+    pd.testing.assert_frame_equal(
+        curves[~curves["trained_on"].isin(more)].reset_index(drop=True),
+        pd.read_parquet(one / "curves.parquet"),
+    )
+    assert "with 2 controls it cannot be below 0.333" in capsys.readouterr().out
+    sections = {}
+    for runs, out in (((one,), here / "a"), ((two,), here / "b"), ((one, two), here / "c")):
+        report(Report(runs=runs, out=out))
+        sections[out.name] = json.loads((out / "summary.json").read_text())["sections"]
+    assert [len(found) for found in sections.values()] == [1, 1, 2]
+    assert sections["a"][0]["figures"] == ["transfer-1", "subset-curves-1"]
+    assert sections["b"][0]["figures"] == ["transfer-1", "subset-curves-1", "controls-1"]
+    assert "2 controls each" in sections["b"][0]["settings"]
+    assert "easy among its controls, tracking seed 0: p-value" in sections["b"][0]["estimates"]
+    assert not any("among" in name for name in sections["a"][0]["estimates"])
+    # Of a version that knew one control only, in one group with those that say so.
+    info = json.loads((one / "run.json").read_text())
+    del info["split"]["controls"], info["split"]["drop_twins"]
+    older = shutil.copytree(one, here / "older")
+    (older / "run.json").write_text(json.dumps(info | {"tracking_seed": "1"}))
+    out = report(Report(runs=(one, older), out=here / "d"))
+    (section,) = json.loads((out / "summary.json").read_text())["sections"]
+    assert section["estimates"]["within-subset"]["num_seeds"] == 2
+
+
 def test_a_split_of_other_data_is_refused(split_file, image_folder):
     with pytest.raises(UserError, match="as tracked"):
         retrain(Retrain(split=split_file, data=f"imagefolder:{image_folder}", out=image_folder.parent / "r"))

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 import hardness
-from hardness import Recorder
+from hardness import Recorder, files
 from hardness.config import Split, Track
 from hardness.errors import UserError
+from hardness.stages.run_folder import read_info
 from hardness.stages.split import split
 from hardness.stages.track import track
 from hardness.subsets import SUBSETS
+from tests.conftest import write_image
 
 
 @pytest.fixture
@@ -54,6 +56,85 @@ def test_within_each_class_the_histograms_agree(run):
     histogram = pd.crosstab(subsets["label"], subsets["subset"])
     assert (histogram["easy"] == histogram["hard"]).all()
     assert (histogram["easy"] == histogram["easy-control"]).all()
+
+
+def test_more_controls_are_added_to_the_very_same_subsets(run, capsys):
+    one = pd.read_parquet(split(Split(run=(run,))))
+    path = split(Split(run=(run,), controls=3))
+    assert path.name == "q0.2-controls3.parquet"
+    three = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(three[: len(one)], one)
+    more = {f"{name}-control-{number}" for name in ("easy", "hard") for number in (2, 3)}
+    assert set(three["subset"]) == {*SUBSETS, *more}
+    assert three.groupby("example_id")["fold"].nunique().eq(1).all()
+    histogram = pd.crosstab([three["label"], three["fold"]], three["subset"])
+    assert (histogram["hard-control-3"] == histogram["hard"]).all()
+    assert "2 more controls of easy and of hard" in capsys.readouterr().out
+
+
+def test_a_file_of_a_version_that_knew_one_control_is_that_of_one(run):
+    path = split(Split(run=(run,)))
+    settings = files.table_settings(path)
+    del settings["controls"]
+    files.write_table(path, files.read_table(path), read_info(run)["fingerprint"], settings)
+    with pytest.raises(UserError, match=r"expected controls 2 .* found a split with controls 1"):
+        split(Split(run=(run,), controls=2, name="q0.2"))
+    split(Split(run=(run,)))
+    assert files.table_settings(path)["controls"] == 1
+
+
+@pytest.fixture
+def run_with_twins(here):
+    """Two classes of twenty pictures and a copy of each, and one that can't be read."""
+    for number, name in enumerate(("cat", "dog")):
+        for index in range(20):
+            for copy in ("a", "b"):
+                path = here / f"images/train/{name}/{index}{copy}.png"
+                write_image(path, seed=100 * number + index, size=(32, 32))
+        write_image(here / f"images/val/{name}/0.png", seed=number + 1000, size=(32, 32))
+    (here / "images/train/dog/broken.png").write_bytes(b"no picture")
+    images = {"data": f"imagefolder:{here / 'images'}", "on_bad_image": "null", "workers": 0, "lr": 1e-4}
+    return track(Track(**images, epochs=1, batch_size=8, out=here / "run"))
+
+
+def test_without_twins_none_lies_on_both_sides(run_with_twins, hardness):
+    def folds_a_picture(name):
+        subsets = pd.read_parquet(run_with_twins / f"splits/{name}.parquet")
+        return subsets.groupby(subsets["key"].str[:-5])
+
+    assert hardness("split", "--run", "run", "--quantile", 0.4).status == 0
+    assert folds_a_picture("q0.4")["fold"].nunique().max() == 2
+    answer = hardness("split", "--run", "run", "--quantile", 0.4, "--drop-twins", "--controls", 2)
+    assert answer.status == 0
+    assert "left out 40 of 80 images" in answer.out
+    name = "q0.4-no-twins-controls2"
+    assert folds_a_picture(name)["fold"].nunique().max() == 1
+    assert folds_a_picture(name)["example_id"].nunique().max() == 1
+    subsets = pd.read_parquet(run_with_twins / f"splits/{name}.parquet")
+    # The one with the smallest id.
+    assert subsets["key"].str.endswith("a.png").all()
+    assert subsets.groupby("subset").size().eq(16).all()
+    found = files.table_settings(run_with_twins / f"splits/{name}.parquet")
+    assert (found["drop_twins"], found["num_twins"]) == (True, 40)
+
+
+def test_without_twins_several_runs_pool_and_the_paper_splits(run_with_twins, here):
+    config = json.loads((run_with_twins / "run.json").read_text())["config"]
+    images = {name: config[name] for name in ("data", "on_bad_image", "workers", "lr")}
+    other = track(Track(**images, epochs=1, batch_size=8, seed=1, out=here / "other"))
+    pooled = split(Split(run=(run_with_twins, other), quantile=0.5, drop_twins=True))
+    assert pooled.name == "q0.5-pool2-no-twins.parquet"
+    assert pd.read_parquet(pooled).groupby("subset").size().eq(20).all()
+    sizes = {"epoch": 1, "train_size": 3, "test_size": 1}
+    paper = split(Split(run=(run_with_twins,), rule="learned-by", **sizes, drop_twins=True))
+    assert paper.name == "learned-by-1-no-twins.parquet"
+    assert pd.read_parquet(paper)["key"].str.endswith("a.png").all()
+
+
+def test_without_twins_the_images_are_those_that_were_tracked(run_with_twins, here):
+    (here / "images/train/cat/0a.png").rename(here / "images/train/cat/new.png")
+    with pytest.raises(UserError, match=r"expected data set \w+, as tracked; .* restore the data"):
+        split(Split(run=(run_with_twins,), drop_twins=True))
 
 
 def test_it_says_sizes_ties_overlaps_and_what_to_be_wary_of(run, capsys):
