@@ -21,6 +21,7 @@ ROOMS = [
     "training",
     "subsets",
     "statistics",
+    "agreement",
     "verdicts",
     "figures",
     "stages",
