@@ -24,7 +24,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     matrix = table[table["kind"] == "scores"]
     names = list(dict.fromkeys([*matrix["score_a"], *matrix["score_b"]]))
     kinds = kinds_of_difference(table)[: len(_COLOURS)]
-    height = 2.2 + (0.22 + 0.08 * len(kinds)) * len(names)
+    height = 2.2 + (0.28 + 0.06 * len(kinds)) * len(names)
     num_runs, num_examples = matrix["num_pairs"].max(), table["num_examples"].max()
     if kinds:
         figure = Figure(figsize=(11, height))
@@ -58,11 +58,12 @@ def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.grid(False)
     axes.set(
-        title="two scores of one run\nabove the diagonal: plain, below it: within classes",
+        title="Spearman's rank correlation of two scores of one run\n"
+        "above the diagonal: plain, below it: within classes",
         xlabel="score",
         ylabel="score",
     )
-    axes.figure.colorbar(image, ax=axes, label="Spearman's rank correlation", pad=0.02, aspect=40)
+    axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=40)
 
 
 def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[str]) -> None:
