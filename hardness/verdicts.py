@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hardness.agreement import kinds_of_difference
 from hardness.statistics import Estimate
 from hardness.subsets import CONTROLS
 
@@ -302,6 +303,43 @@ def _a_seed(verdicts: dict[str, Estimate], name: str, what: str) -> list[float]:
         for key, estimate in verdicts.items()
         if key.startswith(_AMONG.format(name)) and key.endswith(f": {what}")
     ]
+
+
+def agreement_sentences(summary: pd.DataFrame) -> list[str]:
+    """The table of ``hardness.agreement.over_pairs`` in words."""
+    sentences = []
+    matrix = summary[summary["kind"] == "scores"]
+    plain = matrix[matrix["scope"] == "plain"]
+    names = dict.fromkeys([*plain["score_a"], *plain["score_b"]])
+    of_name = {name: plain[(plain["score_a"] == name) | (plain["score_b"] == name)] for name in names}
+    if constant := [name for name, pairs in of_name.items() if pairs["num_constant"].all()]:
+        sentences.append(f"Constant, so without a correlation, in at least one run: {', '.join(constant)}.")
+    for differs in [None, *kinds_of_difference(summary)]:
+        rows = matrix if differs is None else summary[summary["differs"] == differs]
+        both = rows.dropna(subset="spearman").pivot(
+            index=["score_a", "score_b"], columns="scope", values="spearman"
+        )
+        if both.empty:
+            continue
+        told = {}
+        for what, of in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
+            values = both.loc[of]
+            name = " and ".join(dict.fromkeys(of))
+            told[what] = f"{name} ({values['plain']:.2f}, within classes {values['within-class']:.2f})"
+        median = both.median()
+        if differs is None:
+            lead = "Two scores of one run have"
+            ends = f"alike least: {told['least']}; most: {told['most']}"
+        else:
+            num_pairs = rows["num_pairs"].iloc[0]
+            pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
+            lead = f"A score has, in two runs that differ in {differs} ({pairs}),"
+            ends = f"the most stable: {told['most']}; the least: {told['least']}"
+        sentences.append(
+            f"{lead} a Spearman correlation of {median['plain']:.2f} in the median, "
+            f"{median['within-class']:.2f} within classes; {ends}."
+        )
+    return sentences
 
 
 def _clarity(estimate: Estimate) -> str:

@@ -24,6 +24,7 @@ ROOMS = [
     "subsets",
     "statistics",
     "label_errors",
+    "agreement",
     "verdicts",
     "equal_loss",
     "figures",

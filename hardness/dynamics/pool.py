@@ -1,6 +1,5 @@
-"""Several runs of one data set: where they put each example on average, and how far they agree."""
+"""Several runs of one data set: where they put each example on average."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,21 +52,6 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
             columns[f"{name}_count"] = values.count(0)
         columns[f"{name}_rank"] = np.mean([ranks(table, name) for table in tables], axis=0)
     return pd.DataFrame(columns)
-
-
-def agreement(tables: Sequence[pd.DataFrame], by: str) -> list[float]:
-    """Spearman's rank correlation of every two runs, over the examples that all of them could read."""
-    found = np.array([ranks(table, by) for table in tables])
-    found = found[:, ~np.isnan(found).any(0)]
-    return [_correlation(found[i], found[j]) for i, j in itertools.combinations(range(len(tables)), 2)]
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """nan where a run gives all its examples the same rank."""
-    one, other = _rank(one), _rank(other)
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return np.nan
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _rank(values: np.ndarray) -> np.ndarray:

@@ -14,9 +14,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness import files
+from hardness.agreement import agreement
 from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
+from hardness.figures import agreement as agreement_figure
 from hardness.figures import (
     controls,
     equal_pristine,
@@ -26,11 +28,11 @@ from hardness.figures import (
     subset_curves,
     transfer,
 )
-from hardness.stages.run_folder import OPERATIONAL, RUNS, finished_info, finished_runs
+from hardness.stages.run_folder import OPERATIONAL, RUNS, finished_info, finished_runs, training_settings
 from hardness.stages.split import DEFAULTS
 from hardness.statistics import Estimate
+from hardness.verdicts import agreement_sentences, hardness_sentences, hardness_verdicts, memorization
 from hardness.verdicts import equal_pristine as read_across
-from hardness.verdicts import hardness_sentences, hardness_verdicts, memorization
 
 _UNCOMMON = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
 # Settings in which runs of one group may differ: the tracking seed, and what follows from it.
@@ -68,7 +70,8 @@ def report(config: Report) -> Path:
         raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
     with TemporaryDirectory() as drawn:
         folder = Path(drawn) / "figures"
-        sections = [*_first_learned(runs, folder), *_hardness(runs, folder), *_memorization(runs, folder)]
+        parts = (_first_learned, _agreement, _hardness, _memorization)
+        sections = [section for part in parts for section in part(runs, folder)]
         beside = out / ".figures.writing"
         shutil.rmtree(beside, ignore_errors=True)
         shutil.copytree(folder, beside)
@@ -183,6 +186,35 @@ def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
     return sections
 
 
+def _agreement(runs: dict[Path, dict], folder: Path) -> list[Section]:
+    """A section for all runs of the same examples, given labels and way of recording."""
+    groups: dict[tuple, list[Path]] = {}
+    for path, info in runs.items():
+        if info["stage"] == "track":
+            same = (info["fingerprint"], info.get("labels_fingerprint"), info["record_mode"])
+            groups.setdefault(same, []).append(path)
+    sections = []
+    for (fingerprint, *_), paths in groups.items():
+        section = Section("Do the scores agree?", _describe_compared([runs[path] for path in paths]))
+        tables = [files.read_table(path / "scores.parquet", fingerprint).to_pandas() for path in paths]
+        examples = files.read_table(paths[0] / "examples.parquet", fingerprint, ["given_label"])
+        settings = {str(path): training_settings(runs[path]) for path in paths}
+        found = agreement(tables, examples["given_label"].to_numpy(), settings)
+        table = agreement_figure.prepare(found)
+        section.sentences = agreement_sentences(table)
+        _add(
+            section,
+            folder,
+            f"agreement-{_number(sections)}",
+            "Spearman's rank correlation, plain and within classes: of two scores of a run, and of one score "
+            "in two runs.",
+            agreement_figure.draw,
+            table,
+        )
+        sections.append(section)
+    return sections
+
+
 def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
     sections = []
     for paths in _alike(runs, "retrain"):
@@ -275,6 +307,16 @@ def _describe_tracking(info: dict) -> str:
     config = info["config"]
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
     return f"{_describe_data(info)}, {_describe_training(config)}{noise}, {info['record_mode']} records"
+
+
+def _describe_compared(infos: list[dict]) -> str:
+    models = ", ".join(dict.fromkeys(info["config"]["model"] for info in infos))
+    optimizers = ", ".join(dict.fromkeys(info["config"]["optimizer"] for info in infos))
+    noise = infos[0].get("noise_rate")
+    corrupt = f", {noise:.2g} of the labels corrupt" if noise else ""
+    runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
+    data = f"{_describe_data(infos[0])}{corrupt}, {infos[0]['record_mode']} records"
+    return f"{data}, {runs} of {models} with {optimizers}"
 
 
 def _describe_retraining(info: dict) -> str:

@@ -249,6 +249,12 @@ def check_alike(runs: Sequence[Path], infos: Sequence[dict]) -> None:
                 )
 
 
+def training_settings(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings by which a tracked run learns as it does, its examples and their labels aside."""
+    apart = {"data", "given_labels", "noise", "noise_seed", "device", "allow_momentum", *OPERATIONAL}
+    return {name: value for name, value in info.get("config", {}).items() if name not in apart}
+
+
 def finished_runs() -> dict[Path, dict[str, Any]]:
     """Every finished run folder under runs/, also in folders of folders, with its run.json.
 

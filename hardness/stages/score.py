@@ -9,18 +9,21 @@ import numpy as np
 import pandas as pd
 
 from hardness import files
+from hardness.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
-from hardness.dynamics.pool import agreement, common_scores, pool
+from hardness.dynamics.pool import pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
 from hardness.probes.subject import Subject
 from hardness.stages.coherence import subset_coherence
-from hardness.stages.run_folder import check_alike, newest_run, read_info
+from hardness.stages.run_folder import check_alike, newest_run, read_info, training_settings
 from hardness.stages.tracked import open_subject
 from hardness.training import checkpoint
 from hardness.training.device import resolve_device
+
+_AGREEMENT = "agreement.parquet"
 
 
 def score(config: Score) -> Path | None:
@@ -54,8 +57,10 @@ def score(config: Score) -> Path | None:
             say(f"wrote {subset_coherence(subject, config.split, config.coherence_sample)}")
     if len(runs) == 1:
         return path
-    _check_labels(runs)
-    return _pool(config, runs, infos, tables)
+    given_labels = _given_labels(runs)
+    path = _pool(config, runs, infos, tables)
+    _compare(path, runs, infos, tables, given_labels)
+    return path
 
 
 def _list() -> None:
@@ -122,8 +127,8 @@ def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
     return epochs[-1]
 
 
-def _check_labels(runs: tuple[Path, ...]) -> None:
-    """Runs are pooled example by example: they must mean the same ones, under the same given labels."""
+def _given_labels(runs: tuple[Path, ...]) -> np.ndarray:
+    """(N,): runs are pooled example by example, and must mean the same ones, under the same given labels."""
     first, *others = (store.read_epoch(run, 1).given_label for run in runs)
     for run, labels in zip(runs[1:], others, strict=True):
         if len(labels) != len(first):
@@ -131,6 +136,7 @@ def _check_labels(runs: tuple[Path, ...]) -> None:
         if (labels != first).any():
             where = f"others, of example {np.flatnonzero(labels != first)[0]} first"
             raise UserError(f"the given labels of {runs[0]} in {run}", where, "pool runs of the same labels")
+    return first
 
 
 def _describe(found: pd.DataFrame, title: str) -> None:
@@ -144,15 +150,47 @@ def _describe(found: pd.DataFrame, title: str) -> None:
 
 def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame]) -> Path:
     path = config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
+    if path.name == _AGREEMENT:
+        raise UserError(
+            "another name for --out", f"{path}, that of a table beside it", "choose another --out"
+        )
     settings = {"runs": [str(run) for run in runs]}
     if path.exists() and (found := files.table_settings(path)) != settings:
         others = " ".join(found.get("runs", ["no such table"]))
         raise UserError(f"the pool of {' '.join(settings['runs'])} in {path}", others, "choose another --out")
     files.write_table(path, pool(tables), infos[0].get("fingerprint") or "", settings)
-    rows = []
-    for name in common_scores(tables):
-        found = agreement(tables, name)
-        rows.append([name, f"{sum(found) / len(found):.3f}", f"{min(found):.3f}", f"{max(found):.3f}"])
-    table("Rank agreement of two runs (Spearman)", ["score", "mean", "least", "most"], rows)
     say(f"wrote {path}")
     return path
+
+
+def _compare(
+    pooled: Path, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame], labels: np.ndarray
+) -> None:
+    """Write agreement.parquet beside the pooled table; say how far two runs agree, by what they differ in."""
+    settings = {str(run): training_settings(info) for run, info in zip(runs, infos, strict=True)}
+    found = agreement(tables, labels, settings)
+    path = pooled.with_name(_AGREEMENT)
+    files.write_table(path, found, infos[0].get("fingerprint") or "", {"runs": list(settings)})
+    summary = over_pairs(found)
+    share, num_examples = summary[["chance", "num_examples"]].iloc[0]
+    say(
+        f"Spearman's rank correlation of two runs, over {num_examples:,.0f} examples: mean over the pairs "
+        "[least low end, greatest high end of the 95 % intervals]; share of the easiest and of the hardest "
+        f"{share:.2g} that two runs have in common (by chance {share:.2g})"
+    )
+    for differs in kinds_of_difference(summary):
+        rows = []
+        for name, both in summary[summary["differs"] == differs].groupby("score_a", sort=False):
+            plain = both.iloc[0]
+            overlaps = (f"{plain[column]:.2f}" for column in ("easy_overlap", "hard_overlap"))
+            rows.append([name, *(_correlation(row) for _, row in both.iterrows()), *overlaps])
+        title = f"Runs that differ in {differs} (pairs: {plain['num_pairs']})"
+        table(title, ["score", "plain", "within classes", "easy", "hard"], rows)
+    say(f"wrote {path}")
+
+
+def _correlation(row: pd.Series) -> str:
+    if row["num_constant"] == row["num_pairs"]:
+        return "constant"
+    told = f"{row['spearman']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{told}, {row['num_constant']} constant" if row["num_constant"] else told

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.dynamics.pool import agreement, pool, ranks
+from hardness.dynamics.pool import pool, ranks
 from hardness.dynamics.scores import SCORES
 
 
@@ -35,11 +35,3 @@ def test_a_pool_worked_by_hand():
     assert found["mean_loss_rank"].tolist()[:3] == [2, 2, 2.5]
     assert found.loc[3].drop(["example_id", *(n for n in found if n.endswith("_count"))]).isna().all()
     assert "aum_count" not in found
-
-
-def test_agreement_is_spearmans():
-    # Ranks 1 2 4 3 and 3 2 1 4: 1 - 6 * (4 + 0 + 9 + 1) / (4 * 15).
-    assert agreement([ONE, TWO], "mean_loss") == pytest.approx([1 - 6 * 14 / 60])
-    assert agreement([ONE, ONE, TWO], "aum") == pytest.approx([1, -0.4, -0.4])
-    flat = table([1] * 5, [0.5] * 5)
-    assert np.isnan(agreement([ONE, flat], "mean_loss")).all()

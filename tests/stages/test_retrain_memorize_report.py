@@ -183,18 +183,18 @@ def reported(tracked, retrained, memorized, tmp_path_factory):
 
 
 def test_the_report_has_every_figure_three_times_and_its_numbers(reported, tracked):
-    names = {"first-learned", "transfer", "subset-curves", "equal-pristine", "noise-curves"}
+    names = {"first-learned", "agreement", "transfer", "subset-curves", "equal-pristine", "noise-curves"}
     for suffix in ("png", "svg", "csv"):
         assert {path.name.rsplit("-", 1)[0] for path in (reported / "figures").glob(f"*.{suffix}")} == names
     summary = json.loads((reported / "summary.json").read_text())
-    assert len(summary["sections"]) == 3
+    assert len(summary["sections"]) == 4
     assert {figure.rsplit("-", 1)[0] for s in summary["sections"] for figure in s["figures"]} == names
     first = pd.read_parquet(tracked / "scores.parquet")["first_learned_epoch"].fillna(0).to_numpy()
     learned = summary["sections"][0]["estimates"]
     assert learned["learned in epoch 1"]["mean"] == pytest.approx((first == 1).mean())
     assert learned["never learned"]["mean"] == pytest.approx((first == 0).mean())
     assert (first == 0).any()
-    within = summary["sections"][1]["estimates"]["within-subset"]
+    within = summary["sections"][2]["estimates"]["within-subset"]
     assert within["low"] is None
     assert within["num_seeds"] == 1
 
@@ -223,7 +223,7 @@ def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, trac
     (reported / "README.md").write_text("mine")
     report(Report(runs=(tracked,), out=reported))
     assert (reported / "README.md").read_text() == "mine"
-    assert len(list((reported / "figures").iterdir())) == 3
+    assert len(list((reported / "figures").iterdir())) == 6
     (tmp_path / "index.html").write_text("my home page")
     with pytest.raises(UserError, match="with an older report, for --out"):
         report(Report(runs=(tracked,), out=tmp_path))
@@ -271,5 +271,26 @@ def test_only_the_tracking_seed_may_differ_within_a_group(here):
     ]
     out = report(Report(runs=tuple(runs), out=here / "out"))
     sections = json.loads((out / "summary.json").read_text())["sections"]
-    assert [section["estimates"]["never learned"]["num_seeds"] for section in sections] == [2, 1]
+    assert [section["estimates"]["never learned"]["num_seeds"] for section in sections[:2]] == [2, 1]
     assert "cosine" in sections[1]["settings"]
+    drawn = pd.read_csv(out / "figures/agreement-1.csv")
+    pairs = drawn[drawn["kind"] == "runs"].groupby("differs")["num_pairs"].unique().map(list)
+    assert pairs.to_dict() == {"seed": [2], "schedule+seed": [3], "nothing": [1]}
+
+
+def test_runs_of_one_data_set_and_its_labels_are_compared(here, tracked):
+    other = track(Track(epochs=6, lr=0.005, model="small_cnn", seed=1, out=here / "<b>other"))
+    noisy = track(Track(epochs=1, noise=0.5, out=here / "noisy"))
+    out = report(Report(runs=(tracked, other, noisy), out=here / "out"))
+    sections = json.loads((out / "summary.json").read_text())["sections"]
+    compared = [section for section in sections if section["title"] == "Do the scores agree?"]
+    assert [section["figures"] for section in compared] == [["agreement-1"], ["agreement-2"]]
+    assert "2 runs of mlp, small_cnn with sgdm" in compared[0]["settings"]
+    assert "of the labels corrupt, eval records, one run of mlp" in compared[1]["settings"]
+    assert any("differ in model+seed (1 pair)" in sentence for sentence in compared[0]["verdicts"])
+    one, two = (pd.read_parquet(run / "scores.parquet")["mean_loss"] for run in (tracked, other))
+    drawn = pd.read_csv(out / "figures/agreement-1.csv").query("kind == 'runs' and scope == 'plain'")
+    expected = one.corr(two, method="spearman")
+    assert drawn.set_index("score_a")["spearman"]["mean_loss"] == pytest.approx(expected, abs=1e-5)
+    # After one epoch nothing varies.
+    assert compared[1]["verdicts"][0].endswith("in at least one run: variability.")

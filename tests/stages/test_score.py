@@ -5,8 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from scipy import stats
 
-from hardness import Recorder
+from hardness import Recorder, files
 from hardness.config import Score, Track
 from hardness.dynamics import store
 from hardness.dynamics.scores import SCORES
@@ -105,6 +106,27 @@ def test_several_runs_are_pooled(copy, tmp_path, capsys):
         Score(run=(copy,), out=tmp_path / "x.parquet")
 
 
+def test_several_runs_are_compared(copy, tmp_path, capsys):
+    other = track(Track(epochs=6, lr=0.005, seed=1, out=tmp_path / "other"))
+    capsys.readouterr()
+    path = score(Score(run=(copy, other), out=tmp_path / "both/pool.parquet"))
+    found = pd.read_parquet(path.with_name("agreement.parquet"))
+    assert files.table_settings(path.with_name("agreement.parquet")) == {"runs": [str(copy), str(other)]}
+    num_scores = len(SCORES.keys() & set(pd.read_parquet(copy / "scores.parquet")))
+    pairs = 2 * num_scores * (num_scores - 1) // 2
+    assert found.groupby("kind").size().to_dict() == {"runs": 2 * num_scores, "scores": 2 * pairs}
+    runs = found[(found["kind"] == "runs") & (found["scope"] == "plain")].set_index("score_a")
+    assert runs["differs"].eq("seed").all()
+    one, two = (pd.read_parquet(run / "scores.parquet") for run in (copy, other))
+    assert runs["spearman"]["el2n"] == pytest.approx(stats.spearmanr(one["el2n"], two["el2n"]).statistic)
+    told = capsys.readouterr().out
+    assert "Runs that differ in seed (pairs: 1)" in told
+    low, high = runs.loc["el2n", ["spearman_low", "spearman_high"]]
+    assert f"{runs['spearman']['el2n']:.3f} [{low:.3f}, {high:.3f}]" in told
+    with pytest.raises(UserError, match="another name for --out"):
+        score(Score(run=(copy, other), out=tmp_path / "agreement.parquet"))
+
+
 def test_runs_of_other_labels_or_data_do_not_pool(copy, tmp_path):
     noisy = track(Track(epochs=1, noise=0.5, out=tmp_path / "noisy"))
     with pytest.raises(UserError, match="given labels"):
@@ -135,7 +157,7 @@ def record(run, labels):
             recorder.end_epoch()
 
 
-def test_recorders_of_different_examples_do_not_pool(here):
+def test_recorders_of_different_examples_do_not_pool(here, capsys):
     record(here / "a", [0, 1, 2])
     record(here / "b", [0, 1, 2, 3])
     record(here / "c", [0, 2, 2])
@@ -145,6 +167,10 @@ def test_recorders_of_different_examples_do_not_pool(here):
     with pytest.raises(UserError, match=r"the given labels of .*found others, of example 1 first"):
         score(Score(run=(here / "a", here / "c")))
     assert score(Score(run=(here / "a", here / "d"))).exists()
+    told = capsys.readouterr().out
+    assert "Runs that differ in unknown settings (pairs: 1)" in told
+    # Both are right on example 0, 1 and 2, always.
+    assert "first_learned_epoch  constant" in told
 
 
 def test_the_list_names_every_score(capsys):

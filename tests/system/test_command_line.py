@@ -97,7 +97,7 @@ def test_help_is_there_at_once():
 def test_the_demo_tells_the_whole_story(tmp_path):
     run("demo", cwd=tmp_path, check=True, env={**os.environ, "MPLBACKEND": "Agg"})
     report = tmp_path / "reports/demo"
-    assert len(list((report / "figures").glob("*.png"))) == 7
+    assert len(list((report / "figures").glob("*.png"))) == 8
     page = (report / "index.html").read_text()
     for words in ("Within-subset", "Own-subset advantage", "Noise 0.5", "(3 seeds)"):
         assert words in page

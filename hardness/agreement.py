@@ -1,0 +1,255 @@
+"""How far scores, and runs, agree on which examples are hard: correlations with intervals, and overlaps.
+
+All is told twice, plainly and within classes: two scores that only know which classes are hard agree
+plainly, and not within classes. Pure functions of tables.
+
+Within classes, an example's position is its rank within its given class as a share of the class's size, and
+Spearman's correlation that of the positions: the classes' own ones, averaged by size (nearly so, where there
+are ties). Kendall's tau-b is then of the pairs of one class. Plainly, all examples are of one class.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from hardness import seeding
+from hardness.dynamics.pool import ranks
+from hardness.dynamics.scores import SCORES
+from hardness.errors import UserError
+
+RESAMPLES = 500
+MOST_EXAMPLES = 5_000
+LEAST_PER_CLASS = 50
+"""Of more classes than a hundred so many examples each are looked at, on average. Both the ranks of few
+examples and their resamples, in which some come twice, bend the correlation."""
+MOST_PAIRS = 100_000
+"""Of examples, for Kendall's tau-b: their choice adds a standard error of 0.003 at most to one near 0.01."""
+_BLOCK = 2_000
+
+
+# Many small products: on cores that others use too, threads that wait for each other take five times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def agreement(
+    tables: Sequence[pd.DataFrame],
+    given_labels: np.ndarray,
+    runs: Mapping[str, Mapping[str, Any]],
+    quantile: float = 0.2,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare every two scores of a run, and every two runs by a score: a row a pair and scope.
+
+    tables: the scores of one or more runs of one data set, a row an example, ordered by id. Those scores are
+    compared that every table has for every example which all runs could read. given_labels: (N,).
+    runs: the name of each table's run -> its settings (seed, optimizer, model, ...).
+
+    Returns kind ("scores": two of one run, "runs": one of two runs), score_a, score_b, run_a, run_b, differs
+    (the settings in which two runs differ, joined by "+"; "nothing"; "unknown settings" where they have none;
+    null within a run), scope ("plain", "within-class"), spearman and kendall, each with _low and _high (95 %
+    percentile bootstrap over the examples, which are ranked anew in every resample), easy_overlap and
+    hard_overlap (the share of the one's easiest and hardest ``quantile``, of all or of each class, that is
+    the other's too), chance (the overlap of unrelated rankings: the quantile, or just below it where it is
+    no whole number of examples), num_examples.
+
+    All of it is of the same examples, a random sample where there are more than 5,000 and more than 50 a
+    class. Correlations are null where a score ranks all examples the same. Where examples tie across the
+    border of a quantile, each belongs to it by the share of them that fits in: a score is judged by what it
+    says, not by how its ties are broken. One with many ties overlaps little, with itself as well.
+    Raises ``UserError`` where all runs could read fewer than two examples.
+    """
+    readable = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
+    if len(readable) < 2:
+        raise UserError("two examples or more that every run could read", len(readable), "name other runs")
+    generator = seeding.generator(seed, "agreement")
+    most = max(MOST_EXAMPLES, LEAST_PER_CLASS * len(np.unique(given_labels[readable])))
+    sample = np.sort(generator.choice(readable, min(most, len(readable)), replace=False))
+    tables = [table.iloc[sample] for table in tables]
+    names = [name for name in SCORES if all(_is_whole(table, name) for table in tables)]
+    columns = np.array([ranks(table, name) for table in tables for name in names])
+    pairs, first, second = _pairs(names, runs)
+    weights = _resampled(len(sample), generator)
+    of_class = np.unique(given_labels[sample], return_inverse=True)[1]
+    parts = []
+    for scope, classes in (("plain", np.zeros_like(of_class)), ("within-class", of_class)):
+        codes = _codes(columns, classes)
+        part = pairs.assign(scope=scope)
+        for name, found in (
+            ("spearman", _spearman(codes, classes, weights, first, second)),
+            ("kendall", _kendall(columns, _example_pairs(classes, generator), weights, first, second)),
+        ):
+            part[name] = found[0]
+            # Of the resamples that have an order: pandas passes over nan.
+            part[[f"{name}_low", f"{name}_high"]] = pd.DataFrame(found[1:]).quantile([0.025, 0.975]).T
+        easy, hard, chance = _overlaps(codes, classes, quantile, first, second)
+        parts.append(
+            part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance, num_examples=len(sample))
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
+    """``agreement``'s table -> a row a kind, two scores, what differs, and scope, over the pairs of it.
+
+    Returns these, num_pairs, num_constant (of them without a correlation), spearman (mean), least, most, low
+    (the smallest), high (the largest), kendall, easy_overlap, hard_overlap (means), chance, num_examples.
+    """
+    keys = ["kind", "score_a", "score_b", "differs", "scope"]
+    return (
+        found.groupby(keys, sort=False, dropna=False)
+        .agg(
+            num_pairs=("spearman", "size"),
+            num_constant=("spearman", lambda values: values.isna().sum()),
+            spearman=("spearman", "mean"),
+            least=("spearman", "min"),
+            most=("spearman", "max"),
+            low=("spearman_low", "min"),
+            high=("spearman_high", "max"),
+            kendall=("kendall", "mean"),
+            easy_overlap=("easy_overlap", "mean"),
+            hard_overlap=("hard_overlap", "mean"),
+            chance=("chance", "first"),
+            num_examples=("num_examples", "first"),
+        )
+        .reset_index()
+    )
+
+
+def kinds_of_difference(summary: pd.DataFrame) -> list[str]:
+    """What the pairs of runs differ in, the fewest settings first."""
+    return sorted(summary["differs"].dropna().unique(), key=lambda differs: differs.count("+"))
+
+
+def _is_whole(table: pd.DataFrame, name: str) -> bool:
+    return name in table and (SCORES[name].null_is_hardest or table[name].notna().all())
+
+
+def _pairs(
+    names: list[str], runs: Mapping[str, Mapping[str, Any]]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The pairs, and for each the places of its two among all scores of the first run, the second, ..."""
+    rows = []
+    settings = list(runs.values())
+    for run, label in enumerate(runs):
+        for a, b in itertools.combinations(range(len(names)), 2):
+            rows.append(("scores", names[a], names[b], label, label, None, run, a, run, b))
+    for (i, one), (j, other) in itertools.combinations(enumerate(runs), 2):
+        # What only one of them names came with a later version, which left the other as it was.
+        shared = [name for name in settings[i] if name in settings[j]]
+        differs = "+".join(name for name in shared if settings[i][name] != settings[j][name])
+        differs = differs or ("nothing" if shared else "unknown settings")
+        for a, name in enumerate(names):
+            rows.append(("runs", name, name, one, other, differs, i, a, j, a))
+    told = ["kind", "score_a", "score_b", "run_a", "run_b", "differs"]
+    table = pd.DataFrame(rows, columns=[*told, "i", "a", "j", "b"])
+    places = (table[run].to_numpy() * len(names) + table[score] for run, score in (("i", "a"), ("j", "b")))
+    return table[told], *(place.to_numpy() for place in places)
+
+
+def _resampled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
+    """(1 + RESAMPLES, N): how often each example is in; the first row is the sample itself."""
+    weights = np.ones((1 + RESAMPLES, num_examples), np.float32)
+    for row in weights[1:]:
+        drawn = generator.integers(num_examples, size=num_examples)
+        row[:] = np.bincount(drawn, minlength=num_examples)
+    return weights
+
+
+def _codes(columns: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(P, N) ranks -> (P, N) int64: 0, 1, ... along classes, and in each along ranks; ties share theirs."""
+    keys = 2 * columns + 2 * (columns.shape[1] + 1) * classes
+    return np.array([np.unique(row, return_inverse=True)[1] for row in keys])
+
+
+def _place(code: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each example: how many of its class are easier, tied with it (itself among them), and there.
+
+    code, classes, weights: (N,). Counts are whole numbers in float64, so that what is equal is exactly so.
+    """
+    tied = np.bincount(code, weights)
+    size = np.bincount(classes, weights)
+    easier = (tied.cumsum() - tied)[code] - (size.cumsum() - size)[classes]
+    return easier, tied[code], size[classes]
+
+
+def _spearman(
+    codes: np.ndarray, classes: np.ndarray, weights: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """(B, number of pairs): of every row of weights, nan where one of the two has no order."""
+    found = np.empty((len(weights), len(first)))
+    positions = np.empty(codes.shape)
+    for row, weight in zip(found, weights, strict=True):
+        for position, code in zip(positions, codes, strict=True):
+            easier, tied, size = _place(code, classes, weight)
+            # From -1 to 1, and 0 on average in every class.
+            position[:] = (2 * easier + tied - size) * (np.sqrt(weight) / np.maximum(size, 1))
+        products = positions @ positions.T
+        row[:] = _cosine(products[first, second], products.diagonal(), first, second)
+    return found
+
+
+def _kendall(
+    columns: np.ndarray,
+    example_pairs: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> np.ndarray:
+    """(B, number of pairs), as in ``_spearman``: tau-b is the cosine of the signs of all differences."""
+    by_example = np.ascontiguousarray(weights.T)
+    products = np.zeros((len(first), len(weights)))
+    squares = np.zeros((len(columns), len(weights)))
+    for start in range(0, len(example_pairs[0]), _BLOCK):
+        one, other = (part[start : start + _BLOCK] for part in example_pairs)
+        signs = np.sign(columns[:, one] - columns[:, other]).astype(np.float32)
+        weight = by_example[one] * by_example[other]
+        # Sums of whole numbers below 2^24: exact in float32.
+        products += (signs[first] * signs[second]) @ weight
+        squares += (signs * signs) @ weight
+    return _cosine(products, squares, first, second).T
+
+
+def _cosine(products: np.ndarray, squares: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    norms = np.sqrt(squares[first] * squares[second])
+    return np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
+
+
+def _example_pairs(classes: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(M,), (M,): all pairs of examples of one class, or MOST_PAIRS of them at random."""
+    order = np.argsort(classes, kind="stable")
+    size = np.bincount(classes)
+    start = size.cumsum() - size
+    if (size * (size - 1) // 2).sum() <= MOST_PAIRS:
+        parts = [np.array(np.triu_indices(m, 1)) + s for m, s in zip(size, start, strict=True)]
+        one, other = np.concatenate(parts, axis=1)
+    else:
+        # Of a class of m, each example is in m - 1 pairs.
+        others = size[classes[order]] - 1
+        one = generator.choice(len(order), MOST_PAIRS, p=others / others.sum())
+        of_class = classes[order[one]]
+        step = 1 + generator.integers(others[one])
+        other = start[of_class] + (one - start[of_class] + step) % size[of_class]
+    return order[one], order[other]
+
+
+def _overlaps(
+    codes: np.ndarray, classes: np.ndarray, quantile: float, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(number of pairs,) of the easiest, the same of the hardest, and chance: sizes as ``subsets`` cuts them.
+
+    nan where no class has enough for one.
+    """
+    size = np.bincount(classes)
+    taken = np.floor(quantile * size + 1e-9)
+    # From 0 to 1: how far an example belongs to the easiest, and to the hardest.
+    members = np.empty((2, *codes.shape))
+    for easy, hard, code in zip(*members, codes, strict=True):
+        easier, tied, of_class = _place(code, classes, np.ones(len(classes)))
+        easy[:] = (taken[classes] - easier) / tied
+        hard[:] = (taken[classes] - (of_class - easier - tied)) / tied
+    members = members.clip(0, 1)
+    easy, hard = (members @ members.transpose(0, 2, 1))[:, first, second]
+    total = taken.sum() or np.nan
+    return easy / total, hard / total, (taken**2 / size).sum() / total

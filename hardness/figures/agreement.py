@@ -1,0 +1,96 @@
+"""Do the scores agree, and each with itself in another run? A heat map, and dots beside it."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hardness.agreement import kinds_of_difference, over_pairs
+from hardness.figures.style import set_title
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+"""Of the kinds of pairs that are drawn: those whose runs differ in least."""
+
+
+def prepare(found: pd.DataFrame) -> pd.DataFrame:
+    """The table of ``hardness.agreement`` -> that of ``over_pairs``: a row a cell or a dot."""
+    return over_pairs(found)
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    """Score by score within a run; and where there are several runs, each score between two."""
+    matrix = table[table["kind"] == "scores"]
+    names = list(dict.fromkeys([*matrix["score_a"], *matrix["score_b"]]))
+    kinds = kinds_of_difference(table)[: len(_COLOURS)]
+    height = 2.2 + (0.28 + 0.06 * len(kinds)) * len(names)
+    num_runs, num_examples = matrix["num_pairs"].max(), table["num_examples"].max()
+    if kinds:
+        figure = Figure(figsize=(11, height))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        _draw_runs(right, table[table["kind"] == "runs"], names, kinds)
+        note = f"matrix: mean over {num_runs} runs; dots: mean over pairs of runs, lines: least to most"
+    else:
+        figure = Figure(figsize=(8, height))
+        left = figure.subplots()
+        note = "one run"
+    _draw_matrix(left, matrix, names)
+    if matrix["num_constant"].any():
+        note += "; – or left out: a constant score"
+    set_title(figure, title, f"{note}; {num_examples:,} examples")
+    return figure
+
+
+def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
+    values = np.full((len(names), len(names)), np.nan)
+    for pair in pairs.itertuples():
+        a, b = names.index(pair.score_a), names.index(pair.score_b)
+        values[(a, b) if pair.scope == "plain" else (b, a)] = pair.spearman
+    axes.set_facecolor("#DDDDDD")
+    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if row != column:
+            text = "–" if np.isnan(value) else f"{value:.2f}"
+            colour = "white" if abs(value) > 0.7 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(False)
+    axes.set(
+        title="Spearman's rank correlation of two scores of one run\n"
+        "above the diagonal: plain, below it: within classes",
+        xlabel="score",
+        ylabel="score",
+    )
+    axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=40)
+
+
+def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[str]) -> None:
+    lines = list(itertools.product(zip(kinds, _COLOURS, strict=False), ("plain", "within-class")))
+    step = 0.8 / len(lines)
+    for row in range(0, len(names), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2", zorder=0)
+    for number, ((differs, colour), scope) in enumerate(lines):
+        shown = pairs[(pairs["differs"] == differs) & (pairs["scope"] == scope)]
+        y = shown["score_a"].map(names.index) - 0.4 + (number + 0.5) * step
+        axes.hlines(y, shown["least"], shown["most"], color=colour, linewidth=1.2)
+        axes.plot(
+            shown["spearman"],
+            y,
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            color=colour,
+            markerfacecolor=colour if scope == "plain" else "white",
+            label=f"{differs}, {scope}",
+        )
+    told = pairs[pairs["differs"].isin(kinds)].groupby("score_a", sort=False)["spearman"].count()
+    for name in told.index[told == 0]:
+        axes.text(0.01, names.index(name), "constant", va="center", fontsize=8)
+    axes.axvline(0, color="#555555", linewidth=0.8)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", left=False)
+    axes.set_xlim(right=1.02)
+    axes.set(title="one score in two runs", xlabel="Spearman's rank correlation (0: chance)")
+    axes.figure.legend(title="runs that differ in", loc="outside lower center", ncols=len(lines))
