@@ -42,6 +42,9 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes.set(xlabel=label)
         if not len(shown):
             axes.text(0.5, 0.5, "no loss in common", ha="center", transform=axes.transAxes)
+    # Wide intervals of few seeds may leave the page; the lines may not.
+    low, high = table["mean"].min(), table["mean"].max()
+    panels[0].set_ylim(min(low, 0) - 0.3 * (high - low), high + 0.3 * (high - low))
     panels[0].set_ylabel("coherence (0: orthogonal, 1: identical)")
     # As training goes.
     panels[1].invert_xaxis()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import draw_band, seeds_note, set_title
+from hardness.figures.style import seeds_note, set_title
 from hardness.label_errors import detection, precision_recall
 from hardness.statistics import summarize
 
@@ -61,9 +61,10 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     shown = table[table["value"] == "precision"]
     for index, (name, line) in enumerate(shown.groupby("score", sort=False)):
         style = {"color": _COLOURS[index], "linestyle": _DASHES[index]}
-        draw_band(curves, line["recall"], line, label=name, **style)
+        # No bands: five on top of each other hide the lines.
+        curves.plot(line["recall"], line["mean"], label=name, **style)
     curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))
     curves.legend(loc="lower left")
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed").replace("band", "bars"))
     return figure

@@ -20,6 +20,8 @@ from hardness.errors import UserError
 RUNS = Path("runs")
 # Settings that change where and how fast a run goes, not what comes out of it.
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
+# Settings of track that add to what is seen of a run, and change nothing in it.
+OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
 _REPORTED_VERSIONS = ("hardness-toolkit", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 
 
@@ -251,7 +253,16 @@ def check_alike(runs: Sequence[Path], infos: Sequence[dict]) -> None:
 
 def training_settings(info: dict[str, Any]) -> dict[str, Any]:
     """The settings by which a tracked run learns as it does, its examples and their labels aside."""
-    apart = {"data", "given_labels", "noise", "noise_seed", "device", "allow_momentum", *OPERATIONAL}
+    apart = {
+        "data",
+        "given_labels",
+        "noise",
+        "noise_seed",
+        "device",
+        "allow_momentum",
+        *OBSERVING,
+        *OPERATIONAL,
+    }
     return {name: value for name, value in info.get("config", {}).items() if name not in apart}
 
 
