@@ -21,7 +21,7 @@ from hardness.dynamics.pool import ranks
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 
-RESAMPLES = 500
+RESAMPLES = 200
 MOST_EXAMPLES = 5_000
 LEAST_PER_CLASS = 50
 """Of more classes than a hundred so many examples each are looked at, on average. Both the ranks of few
