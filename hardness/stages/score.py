@@ -1,7 +1,5 @@
 """``hardness score``: scores from records, whoever wrote them, of one run or of several together."""
 
-import importlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
-from hardness.probes.subject import Subject
-from hardness.stages.coherence import subset_coherence
 from hardness.stages.run_folder import check_alike, newest_run, read_info, training_settings
-from hardness.stages.tracked import open_subject
-from hardness.training import checkpoint
-from hardness.training.device import resolve_device
 
 _AGREEMENT = "agreement.parquet"
 
@@ -44,17 +37,15 @@ def score(config: Score) -> Path | None:
         free = [*FREE, *(name for name in {**kept, **dict.fromkeys(config.names)} if SCORES[name].accumulate)]
         found = scores(run, info.get("fingerprint"), last_epoch, dict.fromkeys(free))
         asked = [name for name in config.names if SCORES[name].probe]
-        subject = _subject(config, run, info) if asked or config.coherence else None
         columns = {name: column for name, column in kept.items() if SCORES[name].probe}
-        columns |= {name: _ask(subject, name, config.epoch) for name in asked}
+        if asked or config.coherence:
+            columns |= _ask_network(config, run, info, asked)
         found = found.assign(**columns)
         tables.append(found)
         path = run / "scores.parquet"
         files.write_table(path, found, info.get("fingerprint") or "", {"last_epoch": last_epoch})
         _describe(found, f"{run}, epochs 1 to {last_epoch}")
         say(f"wrote {path}")
-        if config.coherence:
-            say(f"wrote {subset_coherence(subject, config.split, config.coherence_sample)}")
     if len(runs) == 1:
         return path
     given_labels = _given_labels(runs)
@@ -80,22 +71,20 @@ def _kept(run: Path, last_epoch: int | None) -> dict[str, pd.Series]:
     return {name: table[name] for name in table.columns if name not in ("example_id", *FREE)}
 
 
-def _subject(config: Score, run: Path, info: dict[str, Any]) -> Subject:
+def _ask_network(config: Score, run: Path, info: dict[str, Any], names: list[str]) -> dict[str, np.ndarray]:
+    """The scores for which the network must be asked; coherence is written to its own file."""
+    # Scoring records needs torch for nothing else.
+    from hardness.stages.coherence import subset_coherence
+    from hardness.stages.tracked import ask, open_subject
+
     if info.get("stage") != "track":
         found = f"{run} without a network"
         raise UserError("a run of track for --with and --coherence", found, "leave them out")
-    device = resolve_device(config.device)
-    return open_subject(run, info, config.data, config.num_workers, device)
-
-
-def _ask(subject: Subject, name: str, epoch: int | None) -> np.ndarray:
-    """(N,) of a score that is not free, by the weights of an epoch."""
-    checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
-    module, function = SCORES[name].probe.split(":")
-    started = time.perf_counter()
-    found = getattr(importlib.import_module(module), function)(subject)
-    say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
-    return found
+    subject = open_subject(run, info, config)
+    columns = {name: ask(subject, name, config.epoch) for name in names}
+    if config.coherence:
+        say(f"wrote {subset_coherence(subject, config.split, config.coherence_sample)}")
+    return columns
 
 
 def _info(run: Path) -> dict[str, Any]:

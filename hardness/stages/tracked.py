@@ -1,18 +1,24 @@
 """A tracked run as later stages take it up: its settings, its data, its network."""
 
+import importlib
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hardness import datasets, files, models
-from hardness.config import Data, Track
+from hardness.config import Data, Score, Track
+from hardness.console import say
 from hardness.datasets import DataSet
+from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.probes.subject import Subject
 from hardness.registry import parse_data
 from hardness.training import checkpoint
+from hardness.training.device import resolve_device
 
 
 def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
@@ -64,16 +70,28 @@ def load_tracked(
     return replace(data, train=data.train.with_labels(given))
 
 
-def open_subject(
-    run: Path, info: dict[str, Any], moved_to: str | None, workers: int, device: torch.device
-) -> Subject:
-    """The run's network beside its data; its weights are those of the last epoch."""
-    settings = tracked_settings(info)
-    data = load_tracked(run, info, moved_to, workers, device)
-    source = asdict(tracked_data(settings, moved_to))
-    config = Track(**{**settings, **source, "given_labels": None, "noise": 0.0, "out": None})
+def open_subject(run: Path, info: dict[str, Any], config: Score) -> Subject:
+    """The run's network beside its data, on the device that ``config`` names."""
+    settings, device = tracked_settings(info), resolve_device(config.device)
+    data = load_tracked(run, info, config.data, config.num_workers, device)
+    source = asdict(tracked_data(settings, config.data))
+    as_tracked = Track(**{**settings, **source, "given_labels": None, "noise": 0.0, "out": None})
     model = models.build(
-        config.model, data, seed=0, stem=config.stem, precision=config.precision, compile=config.compile
+        as_tracked.model,
+        data,
+        seed=0,
+        stem=as_tracked.stem,
+        precision=as_tracked.precision,
+        compile=as_tracked.compile,
     ).to(device)
-    checkpoint.load_weights(run, model, device)
-    return Subject(run, config, data, model, device, workers)
+    return Subject(run, as_tracked, data, model, device, config.num_workers)
+
+
+def ask(subject: Subject, name: str, epoch: int | None) -> np.ndarray:
+    """(N,) of a score for which the network is asked, with the weights of an epoch (None: the last)."""
+    checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
+    module, function = SCORES[name].probe.split(":")
+    started = time.perf_counter()
+    found = getattr(importlib.import_module(module), function)(subject)
+    say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
+    return found
