@@ -10,14 +10,14 @@ from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.stages.grid import Member, train_grid
-from hardness.stages.run_folder import OPERATIONAL, RUNS, RunFolder, finished_info
+from hardness.stages.run_folder import OBSERVING, OPERATIONAL, RUNS, RunFolder, finished_info
 from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import hardness_sentences, hardness_verdicts, transfer_matrix
 
-_OWN_OF_A_RUN = {"seed", *OPERATIONAL}
+_OWN_OF_A_RUN = {"seed", *OBSERVING, *OPERATIONAL}
 _AS_TRACKED = (
     "epochs",
     "lr",

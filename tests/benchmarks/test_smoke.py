@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hardness.dynamics.scores import SCORES
 from hardness.registry import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
@@ -41,3 +42,12 @@ def test_images():
         assert told.count(f"| {size} | **hardness, packed, uint8** | ") == 2
         assert told.count(f"| {size} | ImageFolder, normalised | ") == 2
     assert "| small_cnn | 64 | cpu | 64 | " in told
+
+
+@pytest.mark.slow
+def test_scores():
+    told = smoke("scores")
+    for name in SCORES:
+        assert f"### {name}\n" in told
+    assert told.count("- Price: ") == len(SCORES)
+    assert "| mlp, digits of 8 x 8 | " in told
