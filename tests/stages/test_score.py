@@ -290,3 +290,24 @@ def test_what_cannot_be_scored_is_refused_in_one_line(here, hardness, words, tol
     assert answer.status == 2
     assert told in answer.err
     assert "\n" not in answer.err.strip()
+
+
+def test_a_run_with_one_class_left_after_bad_images_has_every_score(image_folder, here, hardness):
+    """Numbers for what could be read, null for what could not, and no nan without a word."""
+    for name in ("dog", "eel"):
+        for path in (image_folder / "train" / name).iterdir():
+            path.write_bytes(b"broken")
+    data = ("--data", f"imagefolder:{image_folder}", "--on-bad-image", "null")
+    settings = ("--epochs", 1, "--batch-size", 4, "--checkpoint-every", 1, "--coherence-every", 1)
+    assert hardness("track", *data, *settings, "--out", "r").status == 0
+    assert hardness("split", "--run", "r", "--quantile", 0.3).status == 0
+    words = ("--with", *NETWORK, "self-confidence", "--coherence", "--coherence-sample", 2)
+    answer = hardness("score", "--run", "r", *words)
+    assert answer.status == 0, answer.err
+    table = pd.read_parquet(here / "r/scores.parquet")
+    # Folders in the order of their names: cats come first.
+    is_null = table.drop(columns="example_id").isna()
+    assert not is_null[:8].drop(columns=[n for n in SCORES if SCORES[n].null_is_hardest]).any().any()
+    assert is_null[8:].all().all()
+    assert pd.read_parquet(here / "r/coherence.parquet")["m_coherence"].notna().all()
+    assert "nan" not in answer.out
