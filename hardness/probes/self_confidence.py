@@ -1,5 +1,6 @@
 """Self-confidence from out-of-fold probabilities (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +20,27 @@ FOLDS = 5
 
 def self_confidence(subject: Subject) -> np.ndarray:
     """(N,) float64: the probability of the given label, by a network trained on the other folds alone."""
-    probabilities = out_of_fold(subject)
     labels = subject.data.train.given_labels.numpy()
-    return probabilities[np.arange(len(labels)), labels]
+    found = np.full(len(labels), np.nan)
+    for fold, probabilities in out_of_fold(subject):
+        found[fold] = probabilities[np.arange(len(fold)), labels[fold]]
+    return found
 
 
-def out_of_fold(subject: Subject) -> np.ndarray:
-    """(N, C) float64 probabilities of every example by a network that was not trained on it.
+def out_of_fold(subject: Subject) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (ids (F,), probabilities (F, C) float32) by a network that was not trained on those examples.
 
     Five folds, stratified by given label; each network is trained as the run's was, from first weights and
     in an order of its own. What a fold's network says is written to RUN/out-of-fold/fold=K.parquet, and it is
     not trained again.
     """
-    images, num_classes = subject.data.train, subject.data.num_classes
-    found = np.full((len(images), num_classes), np.nan)
+    images, fingerprint = subject.data.train, subject.data.fingerprint
     for number, fold in enumerate(folds(images.given_labels.numpy(), images.ids, subject.config.seed)):
         path = subject.run / "out-of-fold" / f"fold={number}.parquet"
         if not path.exists():
-            files.write_table(path, _train_without(subject, fold, number), subject.data.fingerprint)
+            files.write_table(path, _train_without(subject, fold, number), fingerprint)
             say(f"fold {number + 1}/{FOLDS} of {subject.run}: its network is trained")
-        found[fold] = read_fold(path, subject.data.fingerprint, fold, num_classes)
-    return found
+        yield fold, read_fold(path, fingerprint, fold, subject.data.num_classes)
 
 
 def folds(labels: np.ndarray, ids: np.ndarray, seed: int) -> list[np.ndarray]:

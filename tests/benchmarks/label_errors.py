@@ -75,7 +75,10 @@ def by_aum(asked: Subject) -> np.ndarray:
 
 def by_cleanlab(asked: Subject, method: str) -> np.ndarray:
     """(N,): the smaller, the likelier wrong. ``issues``: what ``find_label_issues`` finds comes first."""
-    labels, probabilities = asked.data.train.given_labels.numpy(), out_of_fold(asked)
+    labels = asked.data.train.given_labels.numpy()
+    probabilities = np.empty((len(labels), asked.data.num_classes))
+    for fold, found in out_of_fold(asked):
+        probabilities[fold] = found
     if method != "issues":
         return get_label_quality_scores(labels, probabilities, method=method)
     is_issue = find_label_issues(labels, probabilities)

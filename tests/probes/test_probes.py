@@ -171,7 +171,7 @@ def test_self_confidence_is_of_networks_that_never_saw_the_example(tmp_path):
     found = self_confidence(asked)
     assert found[0] < 0.2
     assert found[1:].min() > 0.7
-    probabilities = out_of_fold(asked)
+    probabilities = np.concatenate([each for _, each in out_of_fold(asked)])
     assert probabilities.shape == (40, 2)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     # What is there is not trained again; what is of other examples is refused.
