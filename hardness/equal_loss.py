@@ -81,10 +81,11 @@ def coherence_sentences(estimates: dict[str, Estimate]) -> list[str]:
         one, other = pair.split(" - ")
         if how == "at equal loss":
             verdict = {
+                None: "one seed cannot tell whether it is more than chance",
                 1: f"the gradients of {one} examples agree more than those of {other} ones",
                 0: "no difference is to be seen",
                 -1: f"the gradients of {one} examples agree less than those of {other} ones",
-            }[estimate.sign]
+            }[estimate.sign if estimate.num_seeds > 1 else None]
             sentences.append(f"Gradient coherence at equal mean loss, {pair}: {estimate}: {verdict}.")
         elif how == "over training":
             sentences.append(f"Gradient coherence over training, {pair}: {estimate}.")
