@@ -46,6 +46,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     low, high = table["mean"].min(), table["mean"].max()
     panels[0].set_ylim(min(low, 0) - 0.3 * (high - low), high + 0.3 * (high - low))
     panels[0].set_ylabel("coherence (0: orthogonal, 1: identical)")
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
     # As training goes.
     panels[1].invert_xaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)

@@ -1,6 +1,6 @@
 """The page of the scores: what each is, from the registry, and what it costs, measured.
 
-python -m tests.benchmarks.scores [--smoke] > reports/scores.md
+python -m tests.benchmarks.scores [--smoke] > reports/scores/README.md
 """
 
 import argparse
