@@ -187,7 +187,7 @@ class Track(Training, GivenLabels, Network, Data):
         for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
-        require_positive(coherence_sample=self.coherence_sample)
+        _check_sample(self.coherence_sample)
         for name in ("checkpoint_every", "coherence_every"):
             flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
             require(value >= 0, f"{flag} of 0 or more", value, "mend it")
@@ -246,11 +246,14 @@ class Score(Workers):
         super().__post_init__()
         found = f"{len(self.run)} of them"
         require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
-        require_positive(coherence_sample=self.coherence_sample)
+        _check_sample(self.coherence_sample)
         for name in self.names:
             SCORES[name]
         asked = any(SCORES[name].probe for name in self.names)
         require(self.epoch is None or asked, "a score of a network with --epoch", "none", "name it --with")
+        if self.epoch is not None and "self_confidence" in self.names:
+            found = "self-confidence, which trains its own"
+            raise UserError("scores of the run's weights with --epoch", found, "ask for it by itself")
         require(self.split is None or self.coherence, "--coherence with --split", "none", "add it")
         if self.data is not None:
             check_data(self.data)
@@ -419,3 +422,7 @@ class Demo:
     """Where the runs go; what is finished there isn't run again."""
     out: Path = Path("reports/demo")
     """The report's folder."""
+
+
+def _check_sample(size: int) -> None:
+    require(size > 1, "--coherence-sample of 2 or more", size, "raise it")

@@ -29,12 +29,16 @@ def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
     """Read coherence at the first epoch at which a group's mean loss falls to each level, interpolated.
 
     table: measured_on, seed, epoch, mean_loss, coherence of the whole network. The levels go from the
-    smallest loss that any group began with to the largest of their smallest ones. None where the losses of
-    two groups have no level in common, or only one epoch was measured.
+    smallest loss that any group began with to the largest of their smallest ones. Where all gradients were
+    zero there is no coherence to read. None where the losses of two groups have no level in common, or only
+    one epoch was measured.
     """
     curves = {
-        key: curve.sort_values("epoch") for key, curve in table.groupby(["measured_on", "seed"], sort=False)
+        key: curve.sort_values("epoch")
+        for key, curve in table.dropna(subset="coherence").groupby(["measured_on", "seed"], sort=False)
     }
+    if not curves:
+        return None
     high = min(curve["mean_loss"].iloc[0] for curve in curves.values())
     low = max(curve["mean_loss"].min() for curve in curves.values())
     if not low < high:
@@ -53,16 +57,21 @@ def coherence_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
     """Differences of coherence between two groups, paired by seed.
 
     "easy - hard: over training" is the mean over the epochs but the 0th, "... at equal loss" the mean over
-    the common levels of loss, "... at loss 0.81" is at the lowest of them.
+    the common levels of loss, "... at loss 0.81" is at the lowest of them. Of those seeds in which both
+    groups were measured, and those epochs in which both had a gradient.
     """
     found = {}
     for one, other in PAIRS:
-        pair = table[table["measured_on"].isin([one, other])]
-        if pair["measured_on"].nunique() < 2:
+        pair = table[table["measured_on"].isin([one, other])].dropna(subset="coherence")
+        has_both = pair.groupby("seed")["measured_on"].nunique() == 2
+        pair = pair[pair["seed"].map(has_both)]
+        if pair.empty:
             continue
         by_epoch = pair[pair["epoch"] > 0].pivot_table("coherence", ["seed", "epoch"], "measured_on")
-        difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean()
-        found[f"{one} - {other}: over training"] = Estimate.of(difference)
+        by_epoch = by_epoch.reindex(columns=[one, other])
+        difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean().dropna()
+        if len(difference):
+            found[f"{one} - {other}: over training"] = Estimate.of(difference)
         across = equal_loss(pair)
         if across is None:
             continue

@@ -101,6 +101,12 @@ def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | 
         return file.read(columns)
 
 
+def column_names(path: Path, fingerprint: str | None = None) -> list[str]:
+    """Of one Parquet file; raises ``UserError`` as ``read_table`` does."""
+    with _opened(path, fingerprint) as file:
+        return file.schema_arrow.names
+
+
 def table_settings(path: Path, fingerprint: str | None = None) -> dict[str, Any]:
     """How the table at ``path`` was made: what ``write_table`` was given.
 

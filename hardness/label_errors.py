@@ -8,6 +8,12 @@ from hardness.dynamics.pool import ranks
 from hardness.errors import UserError
 
 
+def can_be_judged(table: pd.DataFrame, is_corrupt: np.ndarray) -> bool:
+    """Is the label of some readable example corrupt, and of some not?"""
+    truth = is_corrupt[table["mean_loss"].notna().to_numpy()]
+    return bool(truth.any() and not truth.all())
+
+
 def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
     """A row a score of the table: score, auroc, average_precision, num_corrupt, num_examples.
 
@@ -39,10 +45,9 @@ def precision_recall(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> pd
 
 
 def _suspicion(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not can_be_judged(table, is_corrupt):
+        found = "all are, or none is"
+        raise UserError("labels of which some are known to be corrupt", found, "track under label noise")
     found = ranks(table, by)
     is_readable = ~np.isnan(found)
-    truth = is_corrupt[is_readable]
-    if truth.all() or not truth.any():
-        answer = "none is" if not truth.any() else "all are"
-        raise UserError("labels of which some are known to be corrupt", answer, "track under label noise")
-    return found[is_readable], truth
+    return found[is_readable], is_corrupt[is_readable]

@@ -316,16 +316,15 @@ def agreement_sentences(summary: pd.DataFrame) -> list[str]:
         sentences.append(f"Constant, so without a correlation, in at least one run: {', '.join(constant)}.")
     for differs in [None, *kinds_of_difference(summary)]:
         rows = matrix if differs is None else summary[summary["differs"] == differs]
-        both = rows.dropna(subset="spearman").pivot(
-            index=["score_a", "score_b"], columns="scope", values="spearman"
-        )
+        both = rows.pivot(index=["score_a", "score_b"], columns="scope", values="spearman")
+        both = both.dropna(subset="plain")
         if both.empty:
             continue
         told = {}
         for what, of in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
             values = both.loc[of]
             name = " and ".join(dict.fromkeys(of))
-            told[what] = f"{name} ({values['plain']:.2f}, within classes {values['within-class']:.2f})"
+            told[what] = f"{name} ({values['plain']:.2f}, within classes {_or_constant(values)})"
         median = both.median()
         if differs is None:
             lead = "Two scores of one run have"
@@ -337,9 +336,14 @@ def agreement_sentences(summary: pd.DataFrame) -> list[str]:
             ends = f"the most stable: {told['most']}; the least: {told['least']}"
         sentences.append(
             f"{lead} a Spearman correlation of {median['plain']:.2f} in the median, "
-            f"{median['within-class']:.2f} within classes; {ends}."
+            f"{_or_constant(median)} within classes; {ends}."
         )
     return sentences
+
+
+def _or_constant(values: pd.Series) -> str:
+    within = values["within-class"]
+    return "constant" if np.isnan(within) else f"{within:.2f}"
 
 
 def _clarity(estimate: Estimate) -> str:

@@ -60,3 +60,17 @@ def test_without_a_common_loss_or_a_second_group_nothing_is_read():
     assert equal_loss(apart) is None
     assert list(coherence_estimates(apart)) == ["easy - hard: over training"]
     assert coherence_estimates(apart[apart["measured_on"] == "easy"]) == {}
+
+
+def test_epochs_and_seeds_without_a_coherence_are_passed_over():
+    table = curves()
+    # The second seed has no hard group, and at epoch 3 the first one's gradients are all zero.
+    table = table[~((table["seed"] == "1") & (table["measured_on"] == "hard"))]
+    table.loc[table["epoch"] == 3, "coherence"] = None
+    found = coherence_estimates(table)
+    assert found["easy - hard: over training"].num_seeds == 1
+    assert found["easy - hard: over training"].mean == pytest.approx((0.2 - 0.02) / 2)
+    assert found["easy - hard: at equal loss"].mean == pytest.approx(0.3 * 1.5)
+    before = table[table["epoch"] == 0]
+    assert coherence_estimates(before) == {}
+    assert equal_loss(table.assign(coherence=np.nan)) is None

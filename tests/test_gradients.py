@@ -34,7 +34,7 @@ def test_in_chunks_they_are_those_in_evaluation_mode_of_examples_alone(name, mon
         model.train()(data.train.__getitems__(range(64))[0])
     ids = np.array([7, 3, 500])
     size = 4 * models.num_parameters(model)
-    monkeypatch.setattr(gradients, "_CHUNK_BYTES", 2 * size)
+    monkeypatch.setitem(gradients._CHUNK_BYTES, "cpu", 2 * size)
     chunks = list(gradients_of(model, data.train, ids, CPU, workers=0))
     assert [len(losses) for _, _, losses in chunks] == [2, 1]
     assert torch.cat([example_ids for example_ids, _, _ in chunks]).tolist() == ids.tolist()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness.errors import UserError
-from hardness.label_errors import detection, precision_recall
+from hardness.label_errors import can_be_judged, detection, precision_recall
 
 # From the easiest to the hardest, the last one never learned; the fifth could not be read.
 TABLE = pd.DataFrame(
@@ -40,10 +40,14 @@ def test_the_curve_of_the_same_five():
     assert curve["precision"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4, 2 / 5])
 
 
-@pytest.mark.parametrize(("truth", "found"), [(False, "none is"), (True, "all are")])
-def test_without_both_kinds_there_is_nothing_to_find(truth, found):
-    with pytest.raises(UserError, match=f"some are known to be corrupt; found {found}"):
-        detection(TABLE, np.full(6, truth))
+@pytest.mark.parametrize("truth", [False, True])
+def test_without_both_kinds_there_is_nothing_to_find(truth):
+    # What the unreadable one is doesn't count.
+    is_corrupt = np.where(TABLE["example_id"] == 4, not truth, truth)
+    assert not can_be_judged(TABLE, is_corrupt)
+    assert can_be_judged(TABLE, IS_CORRUPT)
+    with pytest.raises(UserError, match="some are known to be corrupt; found all are, or none is"):
+        detection(TABLE, is_corrupt)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=20))

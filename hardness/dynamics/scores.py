@@ -27,7 +27,7 @@ from hardness.dynamics.accumulators import (
     loss_rank,
 )
 from hardness.dynamics.store import read_epochs
-from hardness.errors import unknown_name
+from hardness.errors import UserError, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ SCORES = _Registry(
         name="grand_last_layer",
         summary="the same, by the weights and bias of the last linear layer alone, in closed form",
         formula="|softmax(z) - onehot(y)| sqrt(|h|^2 + 1), h the layer's input",
-        source="Katharopoulos and Fleuret 2018, arXiv:1803.00942",
+        source="after Katharopoulos and Fleuret 2018, arXiv:1803.00942",
         range="0..",
         sign=+1,
         use="GraNd at the price of one forward pass; look at their rank correlation first.",
@@ -269,6 +269,10 @@ def scores(
     An example whose image could not be read has null in every column but ``example_id``.
     """
     accumulators: dict[str, Accumulator] = {}
+    names = list(dict.fromkeys(names))
+    if asked := [name for name in names if SCORES[name].probe]:
+        do = f"run `hardness score --with {asked[0]}`, and read scores.parquet"
+        raise UserError("scores that records tell", asked[0], do)
     for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
         if not accumulators:
             num_examples = len(records.loss)

@@ -24,7 +24,7 @@ def grand_last_layer(subject: Subject) -> np.ndarray:
     """(N,) float64: the same by the weight W and bias b of the last linear layer, z = W h + b.
 
     The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
-    |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (Katharopoulos and Fleuret 2018, arXiv:1803.00942).
+    |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
     """
     norms = []
     for features, logits, labels in subject.features():

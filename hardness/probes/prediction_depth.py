@@ -4,14 +4,16 @@ After the input, after each layer and after the softmax a probe classifies an ex
 its 30 nearest neighbours (Euclidean) among the other examples. Its prediction depth is the first of these
 places from which on every probe says what the network says.
 
-Against the paper: feature maps are averaged to 4 x 4 first, which bounds the price of a distance; and
-neighbours are sought among at most 10,000 examples, drawn at random.
+Against the paper: feature maps are averaged to 4 x 4 first, or to less where they would still be more than
+2,048 numbers, and tokens to one, which bounds the price of a distance; and neighbours are sought among at
+most 10,000 examples (30 a class, where that is more), drawn at random.
 """
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import center_crop
 
 from hardness import seeding
 from hardness.datasets import Loader
@@ -21,7 +23,7 @@ from hardness.training.measure import EVAL_BATCH
 
 NEIGHBOURS = 30
 _REFERENCES = 10_000
-_MAP = 4
+_MAP, _LARGEST = 4, 2048
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -33,10 +35,12 @@ def prediction_depth(subject: Subject) -> np.ndarray:
     images = subject.data.train
     generator = seeding.generator(subject.config.seed, "prediction depth")
     ids = images.ids
-    if len(ids) > _REFERENCES:
-        ids = np.sort(generator.choice(ids, _REFERENCES, replace=False))
+    most = max(_REFERENCES, NEIGHBOURS * subject.data.num_classes)
+    if len(ids) > most:
+        ids = np.sort(generator.choice(ids, most, replace=False))
     batches = [places for _, places, _ in _places(subject, ids)]
-    references = [torch.cat(place) for place in zip(*batches, strict=True)]
+    # Place by place, so that only one is held twice.
+    references = [torch.cat([places.pop() for places in batches]) for _ in range(len(batches[0]))][::-1]
     labels = images.given_labels[torch.from_numpy(ids)].to(subject.device)
     depths = []
     for example_ids, places, predictions in _places(subject, images.ids):
@@ -114,7 +118,7 @@ def _places(subject: Subject, ids: np.ndarray):
         ):
             logits = subject.model(pixels)
             found = [
-                _flat(pixels.float() / 255),
+                _flat(center_crop(pixels, subject.data.image_shape[1:])),
                 *(_flat(seen[place]) for place in places),
                 logits.softmax(1),
             ]
@@ -127,6 +131,9 @@ def _places(subject: Subject, ids: np.ndarray):
 def _flat(values: Tensor) -> Tensor:
     values = values.float()
     if values.ndim == 4:
-        size = (min(values.shape[2], _MAP), min(values.shape[3], _MAP))
+        most = min(_MAP, max(int((_LARGEST / values.shape[1]) ** 0.5), 1))
+        size = (min(values.shape[2], most), min(values.shape[3], most))
         values = F.adaptive_avg_pool2d(values, size)
+    elif values.ndim == 3:
+        values = values.mean(1)
     return values.flatten(1)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hardness.config import Track
 from hardness.datasets import DataSet
@@ -44,22 +43,20 @@ class Subject:
 
         Raises ``UserError`` where the logits are not what a linear layer puts out.
         """
-        linear = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        seen: list[Tensor] = []
-        hook = linear and linear[-1].register_forward_hook(lambda _, given, __: seen.append(given[0]))
+        seen: list[tuple[Tensor, Tensor]] = []
+        hooks = [
+            module.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
+            for module in self.model.modules()
+            if isinstance(module, nn.Linear)
+        ]
         try:
             for logits, labels in self.predictions():
-                features = seen.pop().float() if seen else None
-                if features is None or not _is_last(linear[-1], features, logits):
+                features, found = seen[-1] if seen else (None, None)
+                seen.clear()
+                if found is None or not torch.equal(found.float(), logits):
                     do = "choose another score, or track another --model"
                     raise UserError("a network that ends in a linear layer", self.config.model, do)
-                yield features, logits, labels
+                yield features.float(), logits, labels
         finally:
-            if hook:
+            for hook in hooks:
                 hook.remove()
-
-
-def _is_last(layer: nn.Linear, features: Tensor, logits: Tensor) -> bool:
-    again = F.linear(features[:1], layer.weight.float(), layer.bias)
-    # bfloat16, in which the network may compute, has eight bits.
-    return again.shape == logits[:1].shape and torch.allclose(again, logits[:1], rtol=0.05, atol=0.05)

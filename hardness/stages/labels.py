@@ -10,9 +10,8 @@ from hardness.config import Labels
 from hardness.console import say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import ranks
-from hardness.errors import UserError
-from hardness.label_errors import detection
-from hardness.stages.run_folder import finished_info, newest_run
+from hardness.label_errors import can_be_judged, detection
+from hardness.stages.run_folder import check_scored, finished_info, newest_run
 
 _SHOWN = 10
 
@@ -27,10 +26,8 @@ def labels(config: Labels) -> Path:
     run = config.run or newest_run("track")
     info = finished_info(run, "track")
     fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
+    check_scored(run, config.by, fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
-    if config.by not in scores:
-        do = f"run `hardness score --run {run} --with {config.by}` first"
-        raise UserError(f"a column {config.by} in {run / 'scores.parquet'}", "none", do)
     examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
     found = examples[["example_id", "key", "given_label"]].assign(
         suggested_label=_suggested(run, fingerprint), score=scores[config.by]
@@ -53,8 +50,7 @@ def labels(config: Labels) -> Path:
             for row in found.head(_SHOWN).itertuples()
         ),
     )
-    is_corrupt = examples["is_corrupt"].to_numpy()
-    if is_corrupt[found["example_id"]].any():
+    if can_be_judged(scores, examples["is_corrupt"].to_numpy()):
         _judge(found, scores, examples)
     say(f"wrote {path}")
     return path
@@ -85,7 +81,7 @@ def _judge(found: pd.DataFrame, scores: pd.DataFrame, examples: pd.DataFrame) ->
     suspects = found.head(num_corrupt)
     corrupt = truth["is_corrupt"].to_numpy()[:num_corrupt]
     is_right = (suspects["suggested_label"] == truth["clean_label"].to_numpy()[:num_corrupt]).fillna(False)
-    say(
-        f"of the {num_corrupt:,} most suspicious labels {corrupt.mean():.3f} are corrupt; for those the "
-        f"suggested label is the clean one in {is_right[corrupt].mean():.3f}"
-    )
+    told = f"of the {num_corrupt:,} most suspicious labels {corrupt.mean():.3f} are corrupt"
+    if corrupt.any():
+        told += f"; for those the suggested label is the clean one in {is_right[corrupt].mean():.3f}"
+    say(told)

@@ -8,9 +8,16 @@ import pandas as pd
 from hardness import files, seeding
 from hardness.config import Retrain
 from hardness.console import say, table
-from hardness.errors import UserError
 from hardness.stages.grid import Member, train_grid
-from hardness.stages.run_folder import OBSERVING, OPERATIONAL, RUNS, RunFolder, finished_info
+from hardness.stages.run_folder import (
+    OBSERVING,
+    OPERATIONAL,
+    RUNS,
+    RunFolder,
+    finished_info,
+    newest_split,
+    split_settings,
+)
 from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device, resolve_precision
@@ -31,10 +38,8 @@ _AS_TRACKED = (
 
 def retrain(config: Retrain) -> Path:
     """Retrain on a split -> the run's folder, with curves.parquet."""
-    path = config.split or _newest_split()
-    settings = files.table_settings(path)
-    if "tracking_seeds" not in settings:
-        raise UserError("a split's file, RUN/splits/NAME.parquet", str(path), "name one that split wrote")
+    path = config.split or newest_split(RUNS)
+    settings = split_settings(path)
     tracked = path.resolve().parent.parent
     info = finished_info(tracked, "track")
     tracked_config = tracked_settings(info)
@@ -96,13 +101,6 @@ def _resolve(config: Retrain, tracked: dict) -> Retrain:
     if config.stem is None:
         as_tracked["stem"] = tracked["stem"] if config.model is None else "standard"
     return replace(config, **{"model": config.model or tracked["model"], **as_tracked})
-
-
-def _newest_split() -> Path:
-    splits = sorted(RUNS.rglob("splits/*.parquet"), key=lambda path: path.stat().st_mtime_ns)
-    if not splits:
-        raise UserError(f"a split under {RUNS}/", "none", "run `hardness split` first, or pass --split")
-    return splits[-1]
 
 
 def _describe(curves: pd.DataFrame) -> None:

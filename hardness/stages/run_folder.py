@@ -251,6 +251,31 @@ def check_alike(runs: Sequence[Path], infos: Sequence[dict]) -> None:
                 )
 
 
+def check_scored(run: Path, name: str, fingerprint: str | None) -> int | None:
+    """Has the run's scores.parquet that column? -> of which epoch's weights it is; None: of the records."""
+    path = run / "scores.parquet"
+    if name not in files.column_names(path, fingerprint):
+        do = f"run `hardness score --run {run} --with {name}` first"
+        raise UserError(f"a column {name} in {path}", "none", do)
+    return files.table_settings(path, fingerprint).get("asked", {}).get(name)
+
+
+def newest_split(under: Path) -> Path:
+    """The newest split of the runs in a folder, or of the run that it is."""
+    splits = sorted(under.rglob("splits/*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    if not splits:
+        raise UserError(f"a split under {under}/", "none", "run `hardness split` first, or pass --split")
+    return splits[-1]
+
+
+def split_settings(path: Path) -> dict[str, Any]:
+    """How a split's file was made. Raises ``UserError`` for any other file."""
+    settings = files.table_settings(path)
+    if "tracking_seeds" not in settings:
+        raise UserError("a split's file, RUN/splits/NAME.parquet", str(path), "name one that split wrote")
+    return settings
+
+
 def training_settings(info: dict[str, Any]) -> dict[str, Any]:
     """The settings by which a tracked run learns as it does, its examples and their labels aside."""
     apart = {

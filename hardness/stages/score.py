@@ -11,12 +11,17 @@ from hardness.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
-from hardness.dynamics.pool import pool
+from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
-from hardness.stages.run_folder import check_alike, newest_run, read_info, training_settings
-
-_AGREEMENT = "agreement.parquet"
+from hardness.stages.run_folder import (
+    check_alike,
+    newest_run,
+    newest_split,
+    read_info,
+    split_settings,
+    training_settings,
+)
 
 
 def score(config: Score) -> Path | None:
@@ -30,25 +35,32 @@ def score(config: Score) -> Path | None:
     runs = config.run or (newest_run("track"),)
     infos = [_info(run) for run in runs]
     check_alike(runs, infos)
-    tables = []
+    if len(runs) > 1:
+        _check_pool(_pooled_path(config, runs), runs)
+    tables, asked_of = [], []
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
-        kept = _kept(run, last_epoch)
+        kept, weights_of = _kept(run, last_epoch)
         free = [*FREE, *(name for name in {**kept, **dict.fromkeys(config.names)} if SCORES[name].accumulate)]
         found = scores(run, info.get("fingerprint"), last_epoch, dict.fromkeys(free))
         asked = [name for name in config.names if SCORES[name].probe]
         columns = {name: column for name, column in kept.items() if SCORES[name].probe}
         if asked or config.coherence:
-            columns |= _ask_network(config, run, info, asked)
+            answers = _ask_network(config, run, info, asked)
+            columns |= {name: answer for name, (answer, _) in answers.items()}
+            weights_of |= {name: epoch for name, (_, epoch) in answers.items()}
         found = found.assign(**columns)
         tables.append(found)
+        asked_of.append(weights_of)
         path = run / "scores.parquet"
-        files.write_table(path, found, info.get("fingerprint") or "", {"last_epoch": last_epoch})
+        settings = {"last_epoch": last_epoch, "asked": weights_of}
+        files.write_table(path, found, info.get("fingerprint") or "", settings)
         _describe(found, f"{run}, epochs 1 to {last_epoch}")
         say(f"wrote {path}")
     if len(runs) == 1:
         return path
     given_labels = _given_labels(runs)
+    _check_weights(runs, tables, asked_of)
     path = _pool(config, runs, infos, tables)
     _compare(path, runs, infos, tables, given_labels)
     return path
@@ -62,17 +74,24 @@ def _list() -> None:
         say(f"    {each.summary} ({each.source})")
 
 
-def _kept(run: Path, last_epoch: int | None) -> dict[str, pd.Series]:
-    """The columns that an earlier ``--with`` added to the table of the same epochs."""
+def _kept(run: Path, last_epoch: int | None) -> tuple[dict[str, pd.Series], dict[str, int]]:
+    """The columns that an earlier ``--with`` added to the table of the same epochs, and of which weights."""
     path = run / "scores.parquet"
-    if not path.exists() or files.table_settings(path).get("last_epoch") != last_epoch:
-        return {}
+    settings = files.table_settings(path) if path.exists() else {}
+    if settings.get("last_epoch") != last_epoch:
+        return {}, {}
     table = files.read_table(path).to_pandas()
-    return {name: table[name] for name in table.columns if name not in ("example_id", *FREE)}
+    columns = {name: table[name] for name in table.columns if name not in ("example_id", *FREE)}
+    return columns, settings.get("asked", {})
 
 
-def _ask_network(config: Score, run: Path, info: dict[str, Any], names: list[str]) -> dict[str, np.ndarray]:
-    """The scores for which the network must be asked; coherence is written to its own file."""
+def _ask_network(
+    config: Score, run: Path, info: dict[str, Any], names: list[str]
+) -> dict[str, tuple[np.ndarray, int]]:
+    """The scores for which the network must be asked, and the epoch of its weights.
+
+    Coherence is written to its own file.
+    """
     # Scoring records needs torch for nothing else.
     from hardness.stages.coherence import subset_coherence
     from hardness.stages.tracked import ask, open_subject
@@ -80,11 +99,14 @@ def _ask_network(config: Score, run: Path, info: dict[str, Any], names: list[str
     if info.get("stage") != "track":
         found = f"{run} without a network"
         raise UserError("a run of track for --with and --coherence", found, "leave them out")
+    split = config.split or newest_split(run) if config.coherence else None
+    if split is not None:
+        split_settings(split)
     subject = open_subject(run, info, config)
-    columns = {name: ask(subject, name, config.epoch) for name in names}
-    if config.coherence:
-        say(f"wrote {subset_coherence(subject, config.split, config.coherence_sample)}")
-    return columns
+    answers = {name: ask(subject, name, config.epoch) for name in names}
+    if split is not None:
+        say(f"wrote {subset_coherence(subject, split, config.coherence_sample)}")
+    return answers
 
 
 def _info(run: Path) -> dict[str, Any]:
@@ -137,16 +159,31 @@ def _describe(found: pd.DataFrame, title: str) -> None:
     table(title, ["score", "least", "median", "most", "null"], rows)
 
 
-def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame]) -> Path:
-    path = config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
-    if path.name == _AGREEMENT:
-        raise UserError(
-            "another name for --out", f"{path}, that of a table beside it", "choose another --out"
-        )
+def _check_weights(runs: tuple[Path, ...], tables: list[pd.DataFrame], asked_of: list[dict]) -> None:
+    """A score of the network is pooled where it is of the same epoch's weights in every run."""
+    for name in common_scores(tables):
+        epochs = [weights_of.get(name) for weights_of in asked_of]
+        for run, epoch in zip(runs, epochs, strict=True):
+            if epoch != epochs[0]:
+                expected = f"{name} of epoch {epochs[0]} in {run}, as in {runs[0]}"
+                raise UserError(expected, f"epoch {epoch}", "score them alike: --epoch")
+
+
+def _pooled_path(config: Score, runs: tuple[Path, ...]) -> Path:
+    return config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
+
+
+def _check_pool(path: Path, runs: tuple[Path, ...]) -> None:
+    """Before any work: a pool of other runs stays."""
     settings = {"runs": [str(run) for run in runs]}
     if path.exists() and (found := files.table_settings(path)) != settings:
         others = " ".join(found.get("runs", ["no such table"]))
         raise UserError(f"the pool of {' '.join(settings['runs'])} in {path}", others, "choose another --out")
+
+
+def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame]) -> Path:
+    path = _pooled_path(config, runs)
+    settings = {"runs": [str(run) for run in runs]}
     files.write_table(path, pool(tables), infos[0].get("fingerprint") or "", settings)
     say(f"wrote {path}")
     return path
@@ -155,17 +192,18 @@ def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list
 def _compare(
     pooled: Path, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame], labels: np.ndarray
 ) -> None:
-    """Write agreement.parquet beside the pooled table; say how far two runs agree, by what they differ in."""
+    """Write POOL-agreement.parquet beside the pooled table; say how far two runs agree, by what differs."""
     settings = {str(run): training_settings(info) for run, info in zip(runs, infos, strict=True)}
     found = agreement(tables, labels, settings)
-    path = pooled.with_name(_AGREEMENT)
+    path = pooled.with_name(f"{pooled.stem}-agreement.parquet")
     files.write_table(path, found, infos[0].get("fingerprint") or "", {"runs": list(settings)})
     summary = over_pairs(found)
-    share, num_examples = summary[["chance", "num_examples"]].iloc[0]
+    chance, num_examples = summary[["chance", "num_examples"]].iloc[0]
+    by_chance = "too few examples for one" if np.isnan(chance) else f"by chance {chance:.2g}"
     say(
         f"Spearman's rank correlation of two runs, over {num_examples:,.0f} examples: mean over the pairs "
         "[least low end, greatest high end of the 95 % intervals]; share of the easiest and of the hardest "
-        f"{share:.2g} that two runs have in common (by chance {share:.2g})"
+        f"fifth that two runs have in common ({by_chance})"
     )
     for differs in kinds_of_difference(summary):
         rows = []

@@ -26,7 +26,7 @@ from hardness.figures import (
     subset_curves,
     transfer,
 )
-from hardness.label_errors import detection
+from hardness.label_errors import can_be_judged, detection
 from hardness.stages.run_folder import OBSERVING, OPERATIONAL, training_settings
 from hardness.stages.split import DEFAULTS
 from hardness.statistics import Estimate
@@ -236,12 +236,9 @@ def _coherence(runs: dict[Path, dict], folder: Path) -> list[Section]:
             if (path / "coherence.parquet").exists():
                 found = files.read_table(path / "coherence.parquet", runs[path]["fingerprint"]).to_pandas()
                 tables.append(found[found["layer"] == WHOLE].assign(seed=_seed(runs[path])))
-        if not tables:
+        table = pd.concat(tables).dropna(subset="coherence") if tables else pd.DataFrame()
+        if table.empty:
             continue
-        # In figures and sentences those groups that every run has.
-        common = set.intersection(*(set(table["measured_on"]) for table in tables))
-        table = pd.concat(tables)
-        table = table[table["measured_on"].isin(common)]
         sizes = sorted(set(table["num_examples"]))
         section = Section(
             "Do the gradients of easy examples agree?",
@@ -270,9 +267,9 @@ def _label_errors(runs: dict[Path, dict], folder: Path) -> list[Section]:
         for path in paths:
             fingerprint = runs[path]["fingerprint"]
             examples = files.read_table(path / "examples.parquet", fingerprint).to_pandas()
+            scores = files.read_table(path / "scores.parquet", fingerprint).to_pandas()
             is_corrupt = examples["is_corrupt"].to_numpy()
-            if is_corrupt.any():
-                scores = files.read_table(path / "scores.parquet", fingerprint).to_pandas()
+            if can_be_judged(scores, is_corrupt):
                 judged[_seed(runs[path])] = scores, is_corrupt
         if not judged:
             continue

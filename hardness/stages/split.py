@@ -13,10 +13,10 @@ from hardness import files, seeding
 from hardness.config import Split, Workers
 from hardness.console import say, table, warn
 from hardness.dynamics import store
-from hardness.dynamics.scores import scores
+from hardness.dynamics.scores import FREE, scores
 from hardness.errors import UserError
 from hardness.registry import parse_data
-from hardness.stages.run_folder import check_alike, finished_info, newest_run, read_info
+from hardness.stages.run_folder import check_alike, check_scored, finished_info, newest_run, read_info
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -54,6 +54,10 @@ def split(config: Split) -> Path:
             "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
         )
     examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
+    weights_of = [check_scored(run, config.by, fingerprint) for run in runs]
+    if len(set(weights_of)) > 1:
+        found = f"epochs {', '.join(map(str, weights_of))}"
+        raise UserError(f"{config.by} of the same epoch in every run", found, "score them alike: --epoch")
     needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
     tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
@@ -88,7 +92,7 @@ def subsets_of(
     as text where the folder has no examples.parquet.
     """
     run = Path(run)
-    table = scores(run)
+    table = scores(run, names=[*FREE, by])
     known = run / "examples.parquet"
     if known.exists():
         examples = files.read_table(known).to_pandas()

@@ -80,7 +80,7 @@ def _track(config: Track, device: torch.device) -> Path:
         _train(run, config, data, model, device)
         if distributed.rank() == 0:
             table = scores(run.path, data.fingerprint)
-            settings = {"last_epoch": config.epochs}
+            settings = {"last_epoch": config.epochs, "asked": {}}
             files.write_table(run.path / "scores.parquet", table, data.fingerprint, settings)
             learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
             say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
@@ -185,7 +185,8 @@ def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
     if is_corrupt.any():
         kinds = {"pristine": train.ids[~is_corrupt], "corrupt": train.ids[is_corrupt]}
         samples |= matched_samples(kinds, classes, config.coherence_sample, generator)
-    return [Group(name, train, ids) for name, ids in samples.items() if len(ids)]
+    # A single example agrees with nobody.
+    return [Group(name, train, ids) for name, ids in samples.items() if len(ids) > 1]
 
 
 def examples(images: ImageSet) -> pd.DataFrame:

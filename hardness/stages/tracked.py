@@ -87,11 +87,11 @@ def open_subject(run: Path, info: dict[str, Any], config: Score) -> Subject:
     return Subject(run, as_tracked, data, model, device, config.num_workers)
 
 
-def ask(subject: Subject, name: str, epoch: int | None) -> np.ndarray:
-    """(N,) of a score for which the network is asked, with the weights of an epoch (None: the last)."""
-    checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
+def ask(subject: Subject, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
+    """(N,) of a score for which the network is asked, and of which epoch its weights are (None: the last)."""
+    epoch = checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
     module, function = SCORES[name].probe.split(":")
     started = time.perf_counter()
     found = getattr(importlib.import_module(module), function)(subject)
     say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
-    return found
+    return found, epoch

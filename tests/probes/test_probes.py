@@ -17,7 +17,7 @@ from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.models import Network, Normalize
 from hardness.probes.grand import grand, grand_last_layer
-from hardness.probes.prediction_depth import depth, prediction_depth, stages, vote
+from hardness.probes.prediction_depth import _flat, depth, prediction_depth, stages, vote
 from hardness.probes.prototypicality import prototypicality
 from hardness.probes.self_confidence import FOLDS, folds, out_of_fold, self_confidence
 from hardness.probes.subject import Subject
@@ -142,12 +142,32 @@ def test_every_probe_takes_every_kind_of_network(tmp_path, model):
 
 
 def test_a_network_without_a_last_linear_layer_is_refused(tmp_path):
-    data = datasets.load(Data(), model="squeezenet1_1")
+    data = datasets.load(Data(), model="mlp")
     body = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = Network(Normalize(data.mean, data.std, 3), body, image_size=(8, 8), precision="float32")
     for probe in (grand_last_layer, prototypicality):
         with pytest.raises(UserError, match="expected a network that ends in a linear layer; found mlp"):
             probe(subject(tmp_path, data, model))
+
+
+def test_a_network_that_computes_in_bfloat16_has_a_last_layer_too(tmp_path):
+    """Also where its logits are large, and so coarse."""
+    data = datasets.load(Data(), model="mlp")
+    model = models.build("mlp", data, seed=0, precision="bf16")
+    with torch.no_grad():
+        model[-1][-1].weight.mul_(100)
+    asked = subject(tmp_path, data, model)
+    for probe in (grand_last_layer, prototypicality, prediction_depth):
+        assert np.isfinite(probe(asked)).all()
+
+
+def test_a_place_has_a_bounded_number_of_features():
+    assert _flat(torch.zeros(2, 3, 32, 32)).shape == (2, 48)
+    assert _flat(torch.zeros(2, 128, 8, 8)).shape == (2, 2048)
+    assert _flat(torch.zeros(2, 512, 7, 7)).shape == (2, 2048)
+    assert _flat(torch.zeros(2, 2048, 7, 7)).shape == (2, 2048)
+    # Tokens, as a transformer has them.
+    assert _flat(torch.zeros(2, 197, 768)).shape == (2, 768)
 
 
 def test_folds_cover_every_example_once_and_spread_each_class():

@@ -66,6 +66,19 @@ def test_what_is_missing_is_said(noisy, tmp_path, hardness):
     assert "did you mean aum" in answer.err
 
 
+def test_where_all_labels_are_corrupt_there_is_nothing_to_judge(hardness, here):
+    clean = pd.read_parquet(track(Track(epochs=1, out=here / "clean")) / "examples.parquet")
+    given = (clean["clean_label"] + 1) % 10
+    pd.DataFrame({"example_id": clean["example_id"], "label": given}).to_csv(here / "given.csv", index=False)
+    assert hardness("track", "--epochs", 1, "--given-labels", "given.csv", "--out", "r").status == 0
+    answer = hardness("labels", "--run", "r")
+    assert answer.status == 0
+    assert "How each score" not in answer.out
+    answer = hardness("report", "--runs", "r", "--out", "report")
+    assert answer.status == 0, answer.err
+    assert "finds the corrupt labels" not in answer.out
+
+
 def test_given_labels_are_judged_by_the_clean_ones(hardness, here):
     clean = pd.read_parquet(track(Track(epochs=1, out=here / "clean")) / "examples.parquet")
     given = clean["clean_label"].to_numpy().copy()

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from hardness import datasets, models
-from hardness.config import Memorize, Report, Retrain, Split, Track
+from hardness.config import Memorize, Report, Retrain, Score, Split, Track
 from hardness.errors import UserError
 from hardness.stages import grid
 from hardness.stages.memorize import memorize
 from hardness.stages.report import report
 from hardness.stages.retrain import retrain
 from hardness.stages.run_folder import read_info, read_log
+from hardness.stages.score import score
 from hardness.stages.split import split
 from hardness.stages.track import track
 from hardness.subsets import SUBSETS
@@ -341,3 +342,23 @@ def test_gradients_and_wrong_labels_are_told_where_they_are_known(here, capsys):
     summary = json.loads((here / "report/summary.json").read_text())
     labels = next(each for each in summary["sections"] if each["title"].startswith("Which scores"))
     assert labels["estimates"]["aum: auroc"]["num_seeds"] == 3
+
+
+def test_coherence_that_runs_do_not_share_is_no_obstacle(here):
+    """One before training alone, one with other groups, one whose only corrupt example agrees with nobody."""
+    common = {"epochs": 2, "noise": 0.3, "coherence_sample": 20}
+    first = track(Track(**common, coherence_every=5, out=here / "first"))
+    second = track(Track(**common, seed=1, checkpoint_every=2, out=here / "second"))
+    split(Split(run=(second,), balance="class"))
+    score(Score(run=(second,), coherence=True, coherence_sample=10))
+    labels = pd.read_parquet(first / "examples.parquet")["clean_label"].copy()
+    labels[0] = (labels[0] + 1) % 10
+    pd.DataFrame({"example_id": range(1437), "label": labels}).to_csv(here / "one.csv", index=False)
+    third = track(Track(epochs=1, given_labels=here / "one.csv", coherence_every=1, out=here / "third"))
+    assert set(pd.read_parquet(third / "coherence.parquet")["measured_on"]) == {"train"}
+    out = report(Report(runs=(first, second, third), out=here / "out"))
+    summary = json.loads((out / "summary.json").read_text())
+    sections = [each for each in summary["sections"] if each["title"].startswith("Do the gradients")]
+    assert len(sections) == 2
+    assert sections[0]["estimates"]["easy - hard: over training"]["num_seeds"] == 1
+    assert "NaN" not in (out / "summary.json").read_text()

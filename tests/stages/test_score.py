@@ -14,6 +14,7 @@ from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.stages.run_folder import read_info
 from hardness.stages.score import score
+from hardness.stages.split import subsets_of
 from hardness.stages.track import track
 from hardness.subsets import SUBSETS
 
@@ -110,8 +111,8 @@ def test_several_runs_are_compared(copy, tmp_path, capsys):
     other = track(Track(epochs=6, lr=0.005, seed=1, out=tmp_path / "other"))
     capsys.readouterr()
     path = score(Score(run=(copy, other), out=tmp_path / "both/pool.parquet"))
-    found = pd.read_parquet(path.with_name("agreement.parquet"))
-    assert files.table_settings(path.with_name("agreement.parquet")) == {"runs": [str(copy), str(other)]}
+    found = pd.read_parquet(path.with_name("pool-agreement.parquet"))
+    assert files.table_settings(path.with_name("pool-agreement.parquet")) == {"runs": [str(copy), str(other)]}
     num_scores = len(SCORES.keys() & set(pd.read_parquet(copy / "scores.parquet")))
     pairs = 2 * num_scores * (num_scores - 1) // 2
     assert found.groupby("kind").size().to_dict() == {"runs": 2 * num_scores, "scores": 2 * pairs}
@@ -123,8 +124,6 @@ def test_several_runs_are_compared(copy, tmp_path, capsys):
     assert "Runs that differ in seed (pairs: 1)" in told
     low, high = runs.loc["el2n", ["spearman_low", "spearman_high"]]
     assert f"{runs['spearman']['el2n']:.3f} [{low:.3f}, {high:.3f}]" in told
-    with pytest.raises(UserError, match="another name for --out"):
-        score(Score(run=(copy, other), out=tmp_path / "agreement.parquet"))
 
 
 def test_runs_of_other_labels_or_data_do_not_pool(copy, tmp_path):
@@ -236,7 +235,7 @@ def test_weights_of_an_epoch_and_coherence_of_subsets(hardness, here):
         in hardness("score", "--run", "r", "--with", "grand", "--epoch", 3).err
     )
 
-    assert "expected a split in" in hardness("score", "--run", "r", "--coherence").err
+    assert "expected a split under r" in hardness("score", "--run", "r", "--coherence").err
     assert hardness("split", "--run", "r", "--balance", "class").status == 0
     before = pd.read_parquet(here / "r/coherence.parquet")
     assert set(before["measured_on"]) == {"train"}
@@ -249,9 +248,42 @@ def test_weights_of_an_epoch_and_coherence_of_subsets(hardness, here):
     assert whole.loc[(4, "train"), "num_examples"] == 40
     assert sorted(set(table["epoch"])) == [0, 2, 4]
     assert whole.loc[(4, "easy"), "mean_loss"] < whole.loc[(4, "hard"), "mean_loss"]
+    # Of another split nothing of the first one stays; of several controls the first is measured.
+    hardness("split", "--run", "r", "--balance", "class", "--controls", 2)
+    assert hardness("score", "--run", "r", "--coherence", "--coherence-sample", 20).status == 0
+    other = pd.read_parquet(here / "r/coherence.parquet")
+    assert set(other["measured_on"]) == {*SUBSETS, "train"}
+    assert set(other.loc[other["measured_on"] != "train", "num_examples"]) == {20}
+    hardness("track", "--lr", 0.005, "--epochs", 1, "--seed", 5, "--out", "r5")
+    split = ("--coherence", "--split", "r/splits/q0.2-class.parquet")
+    assert "found one of tracking seeds [0]; name its own" in hardness("score", "--run", "r5", *split).err
     # Measured again, the same rows: the sample is the run's own.
-    hardness("score", "--run", "r", "--coherence", "--coherence-sample", 50)
+    hardness("score", "--run", "r", *split, "--coherence-sample", 50)
     pd.testing.assert_frame_equal(pd.read_parquet(here / "r/coherence.parquet"), table)
+
+
+def test_scores_of_weights_of_different_epochs_are_not_pooled(copy, tmp_path, hardness):
+    settings = ("--epochs", 6, "--lr", 0.005, "--checkpoint-every", 3)
+    assert hardness("track", *settings, "--seed", 1, "--out", tmp_path / "other").status == 0
+    runs = (copy, tmp_path / "other")
+    assert hardness("score", "--run", *runs, "--with", "grand-last-layer").status == 0
+    assert hardness("score", "--run", runs[1], "--with", "grand-last-layer", "--epoch", 3).status == 0
+    answer = hardness("score", "--run", *runs)
+    assert answer.status == 2
+    assert "expected grand_last_layer of epoch 6" in answer.err
+    answer = hardness("split", "--run", *runs, "--by", "grand_last_layer")
+    assert answer.status == 2
+    assert "found epochs 6, 3; score them alike" in answer.err
+
+
+def test_a_score_that_is_not_there_is_said_wherever_it_is_asked_for(copy, hardness):
+    for by in ("grand", "el2n_1_2"):
+        answer = hardness("split", "--run", copy, "--by", by)
+        assert answer.status == 2
+        assert f"run `hardness score --run {copy} --with {by}` first" in answer.err
+    with pytest.raises(UserError, match="expected scores that records tell; found grand"):
+        subsets_of(copy, by="grand")
+    assert len(subsets_of(copy, by="el2n_1_2")) == 5 * 287
 
 
 def test_coherence_of_the_last_epoch_where_no_other_was_kept(copy, hardness):
@@ -263,7 +295,12 @@ def test_coherence_of_the_last_epoch_where_no_other_was_kept(copy, hardness):
     # An unbalanced split of digits has easy classes and hard ones.
     hardness("split", "--run", copy, "--quantile", 0.02)
     answer = hardness("score", "--run", copy, "--coherence")
-    assert "of the same classes" in answer.err or "--balance class" in answer.err
+    assert answer.status == 2
+    assert "found 0; split with --balance class" in answer.err
+    assert (
+        "expected a split's file"
+        in hardness("score", "--run", copy, "--coherence", "--split", copy / "scores.parquet").err
+    )
 
 
 def test_a_recorders_run_has_no_network_to_ask(here, hardness):
@@ -282,7 +319,8 @@ def test_a_recorders_run_has_no_network_to_ask(here, hardness):
         (("--with", "el2n_3_1"), "expected a score"),
         (("--epoch", 3), "expected a score of a network with --epoch"),
         (("--split", "x.parquet"), "expected --coherence with --split"),
-        (("--coherence-sample", 0), "expected a positive --coherence-sample"),
+        (("--coherence-sample", 1), "expected --coherence-sample of 2 or more"),
+        (("--epoch", 1, "--with", "grand", "self-confidence"), "self-confidence, which trains its own"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(here, hardness, words, told):
