@@ -60,6 +60,23 @@ class ForgettingEvents:
         return _integers(self.count, is_null=~self.was_learned)
 
 
+class Correctness:
+    """Counted, which is a twentieth of the price of a mean."""
+
+    def __init__(self, num_examples: int):
+        self.num_epochs = 0
+        self.count = np.zeros(num_examples, np.int32)
+        self.is_readable = np.ones(num_examples, bool)
+
+    def add(self, epoch: int, records: Records) -> None:
+        self.num_epochs += 1
+        self.count += records.is_correct
+        self.is_readable &= records.is_readable
+
+    def result(self) -> pd.Series:
+        return pd.Series(np.where(self.is_readable, self.count / self.num_epochs, np.nan))
+
+
 class Mean:
     """Of a quantity (N,) of the records, summed in float64."""
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from hardness.dynamics.accumulators import (
     Accumulator,
+    Correctness,
     Deviation,
     FirstLearned,
     ForgettingEvents,
@@ -120,7 +121,7 @@ SCORES = _Registry(
         range="0..1",
         sign=-1,
         use="First-learned, learned and forgetting in one number, with fewer ties than each.",
-        accumulate=_mean(attrgetter("correctness")),
+        accumulate=Correctness,
     ),
     Score(
         name="aum",

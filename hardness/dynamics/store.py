@@ -54,11 +54,6 @@ class Records:
         return self.is_readable & (self.prediction == self.given_label)
 
     @cached_property
-    def correctness(self) -> np.ndarray:
-        """(N,) float32: 1 where correct, 0 where not, nan where unreadable."""
-        return np.where(self.is_readable, self.is_correct, np.float32(np.nan))
-
-    @cached_property
     def probability(self) -> np.ndarray:
         """(N,) float32: of the given label; its cross-entropy says it."""
         return np.exp(-self.loss)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from hardness.gradients import gradients_of
@@ -26,8 +27,11 @@ def grand_last_layer(subject: Subject) -> np.ndarray:
     The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
     |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
     """
-    norms = []
-    for features, logits, labels in subject.features():
-        error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
-        norms.append((error.norm(dim=1) * (features.square().sum(1) + 1).sqrt()).cpu())
+    norms = [last_layer_norm(*batch).cpu() for batch in subject.features()]
     return subject.everyone(torch.cat(norms).double().numpy())
+
+
+def last_layer_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """h (B, D), z (B, C), labels (B,) -> (B,): the closed form itself."""
+    error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
+    return error.norm(dim=1) * (features.square().sum(1) + 1).sqrt()
