@@ -174,10 +174,7 @@ def main() -> None:
         f"{tracking:.2f} s, all free scores of its records {scoring:.3f} s: **{scoring / tracking:.2%}**.\n"
     )
     print("## GraNd, exactly and by the last layer\n")
-    print(
-        "Milliseconds an example (and forward passes); how many times as fast the closed form is, with a forward "
-        "pass of its\nown and on top of one that is made anyway; Spearman's rank correlation of the two.\n"
-    )
+    print(_CLOSED_FORM)
     print("| | exact | last layer | x as fast | on top of a pass | correlation |")
     print("| --- | --: | --: | --: | --: | --: |")
     print("\n".join(closed))
@@ -194,6 +191,10 @@ ones have no score at all. The free scores come from the records, whoever wrote 
 `hardness score --run R --with NAME` asks the tracked network. Prices of the free ones are of 1,281,167
 generated examples, those of the others of {num_pictures:,} pictures of {size} x {size} pixels and
 `small_cnn`.
+"""
+
+_CLOSED_FORM = """Milliseconds an example (and forward passes); times as fast as it the closed form is, with a
+forward pass of its own and on top of one that is made anyway; Spearman's rank correlation of the two.
 """
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -172,3 +173,13 @@ def test_every_score_says_what_it_is():
         assert (score.accumulate is None) != (score.probe is None)
     with pytest.raises(UserError, match="did you mean forgetting_events"):
         SCORES["forgetting"]
+
+
+def test_the_page_of_the_scores_is_of_this_registry():
+    """``python -m tests.benchmarks.scores`` writes it, with prices."""
+    page = (Path(__file__).parents[2] / "reports/scores/README.md").read_text()
+    assert [line[4:] for line in page.splitlines() if line.startswith("### ")] == list(SCORES)
+    for score in SCORES.values():
+        assert f"{score.summary}: `{score.formula}`" in page
+        assert score.source in page
+        assert score.use in page
