@@ -16,9 +16,9 @@ def test_three_kills_three_identical_results():
 
 @pytest.mark.slow
 def test_more_kills():
-    seen = kill.main(12, seed=1)
+    seen = kill.main(8, seed=1)
     # Kills that came too late prove nothing.
-    assert sum("went on with epoch" in line for line in seen) >= 6
+    assert sum("went on with epoch" in line for line in seen) >= 4
 
 
 @pytest.mark.slow
