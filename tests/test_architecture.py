@@ -13,6 +13,7 @@ ROOMS = [
     "distributed",
     "registry",
     "checks",
+    "settings",
     "config",
     "datasets",
     "models",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hardness import seeding
-from hardness.config import GivenLabels
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.errors import UserError
+from hardness.settings import GivenLabels
 
 
 def given_labels(data: DataSet, config: GivenLabels, noise: float) -> Tensor:

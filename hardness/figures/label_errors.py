@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.figures.style import seeds_note, set_title
-from hardness.label_errors import detection, precision_recall
+from hardness.label_errors import precision_recall
 from hardness.statistics import summarize
 
 _RECALL = np.linspace(0.01, 1, 100)
@@ -14,14 +14,14 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
 
 
-def prepare(runs: dict[str, tuple[pd.DataFrame, np.ndarray]]) -> pd.DataFrame:
-    """Seed -> (scores, is_corrupt (N,)) -> score, value, recall, mean, low, high, num_seeds.
+def prepare(judged: pd.DataFrame, runs: dict[str, tuple[pd.DataFrame, np.ndarray]]) -> pd.DataFrame:
+    """What ``detection`` found of each run; seed -> (scores, is_corrupt (N,)) -> what is drawn.
 
+    Returns score, value, recall, mean, low, high, num_seeds.
     value: auroc, average_precision, share_corrupt (what chance alone finds), or for the five scores of the
     largest average precision, precision at each recall.
     """
-    judged = pd.concat([detection(*run).assign(seed=seed) for seed, run in runs.items()])
-    judged["share_corrupt"] = judged["num_corrupt"] / judged["num_examples"]
+    judged = judged.assign(share_corrupt=judged["num_corrupt"] / judged["num_examples"])
     found = summarize(judged, ["score"], ["auroc", "average_precision", "share_corrupt"])
     precision = found[found["value"] == "average_precision"].sort_values("mean", ascending=False)
     curves = []

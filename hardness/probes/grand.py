@@ -17,8 +17,8 @@ def grand(subject: Subject) -> np.ndarray:
     images, norms = subject.data.train, []
     for _, gradients, _ in gradients_of(subject.model, images, images.ids, subject.device, subject.workers):
         squares = [values.flatten(1).square().sum(1) for values in gradients.values()]
-        norms.append(torch.stack(squares).sum(0).sqrt().cpu())
-    return subject.everyone(torch.cat(norms).double().numpy())
+        norms.append(torch.stack(squares).sum(0).sqrt())
+    return subject.everyone(torch.cat(norms).double().cpu().numpy())
 
 
 def grand_last_layer(subject: Subject) -> np.ndarray:
@@ -27,8 +27,8 @@ def grand_last_layer(subject: Subject) -> np.ndarray:
     The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
     |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
     """
-    norms = [last_layer_norm(*batch).cpu() for batch in subject.features()]
-    return subject.everyone(torch.cat(norms).double().numpy())
+    norms = [last_layer_norm(*batch) for batch in subject.features()]
+    return subject.everyone(torch.cat(norms).double().cpu().numpy())
 
 
 def last_layer_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -54,8 +54,8 @@ def prediction_depth(subject: Subject) -> np.ndarray:
                 for place, reference in zip(places, references, strict=True)
             ]
         )
-        depths.append(depth(agrees).cpu())
-    return subject.everyone(torch.cat(depths).double().numpy())
+        depths.append(depth(agrees))
+    return subject.everyone(torch.cat(depths).double().cpu().numpy())
 
 
 def depth(agrees: Tensor) -> Tensor:

@@ -20,6 +20,6 @@ def prototypicality(subject: Subject) -> np.ndarray:
         counts += membership.sum(0)
     centres = sums / counts.clamp(min=1).unsqueeze(1)
     distances = [
-        (features.double() - centres[labels]).norm(dim=1).cpu() for features, _, labels in subject.features()
+        (features.double() - centres[labels]).norm(dim=1) for features, _, labels in subject.features()
     ]
-    return subject.everyone(torch.cat(distances).numpy())
+    return subject.everyone(torch.cat(distances).cpu().numpy())

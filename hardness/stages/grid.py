@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 
 from hardness import files, models, optim, seeding
-from hardness.config import Training
 from hardness.console import progress, say, say_time_left
 from hardness.datasets import DataSet, ImageSet, augment
+from hardness.settings import Training
 from hardness.stages.run_folder import RunFolder
 from hardness.training.device import resolve_device, resolve_precision
 from hardness.training.fit import fit

@@ -275,7 +275,6 @@ def _label_errors(runs: dict[Path, dict], folder: Path) -> list[Section]:
             continue
         common = common_scores([scores for scores, _ in judged.values()])
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
-        table = label_errors.prepare(judged)
         section = Section("Which scores find the wrong labels?", _describe_tracking(runs[paths[0]]))
         found = pd.concat([detection(*each) for each in judged.values()])
         for name, rows in found.groupby("score", sort=False):
@@ -295,7 +294,7 @@ def _label_errors(runs: dict[Path, dict], folder: Path) -> list[Section]:
             "How well each score ranks corrupt labels before pristine ones, and precision by recall of the "
             "five best.",
             label_errors.draw,
-            table,
+            label_errors.prepare(found, judged),
         )
         sections.append(section)
     return sections

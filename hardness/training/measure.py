@@ -96,11 +96,11 @@ def measure_coherence(
     """
     rows = []
     for group in groups:
-        coherence, losses = Coherence(), 0.0
+        coherence, losses = Coherence(), torch.zeros((), dtype=torch.float64, device=device)
         for _, gradients, loss in gradients_of(model, group.images, group.ids, device, workers):
             coherence.add(gradients)
-            losses += loss.double().sum().item()
-        named = {"epoch": epoch, "measured_on": group.name, "mean_loss": losses / len(group.ids)}
+            losses += loss.double().sum()
+        named = {"epoch": epoch, "measured_on": group.name, "mean_loss": losses.item() / len(group.ids)}
         rows += [named | row for row in coherence.result()]
     return pd.DataFrame(rows, columns=list(_COHERENCE_COLUMNS)).astype(_COHERENCE_COLUMNS)
 

@@ -15,6 +15,7 @@ from hardness.figures import (
     subset_curves,
     transfer,
 )
+from hardness.label_errors import detection
 from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import equal_pristine as read_across
 
@@ -70,7 +71,8 @@ def cases(seeds):
     yield subset_curves, subset_curves.prepare(retraining(seeds))
     yield transfer, transfer.prepare(retraining(seeds))
     yield coherence, coherence.prepare(coherent(seeds))
-    yield label_errors, label_errors.prepare(detecting(seeds))
+    runs = detecting(seeds)
+    yield label_errors, label_errors.prepare(pd.concat([detection(*run) for run in runs.values()]), runs)
     yield subset_curves, subset_curves.prepare(retraining(seeds, num_controls=3))
     yield transfer, transfer.prepare(retraining(seeds, num_controls=3))
     yield noise_curves, noise_curves.prepare(curves)
