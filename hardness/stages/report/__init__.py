@@ -14,8 +14,8 @@ from hardness import files
 from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
+from hardness.stages.report.sections import SECTIONS, describe_data, describe_training
 from hardness.stages.run_folder import RUNS, finished_info, finished_runs
-from hardness.stages.sections import SECTIONS, describe_data, describe_training
 
 
 def report(config: Report) -> Path:
@@ -60,7 +60,7 @@ def report(config: Report) -> Path:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("report.html").render(
+    page = environment.get_template("page.html").render(
         title=config.title, sections=sections, runs=table, embed=lambda name: _embed(out / "figures" / name)
     )
     files.write_text(out / "index.html", page)
