@@ -275,6 +275,16 @@ class Report:
     out: Path = Path("reports/report")
     """The report's folder; an older report there is drawn anew."""
     title: str = "Easy and hard examples"
+    images: bool = True
+    """With --no-images examples are shown without their pictures: for reports that travel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Print how two runs of a stage differ: in settings, and in what came of them."""
+
+    runs: tyro.conf.Positional[tuple[Path, Path]]
+    """Two run folders."""
 
 
 @dataclass(frozen=True, kw_only=True)

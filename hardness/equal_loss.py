@@ -80,22 +80,3 @@ def coherence_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
         found[f"{one} - {other}: at equal loss"] = Estimate.of(apart.mean(1))
         found[f"{one} - {other}: at loss {across.grid[-1]:.2f}"] = Estimate.of(apart[:, -1])
     return found
-
-
-def coherence_sentences(estimates: dict[str, Estimate]) -> list[str]:
-    """What the estimates say of the coherent-gradients hypothesis, whatever their sign."""
-    sentences = []
-    for name, estimate in estimates.items():
-        pair, _, how = name.partition(": ")
-        one, other = pair.split(" - ")
-        if how == "at equal loss":
-            verdict = {
-                None: "one seed cannot tell whether it is more than chance",
-                1: f"the gradients of {one} examples agree more than those of {other} ones",
-                0: "no difference is to be seen",
-                -1: f"the gradients of {one} examples agree less than those of {other} ones",
-            }[estimate.sign if estimate.num_seeds > 1 else None]
-            sentences.append(f"Gradient coherence at equal mean loss, {pair}: {estimate}: {verdict}.")
-        elif how == "over training":
-            sentences.append(f"Gradient coherence over training, {pair}: {estimate}.")
-    return sentences

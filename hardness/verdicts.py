@@ -1,4 +1,4 @@
-"""From curves to verdicts: what the numbers say, with intervals over independent seeds.
+"""From curves to verdicts: the numbers, with intervals over independent seeds.
 
 The unit is the tracking seed (for memorization: the training seed). Differences are paired by it.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hardness.agreement import kinds_of_difference
 from hardness.statistics import Estimate
 from hardness.subsets import CONTROLS
 
 _GRID = 50
 _ROUNDING = 1e-9
 """Accuracies that are as near are equal: sums of the same in another order."""
-_AMONG = "{} among its controls, tracking seed"
+AMONG = "{} among its controls, tracking seed"
 """How the names of the estimates begin that each tracking seed has of its own."""
+LEAST_P = "least p-value that there can be"
 
 
 def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +102,9 @@ def _among_controls(curves: pd.DataFrame) -> dict[str, Estimate]:
         if deviation > _ROUNDING:
             values["distance in standard deviations"] = (own - controls.mean()) / deviation
         values["p-value"] = (1 + (controls >= own - _ROUNDING).sum()) / (len(controls) + 1)
+        values[LEAST_P] = 1 / (len(controls) + 1)
         for what, value in values.items():
-            estimates[f"{_AMONG.format(name)} {seed}: {what}"] = Estimate.of([value])
+            estimates[f"{AMONG.format(name)} {seed}: {what}"] = Estimate.of([value])
     return estimates
 
 
@@ -178,25 +179,28 @@ def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) 
     return values[before] + share * (values[epochs] - values[before])
 
 
-def _compared(optimizers: list[str]) -> list[tuple[str, str]]:
+def compared(optimizers: list[str]) -> list[tuple[str, str]]:
     """Control and test: what the second does beyond the first is due to the median (of groups, or rolling).
 
-    Each on plain SGD, and on every base that is there (``rm3+adamw``).
+    Those that are there, each on plain SGD and on every base (``rm3+adamw``); of a test its own control last.
     """
     bases = [name.partition("+")[2] for name in optimizers]
     pairs = []
     for plain, on_it in [("sgd", ""), *((base, f"+{base}") for base in dict.fromkeys(filter(None, bases)))]:
         for test, control in (("m3", "a3"), ("rm3", "ra3")):
             pairs += [(plain, test + on_it), (control + on_it, test + on_it)]
-    return pairs
+    return [pair for pair in pairs if set(pair) <= set(optimizers)]
 
 
 @dataclass(frozen=True)
 class Memorization:
     """What one noise level says of the optimizers."""
 
+    noise: float
+    optimizers: list[str]
     estimates: dict[str, Estimate]
-    sentences: list[str]
+    pristine: float | None
+    """The largest pristine accuracy that every run reached; None where none can be read across."""
 
 
 def memorization(curves: pd.DataFrame) -> Memorization:
@@ -208,151 +212,19 @@ def memorization(curves: pd.DataFrame) -> Memorization:
     at the last epoch.
     """
     across = equal_pristine(curves)
-    noise = curves["noise"].iloc[0]
+    noise = float(curves["noise"].iloc[0])
     if across is None:
         last = last_epoch(curves)
         train = last[last["measured_on"] == "train"].groupby("optimizer", sort=False)["top1"]
         estimates = {f"{optimizer} train": Estimate.of(top1) for optimizer, top1 in train}
-        told = "; ".join(f"{name.split()[0]} {estimate}" for name, estimate in estimates.items())
-        sentences = [f"Noise {noise:g}: training accuracy at the last epoch: {told}."]
-        if 0 < noise < 1:
-            sentences.append(
-                f"Noise {noise:g}: no comparison at equal pristine accuracy, since not every run rose "
-                "above where it began: train longer."
-            )
-        return Memorization(estimates, sentences)
+        return Memorization(noise, list(train.groups), estimates, None)
     readings = {"at the maximum": across.at_maximum, "mean over the grid": across.mean_over_grid}
     estimates = {
         f"{optimizer} {name}": Estimate.of(read(optimizer))
         for optimizer in across.optimizers
         for name, read in {**readings, "clean labels at the maximum": across.clean_at_maximum}.items()
     }
-    told = "; ".join(
-        f"{optimizer} {estimates[f'{optimizer} at the maximum']}, against their clean labels "
-        f"{estimates[f'{optimizer} clean labels at the maximum'].mean:.3f}"
-        for optimizer in across.optimizers
-    )
-    sentences = [
-        f"Noise {noise:g}: when pristine accuracy first reaches {across.grid[-1]:.3f}, the largest that "
-        f"every run reached, accuracy on corrupt examples is: {told}."
-    ]
-    for first, second in _compared(across.optimizers):
-        if {first, second} <= set(across.optimizers):
-            for name, read in readings.items():
-                estimate = Estimate.of(read(first) - read(second))
-                estimates[f"{first} - {second} {name}"] = estimate
-                sentences.append(
-                    f"Noise {noise:g}, {second} against {first} ({name}): {second} memorizes "
-                    f"{_less_or_more(estimate)}; {first} - {second} = {estimate}."
-                )
-    return Memorization(estimates, sentences)
-
-
-def hardness_sentences(verdicts: dict[str, Estimate]) -> list[str]:
-    """The two hardness verdicts in words, whatever their sign; where controls are several, their word too."""
-    within = verdicts["within-subset"]
-    leads = (
-        "opposite to the hypothesis, " if within.sign < 0 or (within.low is None and within.mean < 0) else ""
-    )
-    sentences = [
-        f"Within-subset: {leads}test accuracy is {verdicts['easy->easy'].mean:.3f} among easy examples and "
-        f"{verdicts['hard->hard'].mean:.3f} among hard ones (train accuracy "
-        f"{verdicts['easy train'].mean:.3f} and {verdicts['hard train'].mean:.3f}); "
-        f"difference {within}{_clarity(within)}."
-    ]
-    for name in ("easy", "hard"):
-        advantage = verdicts[f"own-subset advantage of {name}"]
-        helps = {1: "helps", -1: "hurts", 0: "makes no clear difference"}[advantage.sign]
-        if advantage.low is None:
-            helps = "may help or not (one seed cannot tell)"
-        num_controls = _a_seed(verdicts, name, "controls")
-        others = f"{min(num_controls):.0f} random sets" if num_controls else "a random set"
-        sentences.append(
-            f"Own-subset advantage of {name}: training among {name} examples {helps} on {name} ones, "
-            f"compared with {others} of the same classes ({verdicts[f'{name}->{name}'].mean:.3f} against "
-            f"{verdicts[f'{name}-control->{name}'].mean:.3f}; train accuracy "
-            f"{verdicts[f'{name} train'].mean:.3f} and {verdicts[f'{name}-control train'].mean:.3f}); "
-            f"difference {advantage}{_clarity(advantage)}."
-        )
-        if num_controls:
-            sentences.append(_told_by_controls(verdicts, name, min(num_controls)))
-    return sentences
-
-
-def _told_by_controls(verdicts: dict[str, Estimate], name: str, num_controls: float) -> str:
-    p_values = _a_seed(verdicts, name, "p-value")
-    distances = _a_seed(verdicts, name, "distance in standard deviations")
-    largest = f"is {p_values[0]:.3f} (one tracking seed)"
-    if len(p_values) > 1:
-        largest = f"is {max(p_values):.3f} at the most over {len(p_values)} tracking seeds"
-    sentence = (
-        f"Own-subset advantage of {name}, its controls taken as what chance gives: the one-sided p-value "
-        f"{largest}; with {num_controls:.0f} controls it cannot be below {1 / (num_controls + 1):.3f}."
-    )
-    if distances:
-        low, high = f"{min(distances):+.1f}", f"{max(distances):+.1f}"
-        span = low if low == high else f"{low} to {high}"
-        sentence += f" From the controls' mean it lies {span} of their standard deviations."
-    return sentence
-
-
-def _a_seed(verdicts: dict[str, Estimate], name: str, what: str) -> list[float]:
-    """A value a tracking seed that has one; none where there is one control each."""
-    return [
-        estimate.mean
-        for key, estimate in verdicts.items()
-        if key.startswith(_AMONG.format(name)) and key.endswith(f": {what}")
-    ]
-
-
-def agreement_sentences(summary: pd.DataFrame) -> list[str]:
-    """The table of ``hardness.agreement.over_pairs`` in words."""
-    sentences = []
-    matrix = summary[summary["kind"] == "scores"]
-    plain = matrix[matrix["scope"] == "plain"]
-    names = dict.fromkeys([*plain["score_a"], *plain["score_b"]])
-    of_name = {name: plain[(plain["score_a"] == name) | (plain["score_b"] == name)] for name in names}
-    if constant := [name for name, pairs in of_name.items() if pairs["num_constant"].all()]:
-        sentences.append(f"Constant, so without a correlation, in at least one run: {', '.join(constant)}.")
-    for differs in [None, *kinds_of_difference(summary)]:
-        rows = matrix if differs is None else summary[summary["differs"] == differs]
-        both = rows.pivot(index=["score_a", "score_b"], columns="scope", values="spearman")
-        both = both.dropna(subset="plain")
-        if both.empty:
-            continue
-        told = {}
-        for what, of in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
-            values = both.loc[of]
-            name = " and ".join(dict.fromkeys(of))
-            told[what] = f"{name} ({values['plain']:.2f}, within classes {_or_constant(values)})"
-        median = both.median()
-        if differs is None:
-            lead = "Two scores of one run have"
-            ends = f"alike least: {told['least']}; most: {told['most']}"
-        else:
-            num_pairs = rows["num_pairs"].iloc[0]
-            pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
-            lead = f"A score has, in two runs that differ in {differs} ({pairs}),"
-            ends = f"the most stable: {told['most']}; the least: {told['least']}"
-        sentences.append(
-            f"{lead} a Spearman correlation of {median['plain']:.2f} in the median, "
-            f"{_or_constant(median)} within classes; {ends}."
-        )
-    return sentences
-
-
-def _or_constant(values: pd.Series) -> str:
-    within = values["within-class"]
-    return "constant" if np.isnan(within) else f"{within:.2f}"
-
-
-def _clarity(estimate: Estimate) -> str:
-    return ", and the interval holds zero" if estimate.low is not None and estimate.sign == 0 else ""
-
-
-def _less_or_more(difference: Estimate) -> str:
-    if difference.low is None:
-        return "less or more: one seed cannot tell"
-    return {1: "less", -1: "more, opposite to the hypothesis", 0: "neither clearly less nor more"}[
-        difference.sign
-    ]
+    for first, second in compared(across.optimizers):
+        for name, read in readings.items():
+            estimates[f"{first} - {second} {name}"] = Estimate.of(read(first) - read(second))
+    return Memorization(noise, across.optimizers, estimates, float(across.grid[-1]))

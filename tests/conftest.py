@@ -1,6 +1,7 @@
 """Small data and the real command line, for every test."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,3 +104,32 @@ def tracked(tmp_path_factory) -> Path:
     from hardness.stages.track import track
 
     return track(Track(epochs=6, lr=0.005, out=tmp_path_factory.mktemp("shared") / "tracked"))
+
+
+@pytest.fixture(scope="session")
+def split_file(tracked, tmp_path_factory) -> Path:
+    """A split of a copy of ``tracked``."""
+    from hardness.config import Split
+    from hardness.stages.split import split
+
+    return split(Split(run=(shutil.copytree(tracked, tmp_path_factory.mktemp("split") / "tracked"),)))
+
+
+@pytest.fixture(scope="session")
+def retrained(split_file, tmp_path_factory) -> Path:
+    """Two seeds of three epochs on that split."""
+    from hardness.config import Retrain
+    from hardness.stages.retrain import retrain
+
+    out = tmp_path_factory.mktemp("retrain") / "retrained"
+    return retrain(Retrain(split=split_file, seeds=2, epochs=3, lr=0.1, out=out))
+
+
+@pytest.fixture(scope="session")
+def memorized(tmp_path_factory) -> Path:
+    """Two seeds of three epochs with three optimizers at two noise levels."""
+    from hardness.config import Memorize
+    from hardness.stages.memorize import memorize
+
+    out = tmp_path_factory.mktemp("memorize") / "memorized"
+    return memorize(Memorize(noise=(0.5, 1.0), optimizers=("sgd", "m3", "rm3"), seeds=2, epochs=3, out=out))

@@ -27,6 +27,7 @@ ROOMS = [
     "label_errors",
     "agreement",
     "verdicts",
+    "wording",
     "equal_loss",
     "figures",
     "stages",

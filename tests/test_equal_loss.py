@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.equal_loss import coherence_estimates, coherence_sentences, equal_loss
+from hardness.equal_loss import coherence_estimates, equal_loss
+from hardness.wording import coherence_words
 
 
 def curves(seeds=2) -> pd.DataFrame:
@@ -36,13 +37,13 @@ def test_estimates_worked_by_hand():
     assert found["easy - hard: at equal loss"].mean == pytest.approx(0.3 * 1.25 + 0.005)
     assert found["easy - hard: at loss 0.50"].mean == pytest.approx(0.15 + 0.005)
     assert found["easy - hard: at equal loss"].num_seeds == 2
-    assert "agree more than those of hard ones" in " ".join(coherence_sentences(found))
+    assert "agree more than those of hard ones" in " ".join(coherence_words(found).sentences)
 
 
 def test_the_sign_is_said_whatever_it_is():
     swapped = curves().replace({"measured_on": {"easy": "hard", "hard": "easy"}})
-    assert "agree less than those of hard ones" in " ".join(coherence_sentences(coherence_estimates(swapped)))
-    one_seed = coherence_sentences(coherence_estimates(curves(seeds=1)))
+    assert "agree less than those of hard ones" in coherence_words(coherence_estimates(swapped)).headline
+    one_seed = coherence_words(coherence_estimates(curves(seeds=1))).sentences
     assert "one seed: no interval" in one_seed[0]
     assert "one seed cannot tell" in one_seed[1]
 

@@ -16,6 +16,7 @@ from hardness.stages.run_folder import RunFolder
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import last_epoch, memorization
+from hardness.wording import memorization_words
 
 _SAMPLE = 50_000
 """Examples measured of each kind, as in the paper."""
@@ -92,5 +93,5 @@ def _describe(curves: pd.DataFrame) -> None:
             ["", *last.columns],
             ([name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()),
         )
-        for sentence in memorization(level).sentences:
+        for sentence in memorization_words(memorization(level)).sentences:
             say(sentence)

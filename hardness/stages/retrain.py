@@ -22,7 +22,8 @@ from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
-from hardness.verdicts import hardness_sentences, hardness_verdicts, transfer_matrix
+from hardness.verdicts import hardness_verdicts, transfer_matrix
+from hardness.wording import hardness_words
 
 _OWN_OF_A_RUN = {"seed", *OBSERVING, *OPERATIONAL}
 _AS_TRACKED = (
@@ -111,5 +112,5 @@ def _describe(curves: pd.DataFrame) -> None:
         ["", *columns],
         ([name, *(f"{row[column]:.3f}" for column in columns)] for name, row in matrix.iterrows()),
     )
-    for sentence in hardness_sentences(hardness_verdicts(curves)):
+    for sentence in hardness_words(hardness_verdicts(curves)).sentences:
         say(sentence)

@@ -156,12 +156,7 @@ class RunFolder:
             num_nodes = launch.num_ranks // launch.num_local_ranks
             nodes = ["--nnodes", num_nodes] if num_nodes > 1 else []
             words = ["torchrun", *nodes, "--nproc-per-node", launch.num_local_ranks, "-m", *words]
-        for key, value in {**self.settings, "out": str(self.path)}.items():
-            if value is True:
-                words.append(f"--{key.replace('_', '-')}")
-            elif value is not None and value is not False:
-                values = value if isinstance(value, list) else [value]
-                words += [f"--{key.replace('_', '-')}", *map(str, values)]
+        words += flags({**self.settings, "out": str(self.path)})
         return shlex.join([*map(str, words), *([] if self.settings["resume"] else ["--resume"])])
 
     def update(self, **info: Any) -> None:
@@ -195,6 +190,16 @@ class RunFolder:
             return
         lines = [line for line in read_log(self.path) if keep(line)]
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    """A stage's settings as one types them; what is not set or false is left out."""
+    words = []
+    for key, value in settings.items():
+        if value is not None and value is not False:
+            words.append(f"--{key.replace('_', '-')}")
+            words += map(str, value if isinstance(value, (list, tuple)) else [] if value is True else [value])
+    return words
 
 
 def read_info(run: Path, required: Set[str] = frozenset()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from hardness import agreement as module
 from hardness.dynamics.scores import SCORES
 from hardness.figures import agreement, style
-from hardness.verdicts import agreement_sentences
+from hardness.wording import agreement_words
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_one_run_is_the_matrix_alone(found):
 
 
 def test_in_words(found):
-    told = agreement_sentences(found(*RUNS[:2]))
+    told = agreement_words(found(*RUNS[:2])).sentences
     assert told[0] == "Constant, so without a correlation, in at least one run: forgetting_events."
     assert told[1].startswith("Two scores of one run have a Spearman correlation of 0.")
     assert told[2].startswith(
@@ -90,4 +90,4 @@ def test_in_words(found):
     )
     assert len(told) == 3
     assert not any("nan" in sentence for sentence in told)
-    assert len(agreement_sentences(found({}))) == 2
+    assert len(agreement_words(found({})).sentences) == 2

@@ -1,105 +1,69 @@
 """``hardness report``: figures, tables, verdicts and one page, from run folders alone."""
 
-import base64
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import jinja2
 
 from hardness import files
 from hardness.config import Report
 from hardness.console import say
 from hardness.errors import UserError
-from hardness.stages.report.sections import SECTIONS, describe_data, describe_training
+from hardness.figures import style
+from hardness.stages.report.galleries import all_galleries
+from hardness.stages.report.page import render
+from hardness.stages.report.section import Section
+from hardness.stages.report.sections import all_sections
+from hardness.stages.report.summary import REQUIRED, in_markdown, in_numbers
 from hardness.stages.run_folder import RUNS, finished_info, finished_runs
 
 
 def report(config: Report) -> Path:
-    """Draw the report -> its folder: index.html, summary.json, figures/*.png, *.svg, *.csv."""
+    """Draw the report -> its folder: index.html, summary.json, summary.md, figures/*.{png,svg,pdf,csv}."""
     paths = config.runs or tuple(finished_runs())
     if not paths:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
     runs = {path: finished_info(path) for path in paths}
-    out = config.out
-    if not _may_write(out):
-        found = f"{out} with something else in it"
+    if not _may_write(config.out):
+        found = f"{config.out} with something else in it"
         raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
-    with TemporaryDirectory() as drawn:
-        folder = Path(drawn) / "figures"
-        sections = [section for part in SECTIONS for section in part(runs, folder)]
-        beside = out / ".figures.writing"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(folder, beside)
-        shutil.rmtree(out / "figures", ignore_errors=True)
-        beside.rename(out / "figures")
-    table = [_run_row(path, info) for path, info in runs.items()]
-    files.write_json(
-        out / "summary.json",
-        {
-            "format_version": files.FORMAT_VERSION,
-            "title": config.title,
-            "runs": table,
-            "sections": [
-                {
-                    "title": section.title,
-                    "settings": section.settings,
-                    "verdicts": section.sentences,
-                    "estimates": {name: asdict(value) for name, value in section.estimates.items()},
-                    "figures": [drawing.name for drawing in section.drawings],
-                }
-                for section in sections
-            ],
-        },
-    )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("page.html").render(
-        title=config.title, sections=sections, runs=table, embed=lambda name: _embed(out / "figures" / name)
-    )
-    files.write_text(out / "index.html", page)
+    sections = all_sections(runs)
+    shown = all_galleries(runs, with_images=config.images)
+    _draw(sections, config.out / "figures")
+    numbers = in_numbers(config, runs, sections, shown)
+    files.write_json(config.out / "summary.json", numbers)
+    files.write_text(config.out / "summary.md", in_markdown(numbers))
+    files.write_text(config.out / "index.html", render(numbers, sections, shown, config.out / "figures"))
     for section in sections:
-        for sentence in section.sentences:
-            say(sentence)
-    say(f"the report: {out / 'index.html'}")
-    return out
+        if section.words.headline:
+            say(f"{section.title} {section.words.headline}")
+    say(f"the report: {config.out / 'index.html'}")
+    return config.out
+
+
+def _draw(sections: list[Section], folder: Path) -> None:
+    """All figures, in a folder that takes the place of an older one."""
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    with TemporaryDirectory() as temporary:
+        drawn = Path(temporary) / folder.name
+        drawn.mkdir()
+        for section in sections:
+            for drawing in section.drawings:
+                style.save(drawing.draw, drawing.table, section.settings, drawn / drawing.name)
+        shutil.copytree(drawn, beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
 
 
 def _may_write(out: Path) -> bool:
     """Is nothing of a report's names in the folder, or an older report?"""
     if out.is_file():
         return False
-    if not any((out / name).exists() for name in ("index.html", "summary.json", "figures")):
+    if not any((out / name).exists() for name in ("index.html", "summary.json", "summary.md", "figures")):
         return True
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(summary, dict) and {"format_version", "runs", "sections"} <= summary.keys()
-
-
-def _run_row(path: Path, info: dict) -> dict[str, Any]:
-    return {
-        "run": path.name,
-        "stage": info["stage"],
-        "seed": str(info.get("seed", info.get("tracking_seed", f"0..{info['config'].get('seeds', 1) - 1}"))),
-        "data": describe_data(info),
-        "training": describe_training(info["config"]),
-        "fingerprint": info["fingerprint"],
-        "device": info["device"],
-        "started": info["times"]["started"],
-        "ended": info["times"]["ended"],
-        "commit": info["git_commit"] or "",
-        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
-    }
-
-
-def _embed(path: Path) -> str:
-    """A figure as a data URI, so that the page is one file."""
-    return "data:image/svg+xml;base64," + base64.b64encode(Path(f"{path}.svg").read_bytes()).decode()
+    return isinstance(summary, dict) and summary.keys() >= REQUIRED

@@ -1,379 +1,366 @@
 """What a report says of runs: a section a question, with its words, its numbers and its figures."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from hardness import files
 from hardness.agreement import agreement
 from hardness.dynamics.coherence import WHOLE
 from hardness.dynamics.pool import common_scores
-from hardness.equal_loss import coherence_estimates, coherence_sentences
+from hardness.equal_loss import coherence_estimates
 from hardness.figures import agreement as agreement_figure
 from hardness.figures import (
     coherence,
     controls,
+    data_map,
     equal_pristine,
     first_learned,
+    forgetting,
     label_errors,
+    learned_by_class,
     noise_curves,
-    style,
+    subset_bars,
     subset_curves,
+    tracking_curves,
     transfer,
 )
 from hardness.label_errors import can_be_judged, detection
-from hardness.stages.run_folder import OBSERVING, OPERATIONAL, training_settings
-from hardness.stages.split import DEFAULTS
+from hardness.stages.report.describe import (
+    alike,
+    describe_compared,
+    describe_memorization,
+    describe_retraining,
+    describe_tracking,
+    distinct,
+    seed_of,
+    split_of,
+)
+from hardness.stages.report.section import Section
+from hardness.stages.run_folder import read_log, training_settings
 from hardness.statistics import Estimate
-from hardness.verdicts import agreement_sentences, hardness_sentences, hardness_verdicts, memorization
 from hardness.verdicts import equal_pristine as read_across
+from hardness.verdicts import hardness_verdicts, memorization
+from hardness.wording import (
+    Words,
+    agreement_words,
+    coherence_words,
+    first_learned_words,
+    hardness_words,
+    label_error_words,
+    memorization_words,
+)
 
-_UNCOMMON = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
-# Settings in which runs of one group may differ: seeds, what follows from them, and what is looked at.
-_NOT_COMPARED = {"seed", "noise_seed", "split", "tracking_seeds", "runs", *OBSERVING, *OPERATIONAL}
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure on the page."""
-
-    name: str
-    caption: str
-
-
-@dataclass
-class Section:
-    """A question, its verdicts in words, the estimates behind them, its figures."""
-
-    title: str
-    settings: str
-    sentences: list[str] = field(default_factory=list)
-    estimates: dict[str, Estimate] = field(default_factory=dict)
-    drawings: list[Drawing] = field(default_factory=list)
+Runs = dict[Path, dict]
+"""Run folder -> its run.json."""
 
 
-def _add(
-    section: Section,
-    folder: Path,
-    name: str,
-    caption: str,
-    draw: Callable[[pd.DataFrame, str], Figure],
-    table: pd.DataFrame,
-) -> None:
-    style.save(draw, table, section.settings, folder / name)
-    section.drawings.append(Drawing(name, caption))
-
-
-def _alike(runs: dict[Path, dict], stage: str) -> list[list[Path]]:
-    """Runs of a stage in groups that differ in their tracking seed alone."""
-    groups: dict[str, list[Path]] = {}
-    for path, info in runs.items():
-        if info["stage"] != stage:
-            continue
-        config = {key: value for key, value in info["config"].items() if key not in _NOT_COMPARED}
-        split = {key: value for key, value in _split_of(info).items() if key not in _NOT_COMPARED}
-        same = json.dumps([info["fingerprint"], config, split, info.get("tracked")], sort_keys=True)
-        groups.setdefault(same, []).append(path)
-    return list(groups.values())
-
-
-def _split_of(info: dict) -> dict[str, Any]:
-    """The settings of a run's split, of older versions too."""
-    return DEFAULTS | info.get("split", {})
-
-
-def _first_learned(runs: dict[Path, dict], folder: Path) -> list[Section]:
+def _hardness(runs: Runs) -> list[Section]:
     sections = []
-    for paths in _alike(runs, "track"):
-        info = runs[paths[0]]
-        section = Section("When are examples first learned?", _describe_tracking(info))
-        by_seed = {}
-        for path in paths:
-            scores = files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
-            by_seed[_seed(runs[path])] = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
-        section.estimates = {
-            "learned in epoch 1": Estimate.of(
-                [(epochs.fillna(0) == 1).mean() for epochs in by_seed.values()]
-            ),
-            "never learned": Estimate.of([epochs.isna().mean() for epochs in by_seed.values()]),
-        }
-        section.sentences.append(
-            f"Share of the examples first learned in epoch 1: {section.estimates['learned in epoch 1']}; "
-            f"never learned: {section.estimates['never learned']}."
-        )
-        _add(
-            section,
-            folder,
-            f"first-learned-{_number(sections)}",
-            "First-learned epoch: histogram, and the share learned at least once by each epoch.",
-            first_learned.draw,
-            first_learned.prepare(by_seed, info["config"]["epochs"]),
-        )
-        sections.append(section)
-    return sections
-
-
-def _agreement(runs: dict[Path, dict], folder: Path) -> list[Section]:
-    """A section for all runs of the same examples, given labels and way of recording."""
-    groups: dict[tuple, list[Path]] = {}
-    for path, info in runs.items():
-        if info["stage"] == "track":
-            same = (info["fingerprint"], info.get("labels_fingerprint"), info["record_mode"])
-            groups.setdefault(same, []).append(path)
-    sections = []
-    for (fingerprint, *_), paths in groups.items():
-        section = Section("Do the scores agree?", _describe_compared([runs[path] for path in paths]))
-        tables = [files.read_table(path / "scores.parquet", fingerprint).to_pandas() for path in paths]
-        examples = files.read_table(paths[0] / "examples.parquet", fingerprint, ["given_label"])
-        settings = {str(path): training_settings(runs[path]) for path in paths}
-        found = agreement(tables, examples["given_label"].to_numpy(), settings)
-        table = agreement_figure.prepare(found)
-        section.sentences = agreement_sentences(table)
-        _add(
-            section,
-            folder,
-            f"agreement-{_number(sections)}",
-            "Spearman's rank correlation, plain and within classes: of two scores of a run, and of one score "
-            "in two runs.",
-            agreement_figure.draw,
-            table,
-        )
-        sections.append(section)
-    return sections
-
-
-def _hardness(runs: dict[Path, dict], folder: Path) -> list[Section]:
-    sections = []
-    for paths in _alike(runs, "retrain"):
-        settings = _describe_retraining(runs[paths[0]])
-        section = Section("Do easy examples generalize better amongst themselves?", settings)
-        curves = pd.concat(
-            [_curves(path, runs[path]).assign(tracking_seed=runs[path]["tracking_seed"]) for path in paths]
-        )
+    for group in alike(runs, "retrain"):
+        settings = describe_retraining(_first(group))
+        section = Section("Do easy examples generalize better amongst themselves?", settings, _names(group))
+        curves = _retraining(group)
         section.estimates = hardness_verdicts(curves)
-        section.sentences = hardness_sentences(section.estimates)
-        number = _number(sections)
-        _add(
-            section,
-            folder,
-            f"transfer-{number}",
-            "Top-1 at the last epoch: trained on (rows), measured on (columns).",
-            transfer.draw,
-            transfer.prepare(curves),
+        section.words = hardness_words(section.estimates)
+        section.add(
+            subset_bars,
+            subset_bars.prepare({settings: section.estimates}),
+            "Top-1 at the last epoch on the own test fold, of easy and hard and of the random sets of the "
+            "same classes; and the differences between them.",
         )
-        _add(
-            section,
-            folder,
-            f"subset-curves-{number}",
+        section.add(
+            transfer,
+            transfer.prepare(curves),
+            "Top-1 at the last epoch: trained on (rows), measured on (columns).",
+        )
+        section.add(
+            subset_curves,
+            subset_curves.prepare(curves),
             "Retraining: accuracy and loss on the own train fold, on the own test fold, and on the subset's "
             "test fold, where easy and hard meet their class-matched controls.",
-            subset_curves.draw,
-            subset_curves.prepare(curves),
         )
-        if _split_of(runs[paths[0]])["controls"] > 1:
-            _add(
-                section,
-                folder,
-                f"controls-{number}",
+        if split_of(_first(group))["controls"] > 1:
+            section.add(
+                controls,
+                controls.prepare(curves),
                 "Top-1 on the test folds of easy and of hard, at the last epoch: trained on the subset "
                 "itself, and on each of its controls, which show what chance gives.",
-                controls.draw,
-                controls.prepare(curves),
             )
         sections.append(section)
     return sections
 
 
-def _memorization(runs: dict[Path, dict], folder: Path) -> list[Section]:
+def _memorization(runs: Runs) -> list[Section]:
     sections = []
     for path, info in runs.items():
         if info["stage"] != "memorize":
             continue
-        section = Section("Does the median stop memorization?", _describe_memorization(info))
+        section = Section("Does the median stop memorization?", describe_memorization(info), [path.name])
         curves = _curves(path, info)
-        number = _number(sections)
-        levels = {}
+        levels, told = {}, []
         for noise, level in curves.groupby("noise", sort=False):
-            verdict = memorization(level)
-            section.sentences += verdict.sentences
-            section.estimates |= {f"noise {noise:g}: {k}": v for k, v in verdict.estimates.items()}
+            found = memorization(level)
+            told.append(memorization_words(found))
+            section.estimates |= {f"noise {noise:g}: {k}": v for k, v in found.estimates.items()}
             if (across := read_across(level)) is not None:
                 levels[noise] = across
+        section.words = Words(
+            " ".join(words.headline for words in told if words.headline),
+            [sentence for words in told for sentence in words.sentences],
+            {name: value for words in told for name, value in words.numbers.items()},
+        )
         if levels:
-            _add(
-                section,
-                folder,
-                f"equal-pristine-{number}",
+            section.add(
+                equal_pristine,
+                equal_pristine.prepare(levels),
                 "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a level, "
                 "so that slower learning is not mistaken for less memorization.",
-                equal_pristine.draw,
-                equal_pristine.prepare(levels),
             )
-        _add(
-            section,
-            folder,
-            f"noise-curves-{number}",
+        section.add(
+            noise_curves,
+            noise_curves.prepare(curves),
             "Accuracy and loss by epoch: pristine against corrupt examples, training examples against the "
             "clean validation set.",
-            noise_curves.draw,
-            noise_curves.prepare(curves),
         )
         sections.append(section)
     return sections
 
 
-def _coherence(runs: dict[Path, dict], folder: Path) -> list[Section]:
+def _side_by_side(runs: Runs) -> list[Section]:
+    """Several models, data sets or ways to split, on the same axes."""
+    section = Section("Side by side", "", [])
+    tracked, retrained = alike(runs, "track"), alike(runs, "retrain")
+    told = []
+    if len(tracked) > 1:
+        names = distinct([describe_tracking(_first(group)) for group in tracked])
+        logs = {name: _logs(group) for name, group in zip(names, tracked, strict=True)}
+        if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
+            section.add(
+                tracking_curves, tracking_curves.prepare(logs), "How each of the tracked networks learned."
+            )
+            told.append(f"{len(tracked)} ways to track")
+    if len(retrained) > 1:
+        names = distinct([describe_retraining(_first(group)) for group in retrained])
+        found = {
+            name: hardness_verdicts(_retraining(group)) for name, group in zip(names, retrained, strict=True)
+        }
+        section.add(
+            subset_bars,
+            subset_bars.prepare(found),
+            "Within-subset accuracy and own-subset advantage of each way to track, split and retrain.",
+        )
+        told.append(f"{len(retrained)} ways to retrain")
+    section.settings = ", ".join(told)
+    section.runs = [name for group in (*tracked, *retrained) for name in _names(group)]
+    return [section] if section.drawings else []
+
+
+def _first_learned(runs: Runs) -> list[Section]:
+    sections = []
+    for group in alike(runs, "track"):
+        info = _first(group)
+        section = Section("When are examples first learned?", describe_tracking(info), _names(group))
+        tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
+        by_seed = {
+            seed: scores["first_learned_epoch"].where(scores["mean_loss"].notna())
+            for seed, scores in tables.items()
+        }
+        readable = {
+            seed: scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
+            for seed, scores in tables.items()
+        }
+        section.estimates = {
+            "learned in epoch 1": Estimate.of([(e.fillna(0) == 1).mean() for e in readable.values()]),
+            "never learned": Estimate.of([e.isna().mean() for e in readable.values()]),
+        }
+        section.words = first_learned_words(section.estimates)
+        num_epochs = info["config"]["epochs"]
+        if logs := _logs(group):
+            section.add(
+                tracking_curves,
+                tracking_curves.prepare({section.settings: logs}),
+                "How the network learned: training examples, validation set, losses.",
+            )
+        section.add(
+            first_learned,
+            first_learned.prepare(readable, num_epochs),
+            "First-learned epoch: histogram, and the share learned at least once by each epoch.",
+        )
+        labels = {seed_of(info): _given_labels(path, info) for path, info in group.items()}
+        section.add(
+            learned_by_class,
+            learned_by_class.prepare(by_seed, labels, info["data"]["class_names"], num_epochs),
+            "Share of each class learned at least once by each epoch: the range and the quartiles over "
+            "classes, and the classes that come first and last.",
+        )
+        section.add(
+            data_map,
+            data_map.prepare(tables),
+            "The data map: mean and standard deviation over the epochs of the given label's probability; "
+            "a larger hexagon holds more examples.",
+        )
+        section.add(
+            forgetting,
+            forgetting.prepare(tables),
+            "Forgetting events (correct in one record, wrong in the next), and how many those have that are "
+            "learned late.",
+        )
+        sections.append(section)
+    return sections
+
+
+def agreements(runs: Runs) -> list[Section]:
+    """A section for all runs of the same examples, given labels and way of recording."""
+    groups: dict[tuple, Runs] = {}
+    for path, info in runs.items():
+        if info["stage"] == "track":
+            same = (info["fingerprint"], info.get("labels_fingerprint"), info["record_mode"])
+            groups.setdefault(same, {})[path] = info
+    sections = []
+    for group in groups.values():
+        section = Section("Do the scores agree?", describe_compared(list(group.values())), _names(group))
+        tables = [_scores(path, info) for path, info in group.items()]
+        given_labels = _given_labels(*next(iter(group.items())))
+        settings = {str(path): training_settings(info) for path, info in group.items()}
+        table = agreement_figure.prepare(agreement(tables, given_labels, settings))
+        section.words = agreement_words(table)
+        section.add(
+            agreement_figure,
+            table,
+            "Spearman's rank correlation, plain and within classes: of two scores of a run, and of one score "
+            "in two runs.",
+        )
+        sections.append(section)
+    return sections
+
+
+def _coherence(runs: Runs) -> list[Section]:
     """A section for runs whose gradients were looked at, and which groups of examples they were of."""
     sections = []
-    for paths in _alike(runs, "track"):
+    for group in alike(runs, "track"):
         tables = []
-        for path in paths:
+        for path, info in group.items():
             if (path / "coherence.parquet").exists():
-                found = files.read_table(path / "coherence.parquet", runs[path]["fingerprint"]).to_pandas()
-                tables.append(found[found["layer"] == WHOLE].assign(seed=_seed(runs[path])))
+                found = files.read_table(path / "coherence.parquet", info["fingerprint"]).to_pandas()
+                tables.append(found[found["layer"] == WHOLE].assign(seed=seed_of(info)))
         table = pd.concat(tables).dropna(subset="coherence") if tables else pd.DataFrame()
         if table.empty:
             continue
         sizes = sorted(set(table["num_examples"]))
         section = Section(
             "Do the gradients of easy examples agree?",
-            f"{_describe_tracking(runs[paths[0]])}; {' or '.join(map(str, sizes))} examples of each group, "
+            f"{describe_tracking(_first(group))}; {' or '.join(map(str, sizes))} examples of each group, "
             "as many of each class",
+            _names(group),
         )
         section.estimates = coherence_estimates(table)
-        section.sentences = coherence_sentences(section.estimates)
-        _add(
-            section,
-            folder,
-            f"coherence-{_number(sections)}",
+        words = coherence_words(section.estimates)
+        sizes = {f"examples of a group, {number}": int(size) for number, size in enumerate(sizes, 1)}
+        section.words = Words(words.headline, words.sentences, sizes)
+        section.add(
+            coherence,
+            coherence.prepare(table),
             "Mean inner product of the gradients of two examples over their mean squared norm (the form of "
             "m-coherence that does not depend on m), over training and where mean losses are equal.",
-            coherence.draw,
-            coherence.prepare(table),
         )
         sections.append(section)
     return sections
 
 
-def _label_errors(runs: dict[Path, dict], folder: Path) -> list[Section]:
+def _label_errors(runs: Runs) -> list[Section]:
     sections = []
-    for paths in _alike(runs, "track"):
+    for group in alike(runs, "track"):
         judged = {}
-        for path in paths:
-            fingerprint = runs[path]["fingerprint"]
-            examples = files.read_table(path / "examples.parquet", fingerprint).to_pandas()
-            scores = files.read_table(path / "scores.parquet", fingerprint).to_pandas()
-            is_corrupt = examples["is_corrupt"].to_numpy()
+        for path, info in group.items():
+            scores = _scores(path, info)
+            is_corrupt = _column(path, info, "is_corrupt")
             if can_be_judged(scores, is_corrupt):
-                judged[_seed(runs[path])] = scores, is_corrupt
+                judged[seed_of(info)] = scores, is_corrupt
         if not judged:
             continue
         common = common_scores([scores for scores, _ in judged.values()])
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
-        section = Section("Which scores find the wrong labels?", _describe_tracking(runs[paths[0]]))
+        settings = describe_tracking(_first(group))
+        section = Section("Which scores find the wrong labels?", settings, _names(group))
         found = pd.concat([detection(*each) for each in judged.values()])
         for name, rows in found.groupby("score", sort=False):
             for value in ("auroc", "average_precision"):
                 section.estimates[f"{name}: {value.replace('_', ' ')}"] = Estimate.of(rows[value])
-        chance = (found["num_corrupt"] / found["num_examples"]).mean()
+        chance = float((found["num_corrupt"] / found["num_examples"]).mean())
         best = max(common, key=lambda name: section.estimates[f"{name}: average precision"].mean)
-        section.sentences.append(
-            f"Of {len(common)} scores {best} finds the corrupt labels best: average precision "
-            f"{section.estimates[f'{best}: average precision']} (by chance alone {chance:.3f}), AUROC "
-            f"{section.estimates[f'{best}: auroc']}."
-        )
-        _add(
-            section,
-            folder,
-            f"label-errors-{_number(sections)}",
-            "How well each score ranks corrupt labels before pristine ones, and precision by recall of the "
-            "five best.",
-            label_errors.draw,
+        section.words = label_error_words(section.estimates, best, len(common), chance)
+        section.add(
+            label_errors,
             label_errors.prepare(found, judged),
+            "How well each score ranks corrupt labels before pristine ones, and precision by recall of the "
+            "best of them.",
         )
         sections.append(section)
     return sections
 
 
-def _seed(info: dict) -> str:
-    """What tells a run from those like it: its seed, and under label noise that of its labels."""
-    noise = f", labels {info['config']['noise_seed']}" if info["config"]["noise"] else ""
-    return f"{info['seed']}{noise}"
+def _first(group: Runs) -> dict:
+    return next(iter(group.values()))
 
 
-def _number(sections: list[Section]) -> int:
-    return len(sections) + 1
+def _names(group: Runs) -> list[str]:
+    return [path.name for path in group]
 
 
 def _curves(path: Path, info: dict) -> pd.DataFrame:
     return files.read_table(path / "curves.parquet", info["fingerprint"]).to_pandas()
 
 
-def _describe_tracking(info: dict) -> str:
-    config = info["config"]
-    noise = f", label noise {config['noise']:g}" if config["noise"] else ""
-    return f"{describe_data(info)}, {describe_training(config)}{noise}, {info['record_mode']} records"
+def _retraining(group: Runs) -> pd.DataFrame:
+    parts = [_curves(path, info).assign(tracking_seed=info["tracking_seed"]) for path, info in group.items()]
+    return pd.concat(parts)
 
 
-def _describe_compared(infos: list[dict]) -> str:
-    models = ", ".join(dict.fromkeys(info["config"]["model"] for info in infos))
-    optimizers = ", ".join(dict.fromkeys(info["config"]["optimizer"] for info in infos))
-    noise = infos[0].get("noise_rate")
-    corrupt = f", {noise:.2g} of the labels corrupt" if noise else ""
-    runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
-    data = f"{describe_data(infos[0])}{corrupt}, {infos[0]['record_mode']} records"
-    return f"{data}, {runs} of {models} with {optimizers}"
+def _scores(path: Path, info: dict) -> pd.DataFrame:
+    return files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
 
 
-def _describe_retraining(info: dict) -> str:
-    split = _split_of(info)
-    rule = (
-        f"correct at epoch {split['epoch']}"
-        if split["rule"] == "learned-by"
-        else f"quantile {split['quantile']:g} of {split['by']}"
-    )
-    within = " within each class" if split["balance"] == "class" else ""
-    controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
-    twins = ", without near-duplicates" if split["drop_twins"] else ""
-    config = info["config"]
-    return (
-        f"{describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
-        f"{describe_training(config)}, {config['seeds']} retrainings a tracking seed"
-    )
+def _column(path: Path, info: dict, name: str) -> np.ndarray:
+    return files.read_table(path / "examples.parquet", info["fingerprint"], [name])[name].to_numpy()
 
 
-def _describe_memorization(info: dict) -> str:
-    return f"{describe_data(info)}, {describe_training(info['config'])}"
+def _given_labels(path: Path, info: dict) -> np.ndarray:
+    return _column(path, info, "given_label")
 
 
-def describe_data(info: dict) -> str:
-    config = info["config"]
-    kind, _, place = (config["data"] or info["tracked"]["data"]).partition(":")
-    size = " x ".join(map(str, info["data"]["image_shape"][1:]))
-    name = Path(place).name or kind
-    return (
-        f"{name} ({info['data']['num_train']:,} images, {len(info['data']['class_names'])} classes, {size})"
-    )
+def _logs(group: Runs) -> dict[str, pd.DataFrame]:
+    """Seed -> log.jsonl with the share learned by each epoch, of those runs that have one."""
+    logs = {}
+    for path, info in group.items():
+        if (log := pd.DataFrame(read_log(path))).empty:
+            continue
+        scores = _scores(path, info)
+        first = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
+        learned = first.value_counts().reindex(log["epoch"], fill_value=0).cumsum() / len(first)
+        logs[seed_of(info)] = log.assign(learned=learned.to_numpy(np.float64))
+    return logs
 
 
-def describe_training(config: dict) -> str:
-    """The settings of training; those that are often left alone only where they were not."""
-    optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
-    uncommon = [
-        f", {name.replace('_', ' ')} {value}"
-        for name, value in config.items()
-        if name in _UNCOMMON and value not in (None, _UNCOMMON[name])
-    ]
-    return (
-        f"{config['model']},{optimizer} lr {config['lr']:g}, batch {config['batch_size']}, "
-        f"{config['epochs']} epochs{''.join(uncommon)}"
-    )
+SECTIONS = (
+    _hardness,
+    _memorization,
+    _side_by_side,
+    _first_learned,
+    agreements,
+    _coherence,
+    _label_errors,
+)
+"""In the order of the page: each of (run folder -> run.json) -> its sections."""
 
 
-SECTIONS = (_first_learned, _agreement, _coherence, _hardness, _memorization, _label_errors)
-"""In the order of the page: each of (run folder -> run.json, folder for figures) -> its sections."""
+def all_sections(runs: Runs) -> list[Section]:
+    """Everything that the runs say, in the order of the page; figures are numbered along it."""
+    sections = [section for part in SECTIONS for section in part(runs)]
+    numbers = Counter()
+    for drawing in (drawing for section in sections for drawing in section.drawings):
+        numbers[drawing.name] += 1
+        drawing.name = f"{drawing.name}-{numbers[drawing.name]}"
+    return sections

@@ -1,0 +1,56 @@
+"""How networks learn, epoch by epoch: one or more groups of runs on the same axes."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hardness.figures.style import GROUP_COLOURS, draw_band, seeds_note, set_title
+from hardness.statistics import summarize
+
+PANELS = {
+    "share of the training examples": {"learned": "-", "record_top1": "--"},
+    "top-1 (share correct)": {"validation_top1": "-"},
+    "cross-entropy (nats)": {"record_loss": "-", "validation_loss": ":"},
+}
+"""Label of the axis -> {column of log.jsonl: dash}."""
+_NAMES = {
+    "learned": "learned at least once",
+    "record_top1": "correct in this record",
+    "validation_top1": "validation set",
+    "record_loss": "training examples, given labels",
+    "validation_loss": "validation set",
+}
+
+
+def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Group -> seed -> a row an epoch, of log.jsonl -> group, epoch, value, mean, low, high, num_seeds."""
+    tables = [
+        log.assign(group=group, seed=seed) for group, by_seed in logs.items() for seed, log in by_seed.items()
+    ]
+    return summarize(pd.concat(tables), ["group", "epoch"], list(_NAMES))
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    """The table of ``prepare`` -> three panels: training examples, validation accuracy, losses."""
+    groups = list(table["group"].unique())
+    colours = {name: GROUP_COLOURS[index % len(GROUP_COLOURS)] for index, name in enumerate(groups)}
+    figure = Figure(figsize=(9.5, 3.4 + 0.2 * len(groups)))
+    for axes, (label, dashes) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for (group, value), line in table.groupby(["group", "value"], sort=False):
+            if value in dashes:
+                draw_band(axes, line["epoch"], line, color=colours[group], linestyle=dashes[value])
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.set_ylim(0, 1.02 if "nats" not in label else None)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        handles = [
+            Line2D([], [], color="#555555", linestyle=dash, label=_NAMES[value])
+            for value, dash in dashes.items()
+        ]
+        axes.legend(handles=handles, loc="best")
+    if len(groups) > 1:
+        handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+        for handle in handles:
+            handle.set_label(handle.get_label().replace("$", r"\$"))
+        figure.legend(handles=handles, loc="outside lower center")
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    return figure

@@ -1,0 +1,105 @@
+"""The page: one file that needs no other, no network and no script but its own."""
+
+import base64
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hardness.figures.style import SUFFIXES
+from hardness.stages.report.describe import distinct
+from hardness.stages.report.galleries import Shown
+from hardness.stages.report.section import Drawing, Section
+
+_PIXELS_PER_POINT = 96 / 72
+_COLUMNS = (
+    *("run", "stage", "seed", "data", "training", "took", "device"),
+    *("fingerprint", "commit", "started", "versions"),
+)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page has it."""
+
+    name: str
+    title: str
+    caption: str
+    uri: str
+    width: int
+    """In pixels, as height."""
+    height: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one group of runs says."""
+
+    section: Section
+    told_apart: str
+    """What the group has that others have not."""
+    pictures: list[_Picture]
+
+
+@dataclass(frozen=True)
+class _Question:
+    title: str
+    anchor: str
+    answers: list[_Answer]
+
+
+def render(
+    summary: dict[str, Any], sections: Sequence[Section], shown: Sequence[Shown], figures: Path
+) -> str:
+    """The HTML of a report whose figures lie, drawn, in a folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    runs = [{**run, "took": _duration(run["seconds"])} for run in summary["runs"]]
+    return environment.get_template("page.html").render(
+        title=summary["title"],
+        questions=_questions(sections, figures),
+        galleries=shown,
+        runs=runs,
+        columns=_COLUMNS,
+        suffixes=SUFFIXES,
+        commands=summary["commands"],
+    )
+
+
+def _questions(sections: Sequence[Section], figures: Path) -> list[_Question]:
+    questions = []
+    for title, same in itertools.groupby(sections, lambda section: section.title):
+        same = list(same)
+        answers = [
+            _Answer(section, apart, [_picture(drawing, figures) for drawing in section.drawings])
+            for section, apart in zip(same, distinct([each.settings for each in same]), strict=True)
+        ]
+        questions.append(_Question(title, f"question-{len(questions) + 1}", answers))
+    return questions
+
+
+def _picture(drawing: Drawing, figures: Path) -> _Picture:
+    """The SVG as a data URI."""
+    svg = (figures / f"{drawing.name}.svg").read_bytes()
+    width, height = (
+        round(_PIXELS_PER_POINT * float(re.search(rb'<svg[^>]* %s="([\d.]+)pt"' % side, svg)[1]))
+        for side in (b"width", b"height")
+    )
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    title = drawing.name.rstrip("0123456789").replace("-", " ").strip().capitalize()
+    return _Picture(drawing.name, title, drawing.caption, uri, width, height)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

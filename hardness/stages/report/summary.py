@@ -1,0 +1,130 @@
+"""The report as numbers (summary.json) and as a page of Markdown (summary.md).
+
+summary.json, format version 1; names are added, never changed:
+
+- title; interval_level: 0.95, that of every interval.
+- runs: of each run its folder's name (run), stage, seed, data and training in words, the settings (config),
+  the data set (data_set: num_train, num_validation, num_classes, image_shape), split (retrain: how its
+  subsets were formed), noise_rate (share of corrupt labels), fingerprint, device, started and ended (ISO
+  8601), seconds, commit, versions.
+- sections: of each question its title, settings in words, runs (their names), headline and verdicts
+  (sentences), estimates (name -> mean, low, high, num_seeds; one seed has no interval), numbers (name -> one
+  in the words that is no estimate), figures (names of files in figures/).
+- galleries: settings in words, runs, numbers (cards and classes shown, and of how many), note.
+- commands: what to type to make the runs and the report again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hardness import files
+from hardness.config import Report
+from hardness.stages.report.describe import describe_data, describe_training
+from hardness.stages.report.galleries import Shown
+from hardness.stages.report.reproduce import commands
+from hardness.stages.report.section import Section
+
+REQUIRED = {"format_version", "runs", "sections"}
+"""Names by which a summary.json is known."""
+
+
+def in_numbers(
+    config: Report, runs: dict[Path, dict], sections: Sequence[Section], shown: Sequence[Shown]
+) -> dict[str, Any]:
+    """The object of summary.json."""
+    return {
+        "format_version": files.FORMAT_VERSION,
+        "title": config.title,
+        "interval_level": 0.95,
+        "runs": [_run(path, info) for path, info in runs.items()],
+        "sections": [_section(section) for section in sections],
+        "galleries": [
+            {
+                "settings": each.settings,
+                "runs": each.runs,
+                "numbers": each.gallery.numbers,
+                "note": each.gallery.note,
+            }
+            for each in shown
+        ],
+        "commands": commands(config, runs),
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "settings": section.settings,
+        "runs": list(section.runs),
+        "headline": section.words.headline,
+        "verdicts": section.words.sentences,
+        "estimates": {name: asdict(value) for name, value in section.estimates.items()},
+        "numbers": section.words.numbers,
+        "figures": [drawing.name for drawing in section.drawings],
+    }
+
+
+def _run(path: Path, info: dict) -> dict[str, Any]:
+    started, ended = info["times"]["started"], info["times"]["ended"]
+    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    num_seeds = info["config"].get("seeds", 1)
+    return {
+        "run": path.name,
+        "stage": info["stage"],
+        "seed": str(info.get("seed", info.get("tracking_seed", f"0..{num_seeds - 1}"))),
+        "data": describe_data(info),
+        "training": describe_training(info["config"]),
+        "config": info["config"],
+        "data_set": {
+            "num_train": info["data"]["num_train"],
+            "num_validation": info["data"].get("num_validation"),
+            "num_classes": len(info["data"]["class_names"]),
+            "image_shape": info["data"]["image_shape"],
+        },
+        "split": info.get("split"),
+        "noise_rate": info.get("noise_rate"),
+        "fingerprint": info["fingerprint"],
+        "device": info["device"],
+        "started": started,
+        "ended": ended,
+        "seconds": seconds,
+        "commit": info["git_commit"] or "",
+        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+    }
+
+
+def in_markdown(summary: dict[str, Any]) -> str:
+    """summary.json's object -> the same in short, for a README."""
+    lines = [f"# {summary['title']}", ""]
+    title = None
+    for section in summary["sections"]:
+        if title != (title := section["title"]):
+            lines += [f"## {title}", ""]
+        lines += [f"*{_plain(section['settings'])}*", ""]
+        lines += [f"**{_plain(section['headline'])}**", ""] if section["headline"] else []
+        lines += [f"- {_plain(sentence)}" for sentence in section["verdicts"]]
+        lines += ["", *_table(section["estimates"])] if section["estimates"] else []
+        lines += [f"![{name}](figures/{name}.png)" for name in section["figures"][:1]]
+        lines += [""]
+    lines += ["## How to reproduce", "", *(f"    {command}" for command in summary["commands"]), ""]
+    return "\n".join(lines)
+
+
+def _table(estimates: dict[str, dict]) -> list[str]:
+    rows = [
+        f"| {_plain(name)} | {value['mean']:.3f} | {_interval(value)} | {value['num_seeds']} |"
+        for name, value in estimates.items()
+    ]
+    return ["| quantity | mean | 95 % interval | seeds |", "| --- | ---: | --- | ---: |", *rows, ""]
+
+
+def _interval(estimate: dict) -> str:
+    return "" if estimate["low"] is None else f"[{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return "".join(f"\\{each}" if each in "\\`*_[]<>|" else each for each in text)

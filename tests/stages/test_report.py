@@ -1,0 +1,140 @@
+"""The report's folder: its figures, its numbers, its words."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import tyro
+
+from hardness.config import Memorize, Report, Retrain, Split, Track
+from hardness.errors import UserError
+from hardness.stages.report import report
+from tests.words import Words, is_told, leaves, numbers_in
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.links = [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "img":
+            assert dict(attrs)["alt"]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def reported(tracked, retrained, memorized, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    return report(Report(runs=(tracked, retrained, memorized), out=out, title="<script>alert(1)</script>"))
+
+
+NAMES = {
+    *("subset-bars", "transfer", "subset-curves", "equal-pristine", "noise-curves", "tracking-curves"),
+    *("first-learned", "learned-by-class", "data-map", "forgetting", "agreement"),
+}
+
+
+def test_every_figure_is_there_in_every_format_and_every_number_in_the_summary(reported, tracked):
+    for suffix in ("png", "svg", "pdf", "csv"):
+        assert {path.name.rsplit("-", 1)[0] for path in (reported / "figures").glob(f"*.{suffix}")} == NAMES
+    summary = json.loads((reported / "summary.json").read_text())
+    sections = {section["title"]: section for section in summary["sections"]}
+    assert {figure.rsplit("-", 1)[0] for s in summary["sections"] for figure in s["figures"]} == NAMES
+    first = pd.read_parquet(tracked / "scores.parquet")["first_learned_epoch"].fillna(0).to_numpy()
+    learned = sections["When are examples first learned?"]["estimates"]
+    assert learned["learned in epoch 1"]["mean"] == pytest.approx((first == 1).mean())
+    assert learned["never learned"]["mean"] == pytest.approx((first == 0).mean())
+    assert (first == 0).any()
+    within = sections["Do easy examples generalize better amongst themselves?"]["estimates"]["within-subset"]
+    assert within["low"] is None
+    assert within["num_seeds"] == 1
+
+
+def test_every_number_in_the_words_of_the_page_is_in_the_summary(reported):
+    known = leaves(json.loads((reported / "summary.json").read_text()))
+    page = Words()
+    page.feed((reported / "index.html").read_text())
+    told = numbers_in(" ".join(page.text))
+    assert len(told) > 100
+    assert sorted({each for each in told if not is_told(each, known)}) == []
+    # Numbers that nobody measured would be found.
+    assert not is_told("0.98765", known)
+    sentence = json.loads((reported / "summary.json").read_text())["sections"][0]["verdicts"][0]
+    assert [each for each in numbers_in(sentence.replace("0.", "7.")) if not is_told(each, known)]
+
+
+def test_the_summary_in_markdown_says_the_same(reported):
+    text = (reported / "summary.md").read_text()
+    summary = json.loads((reported / "summary.json").read_text())
+    for section in summary["sections"]:
+        assert f"## {section['title']}" in text
+        for name, estimate in section["estimates"].items():
+            assert f"{estimate['mean']:.3f}" in text
+            assert name.split(">")[-1] in text
+    assert "<script>" not in text
+    shown = re.findall(r"\]\((figures/[\w.-]+)\)", text)
+    assert shown
+    assert all((reported / name).is_file() for name in shown)
+
+
+def test_the_commands_make_the_runs_again(reported, tracked, retrained):
+    commands = json.loads((reported / "summary.json").read_text())["commands"]
+    assert [shlex.split(command)[1] for command in commands] == [
+        *("track", "split", "retrain", "memorize", "report")
+    ]
+    settings = {"track": Track, "split": Split, "retrain": Retrain, "memorize": Memorize, "report": Report}
+    for command in commands:
+        _, stage, *words = shlex.split(command)
+        # What is typed is what was run.
+        config = tyro.cli(settings[stage], args=words, config=(tyro.conf.FlagCreatePairsOff,))
+        if stage == "track":
+            assert config == Track(epochs=6, lr=0.005, out=tracked)
+        if stage == "retrain":
+            assert (config.seeds, config.epochs, config.lr, config.out) == (2, 3, 0.1, retrained)
+
+
+def test_the_page_needs_no_network_and_escapes_every_name(reported):
+    page = Page()
+    page.feed((reported / "index.html").read_text())
+    assert page.tags.count("script") == 1  # of the gallery
+    assert "<script>alert(1)</script>" in page.text
+    assert len([link for link in page.links if link.startswith("data:image/svg+xml;base64,")]) == len(NAMES)
+    others = {link for link in page.links if not link.startswith(("data:image/", "#"))} - {"data:,"}
+    assert {(reported / link).is_file() for link in others} == {True}
+    assert "http" not in "".join(page.links)
+    assert "Within-subset" in page.text
+    assert "one seed: no interval" in page.text
+    for word in ("Noise 0.5", "Noise 1: training accuracy", "m3 against sgd", "Own-subset advantage"):
+        assert word in page.text
+
+
+def test_the_numbers_in_the_csv_are_those_of_the_curves(reported, retrained):
+    curves = pd.read_parquet(retrained / "curves.parquet").query("epoch == 3")
+    expected = curves.groupby(["trained_on", "measured_on"])["top1"].mean()
+    drawn = pd.read_csv(reported / "figures/transfer-1.csv").set_index(["trained_on", "measured_on"])["mean"]
+    assert np.allclose(drawn, expected.reindex(drawn.index), atol=1e-5)
+
+
+def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, tracked, tmp_path):
+    (reported / "README.md").write_text("mine")
+    report(Report(runs=(tracked,), out=reported, images=False))
+    assert (reported / "README.md").read_text() == "mine"
+    left = {path.name.rsplit("-", 1)[0] for path in (reported / "figures").iterdir()}
+    assert left == {
+        "tracking-curves",
+        "first-learned",
+        "learned-by-class",
+        "data-map",
+        "forgetting",
+        "agreement",
+    }
+    (tmp_path / "index.html").write_text("my home page")
+    with pytest.raises(UserError, match="with an older report, for --out"):
+        report(Report(runs=(tracked,), out=tmp_path))

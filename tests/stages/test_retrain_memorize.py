@@ -1,0 +1,171 @@
+"""The later stages, each on the run folders of the one before."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+
+from hardness import datasets, models
+from hardness.config import Memorize, Retrain, Split, Track
+from hardness.errors import UserError
+from hardness.stages import grid
+from hardness.stages.memorize import memorize
+from hardness.stages.report.sections import all_sections
+from hardness.stages.retrain import retrain
+from hardness.stages.run_folder import read_info, read_log
+from hardness.stages.split import split
+from hardness.stages.track import track
+from hardness.subsets import SUBSETS
+
+HARDNESS = "Do easy examples generalize better amongst themselves?"
+COLUMNS = [
+    *("trained_on", "optimizer", "noise", "seed", "epoch"),
+    *("measured_on", "loss", "top1", "top5", "num_examples"),
+]
+
+
+def test_every_subset_is_trained_and_measured_on_every_test_fold(retrained, split_file):
+    curves = pd.read_parquet(retrained / "curves.parquet")
+    assert list(curves.columns) == COLUMNS
+    measured = {*SUBSETS, "validation", "train"}
+    assert len(curves) == len(SUBSETS) * 2 * 4 * len(measured)
+    assert set(curves["trained_on"]) == set(SUBSETS)
+    assert set(curves["measured_on"]) == measured
+    assert sorted(curves["epoch"].unique()) == [0, 1, 2, 3]
+    sizes = curves.groupby("measured_on")["num_examples"].unique().map(list).to_dict()
+    assert sizes == {name: [48] for name in SUBSETS} | {"train": [239], "validation": [360]}
+    info = read_info(retrained)
+    assert info["split"]["quantile"] == 0.2
+    assert info["tracking_seed"] == "0"
+    assert info["config"]["model"] == "mlp"  # as tracked
+    assert info["config"]["batch_size"] == 64
+
+
+def test_subsets_begin_with_the_same_weights_and_seeds_do_not(retrained):
+    start = pd.read_parquet(retrained / "curves.parquet").query("epoch == 0 and measured_on == 'validation'")
+    losses = start.groupby("seed")["loss"].unique()
+    assert [len(values) for values in losses] == [1, 1]
+    assert losses[0][0] != losses[1][0]
+
+
+def test_memorization_measures_pristine_corrupt_and_clean(memorized):
+    curves = pd.read_parquet(memorized / "curves.parquet")
+    assert list(curves.columns) == COLUMNS
+    assert set(curves["trained_on"]) == {"all"}
+    at_half = curves[(curves["noise"] == 0.5) & (curves["epoch"] == 0)]
+    assert set(at_half["measured_on"]) == {"pristine", "corrupt", "corrupt-clean", "train", "validation"}
+    sizes = at_half.groupby("measured_on")["num_examples"].first()
+    assert sizes["pristine"] + sizes["corrupt"] == sizes["train"] == 1437
+    assert sizes["corrupt"] / 1437 == pytest.approx(read_info(memorized)["noise_rates"]["0.5"])
+    # The same first weights and the same wrong labels for every optimizer.
+    assert at_half.groupby(["seed", "measured_on"])["loss"].nunique().eq(1).all()
+
+
+def test_measured_accuracy_is_that_of_the_given_labels(memorized):
+    data = datasets.load(Memorize(), model="mlp")
+    given = datasets.labels.noisy_labels(data.train.clean_labels, 10, 0.5, 0)
+    from hardness import seeding
+
+    model = models.build("mlp", data, seed=seeding.derive(1, "init"))
+    right = (model(data.train.images[range(len(data.train))]).argmax(1) == given).double()
+    corrupt = given != data.train.clean_labels
+    curves = pd.read_parquet(memorized / "curves.parquet").query("noise == 0.5 and seed == 1 and epoch == 0")
+    top1 = curves.groupby("measured_on")["top1"].first()
+    assert top1["corrupt"] == pytest.approx(right[corrupt].mean().item())
+    assert top1["pristine"] == pytest.approx(right[~corrupt].mean().item())
+    assert torch.equal(data.train.given_labels, data.train.clean_labels)
+
+
+def test_finished_members_are_not_trained_again(here, monkeypatch, memorized):
+    config = {"noise": (0.5, 1.0), "optimizers": ("sgd", "m3", "rm3"), "seeds": 2, "epochs": 3}
+    build, built = grid.models.build, []
+
+    def stop_at_the_third(*args, **kwargs):
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        built.append(kwargs["seed"])
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr(grid.models, "build", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        memorize(Memorize(**config, out=here / "cut"))
+    assert len(list((here / "cut/members").iterdir())) == 2
+    monkeypatch.setattr(grid.models, "build", lambda *a, **k: built.append(k["seed"]) or build(*a, **k))
+    memorize(Memorize(**config, out=here / "cut", resume=True))
+    assert len(built) == 12
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(here / "cut/curves.parquet"), pd.read_parquet(memorized / "curves.parquet")
+    )
+    assert len(read_log(here / "cut")) == 12 * 3
+    assert not (here / "cut/members").exists()
+
+
+def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys):
+    run = shutil.copytree(split_file.parents[1], here / "tracked")
+    path = split(Split(run=(run,), controls=2))
+    one, two = (
+        retrain(Retrain(split=file, seeds=1, epochs=1, out=here / file.stem)) for file in (split_file, path)
+    )
+    curves = pd.read_parquet(two / "curves.parquet")
+    more = {"easy-control-2", "hard-control-2"}
+    assert set(curves["trained_on"]) == {*SUBSETS, *more}
+    assert set(curves["measured_on"]) == {*SUBSETS, "validation", "train"}
+    pd.testing.assert_frame_equal(
+        curves[~curves["trained_on"].isin(more)].reset_index(drop=True),
+        pd.read_parquet(one / "curves.parquet"),
+    )
+    assert "with 2 controls it cannot be below 0.333" in capsys.readouterr().out
+    sections = [all_sections({run: read_info(run) for run in runs}) for runs in ((one,), (two,), (one, two))]
+    assert [[section.title for section in found] for found in sections] == [
+        [HARDNESS],
+        [HARDNESS],
+        [HARDNESS, HARDNESS, "Side by side"],
+    ]
+    (single,), (several,), _ = sections
+    assert [drawing.name for drawing in single.drawings] == ["subset-bars-1", "transfer-1", "subset-curves-1"]
+    assert [drawing.name for drawing in several.drawings][3:] == ["controls-1"]
+    assert "2 controls each" in several.settings
+    assert "easy among its controls, tracking seed 0: p-value" in several.estimates
+    assert not any("among" in name for name in single.estimates)
+    # Of a version that knew one control only, in one group with those that say so.
+    older = read_info(one) | {"tracking_seed": "1"}
+    del older["split"]["controls"], older["split"]["drop_twins"]
+    (section,) = all_sections({one: read_info(one), shutil.copytree(one, here / "older"): older})
+    assert section.estimates["within-subset"].num_seeds == 2
+
+
+def test_a_split_of_other_data_is_refused(split_file, image_folder):
+    with pytest.raises(UserError, match="as tracked"):
+        retrain(Retrain(split=split_file, data=f"imagefolder:{image_folder}", out=image_folder.parent / "r"))
+    assert not (image_folder.parent / "r").exists()
+
+
+def test_a_grid_that_was_trained_is_not_trained_again(here, monkeypatch, split_file):
+    from hardness.stages import retrain as stage
+
+    config = {"split": split_file, "seeds": 1, "epochs": 1, "out": here / "r"}
+    monkeypatch.setattr(stage, "transfer_matrix", lambda curves: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        retrain(Retrain(**config))
+    monkeypatch.undo()
+    monkeypatch.setattr(grid.models, "build", lambda *a, **k: 1 / 0)
+    retrain(Retrain(**config, resume=True))
+    assert read_info(here / "r")["status"] == "finished"
+
+
+def test_what_is_left_open_is_as_it_was_tracked(here):
+    settings = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.01, "schedule": "cosine", "epochs": 1}
+    run = track(Track(**settings, lr=0.03, batch_size=99, out=here / "tracked"))
+    path = split(Split(run=(run,)))
+    config = read_info(retrain(Retrain(split=path, seeds=1, out=here / "same")))["config"]
+    assert {name: config[name] for name in settings} == settings
+    assert (config["model"], config["stem"], config["lr"], config["batch_size"]) == (
+        "mlp",
+        "standard",
+        0.03,
+        99,
+    )
+    other = Retrain(split=path, seeds=1, optimizer="rm3", weight_decay=0.0, out=here / "other")
+    config = read_info(retrain(other))["config"]
+    assert (config["optimizer"], config["momentum"], config["weight_decay"]) == ("rm3", None, 0.0)
