@@ -1,6 +1,8 @@
 """The report's folder: its figures, its numbers, its words."""
 
 import json
+import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
