@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hardness.agreement import kinds_of_difference, over_pairs
-from hardness.figures.style import set_title
+from hardness.figures.style import WIDTH, set_title
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 """Of the kinds of pairs that are drawn: those whose runs differ in least."""
@@ -26,13 +26,12 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     kinds = kinds_of_difference(table)[: len(_COLOURS)]
     height = 2.2 + (0.28 + 0.06 * len(kinds)) * len(names)
     num_runs, num_examples = matrix["num_pairs"].max(), table["num_examples"].max()
+    figure = Figure(figsize=(WIDTH, height))
     if kinds:
-        figure = Figure(figsize=(11, height))
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 3))
         _draw_runs(right, table[table["kind"] == "runs"], names, kinds)
         note = f"matrix: mean over {num_runs} runs; dots: mean over pairs of runs, lines: least to most"
     else:
-        figure = Figure(figsize=(8, height))
         left = figure.subplots()
         note = "one run"
     _draw_matrix(left, matrix, names)
@@ -48,12 +47,13 @@ def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
         a, b = names.index(pair.score_a), names.index(pair.score_b)
         values[(a, b) if pair.scope == "plain" else (b, a)] = pair.spearman
     axes.set_facecolor("#DDDDDD")
-    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if row != column:
-            text = "–" if np.isnan(value) else f"{value:.2f}"
+            # Without the zero before the point there is room for letters that can be read. No -0 either.
+            text = "–" if np.isnan(value) else f"{round(value, 2) + 0:.2f}".replace("0.", ".", 1)
             colour = "white" if abs(value) > 0.7 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(False)
@@ -63,7 +63,6 @@ def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
         xlabel="score",
         ylabel="score",
     )
-    axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=40)
 
 
 def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[str]) -> None:
@@ -92,5 +91,5 @@ def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[st
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", left=False)
     axes.set_xlim(right=1.02)
-    axes.set(title="one score in two runs", xlabel="Spearman's rank correlation (0: chance)")
-    axes.figure.legend(title="runs that differ in", loc="outside lower center", ncols=len(lines))
+    axes.set(title="one score in two runs", xlabel="rank correlation (0: chance)")
+    axes.figure.legend(title="runs that differ in", loc="outside lower center", ncols=max(2, len(kinds)))

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.equal_loss import equal_loss
-from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note, set_title
+from hardness.figures.style import SUBSET_COLOURS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 
@@ -29,7 +29,7 @@ def prepare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    figure = Figure(figsize=(9, 3.8))
+    figure = Figure(figsize=(WIDTH, 4))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (against, label) in zip(panels, _AXES.items(), strict=True):
         shown = table[table["against"] == against]

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLOURS, set_title
+from hardness.figures.style import SUBSET_COLOURS, WIDTH, set_title
 from hardness.subsets import CONTROLS
 from hardness.verdicts import own_and_controls
 
@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     number = table.groupby(["tracking_seed", "subset", "is_control"]).cumcount()
     size = table.groupby(["tracking_seed", "subset", "is_control"])["top1"].transform("size")
     table = table.assign(x=column + _WIDTH * ((number + 0.5) / size - 0.5))
-    figure = Figure(figsize=(8, 3.6))
+    figure = Figure(figsize=(WIDTH, 4))
     panels = figure.subplots(1, len(CONTROLS), sharex=True, sharey=True)
     for axes, (name, control) in zip(panels, CONTROLS.items(), strict=True):
         shown = table[table["subset"] == name]

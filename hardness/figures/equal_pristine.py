@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import draw_band, optimizer_colours, seeds_note, set_title
+from hardness.figures.style import WIDTH, draw_band, optimizer_colours, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.verdicts import EqualPristine
 
@@ -25,7 +25,7 @@ def prepare(levels: dict[float, EqualPristine]) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
     colours = optimizer_colours(list(table["optimizer"].unique()))
-    figure = Figure(figsize=(8, 0.9 + 3.2 * len(levels)))
+    figure = Figure(figsize=(WIDTH, 0.9 + 3.5 * len(levels)))
     grid = figure.subplots(len(levels), 2, squeeze=False, sharex="row")
     names = {"corrupt": "their given (wrong) labels", "corrupt-clean": "their clean labels"}
     for axes_row, noise in zip(grid, levels, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import seeds_note, set_title
+from hardness.figures.style import WIDTH, seeds_note, set_title
 from hardness.label_errors import precision_recall
 from hardness.statistics import summarize
 
@@ -37,7 +37,7 @@ def prepare(judged: pd.DataFrame, runs: dict[str, tuple[pd.DataFrame, np.ndarray
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     order = table[table["value"] == "average_precision"].sort_values("mean")["score"].tolist()
-    figure = Figure(figsize=(9, 1.4 + 0.24 * max(len(order), 10)))
+    figure = Figure(figsize=(WIDTH, 1.4 + 0.24 * max(len(order), 10)))
     dots, curves = figure.subplots(1, 2)
     for value, colour, marker in (("average_precision", "#0072B2", "o"), ("auroc", "#D55E00", "s")):
         rows = table[table["value"] == value].set_index("score").loc[order]
@@ -66,7 +66,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))
     curves.legend(loc="lower left")
-    set_title(
-        figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed").replace("band", "bars")
-    )
+    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
     return figure

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import draw_band, optimizer_colours, seeds_note, set_title
+from hardness.figures.style import WIDTH, draw_band, optimizer_colours, seeds_note, set_title
 from hardness.statistics import summarize
 
 ROWS = (
@@ -25,10 +25,10 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
     colours = optimizer_colours(list(table["optimizer"].unique()))
     if len(levels) == 1:
-        figure = Figure(figsize=(8, 5.6))
+        figure = Figure(figsize=(WIDTH, 6.4))
         grid = figure.subplots(2, 2, sharex=True, sharey="row").reshape(len(ROWS), 1)
     else:
-        figure = Figure(figsize=(1.6 + 3.2 * len(levels), 10))
+        figure = Figure(figsize=(WIDTH, 10))
         grid = figure.subplots(len(ROWS), len(levels), sharex=True, sharey="row")
     for axes_row, (value, dashes) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylabel(_LABELS[value])
@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 if measured_on in dashes:
                     style = {"color": colours[optimizer], "linestyle": dashes[measured_on]}
                     draw_band(axes, line["epoch"], line, **style)
-            axes.set(title=f"label noise {noise:g}: {' and '.join(dashes)}")
+            axes.set(title=f"label noise {noise:g}")
         handles = [
             Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
         ]

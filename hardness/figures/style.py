@@ -1,9 +1,10 @@
-"""What every figure shares: colours, bands, and how it is saved.
+"""What every figure shares: its width, colours, bands, what is written, and how it is saved.
 
 Colours are of Okabe and Ito's palette (2008), told apart by colour-blind readers; no line relies on its
 colour alone where its kind has a dash of its own.
 """
 
+import functools
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,13 @@ import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from hardness.files import replacing
 
 STYLE = Path(__file__).with_name("hardness.mplstyle")
+WIDTH = 9.5
+"""Of a figure, in inches (912 pixels of CSS): letters are as large in one as in the next, 8 pt at least."""
 
 SUBSET_COLOURS = {
     "easy": "#009E73",
@@ -24,6 +28,8 @@ SUBSET_COLOURS = {
     "easy-control": "#56B4E9",
     "hard-control": "#CC79A7",
 }
+NEVER_COLOUR = "#D55E00"
+"""Of the examples that were never learned."""
 _OPTIMIZER_COLOURS = {
     "sgd": "#000000",
     "sgdm": "#999999",
@@ -45,28 +51,49 @@ def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
 def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
     """A mean line, and its interval as a band where there is one. ``summary`` has mean, low, high."""
     axes.plot(x, summary["mean"], **line)
-    if summary["low"].notna().all():
+    if summary["low"].notna().any():
         axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.12, linewidth=0)
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
-    """The title, wrapped to the figure's width, and in brackets what lines and bands are."""
-    characters = round(figure.get_figwidth() * 13)
-    figure.suptitle("\n".join([*textwrap.wrap(title, characters), f"({note})"]), fontsize=9, parse_math=False)
+    """The title, wrapped to the figure's width, and in brackets what is drawn. Text, never mathematics."""
+    lines = [*textwrap.wrap(drawable(title), round(WIDTH * 13)), f"({note})"]
+    figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
+
+
+def epoch_ticks(num_epochs: int) -> range:
+    """About eight epochs, the last of which leaves room for "never" beside it."""
+    step = max(1, num_epochs // 8)
+    return range(1, num_epochs + 1 - step // 2, step)
 
 
 def seeds_note(num_seeds: int, unit: str = "seed") -> str:
-    """What lines and bands are, for a figure's caption line."""
+    """What lines, dots and bars are, for a figure's caption line."""
     if num_seeds == 1:
         return f"one {unit}, so no interval"
-    return f"mean over {num_seeds} {unit}s, band: 95 % Student t interval"
+    return f"mean over {num_seeds} {unit}s, with 95 % Student t intervals"
+
+
+def drawable(text: str) -> str:
+    """Of a user's text what the font can draw: a box for any other character, a blank for white space."""
+    return "".join(letter if ord(letter) in _letters() else "□" for letter in " ".join(text.split()))
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """The code points that the font of hardness.mplstyle has."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw, and write PATH.png, PATH.svg and, with the numbers that were drawn, PATH.csv."""
+    """Draw, and write PATH.png, PATH.svg, PATH.pdf and, with the numbers that were drawn, PATH.csv.
+
+    The same table gives the same bytes.
+    """
+    metadata_of = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with matplotlib.style.context(STYLE):
         figure = draw(table, title)
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        for suffix, metadata in metadata_of.items():
             with replacing(path.parent / f"{path.name}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata)
     with replacing(path.parent / f"{path.name}.csv") as temporary:

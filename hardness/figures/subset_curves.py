@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLOURS, draw_band, seeds_note, set_title
+from hardness.figures.style import SUBSET_COLOURS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 from hardness.verdicts import pool_controls
@@ -38,7 +38,7 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    figure = Figure(figsize=(9.5, 5.4))
+    figure = Figure(figsize=(WIDTH, 5.6))
     grid = figure.subplots(len(_LABELS), len(PANELS), sharex=True, sharey="row")
     for row, (value, label) in zip(grid, _LABELS.items(), strict=True):
         row[0].set_ylabel(label)

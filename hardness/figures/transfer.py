@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import set_title
+from hardness.figures.style import WIDTH, set_title
 from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
 from hardness.verdicts import last_epoch, pool_controls
@@ -28,7 +28,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         .pivot(index="trained_on", columns="measured_on", values="half")
         .loc[list(SUBSETS), list(COLUMNS)]
     )
-    figure = Figure(figsize=(8, 4.2))
+    figure = Figure(figsize=(WIDTH, 4.4))
     axes = figure.subplots()
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for row in range(len(SUBSETS)):
@@ -36,7 +36,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             mean, half = means.iloc[row, column], halves.iloc[row, column]
             text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
             colour = "white" if mean < 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks(range(len(COLUMNS)), [*SUBSETS, "validation", "own train fold"], rotation=20, ha="right")
     axes.set_yticks(range(len(SUBSETS)), SUBSETS)
     axes.set(xlabel="measured on (test folds, validation set, own train fold)", ylabel="trained on")

@@ -1,0 +1,95 @@
+"""Which classes are learned first: the share of each class that was learned at least once, by epoch."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hardness.figures.style import WIDTH, drawable, set_title
+
+_FIRST = ("#009E73", "#0072B2", "#56B4E9")
+_LAST = ("#CC79A7", "#E69F00", "#D55E00")
+_DASHES = ("-", "--", ":")
+_LETTERS = 24
+
+
+def prepare(
+    first_learned: dict[str, pd.Series],
+    given_labels: dict[str, np.ndarray],
+    class_names: list[str],
+    num_epochs: int,
+) -> pd.DataFrame:
+    """Seed -> (N,) first-learned epochs of the readable examples, null: never learned; their (N,) labels.
+
+    Returns a row a class that has examples and an epoch: class_name, epoch (1..num_epochs), cumulative_share
+    (of the class's examples; mean over the seeds), num_examples (over all seeds), place (1: learned first,
+    by the mean of cumulative_share over the epochs; equal ones in the order of the classes), num_seeds.
+    """
+    num_classes = len(class_names)
+    counts = np.empty((len(first_learned), num_classes, num_epochs + 1))
+    for count, (seed, epochs) in zip(counts, first_learned.items(), strict=True):
+        cells = given_labels[seed].astype(np.int64) * (num_epochs + 1) + epochs.fillna(0).to_numpy(np.int64)
+        count[:] = np.bincount(cells, minlength=count.size).reshape(count.shape)
+    sizes = counts.sum(2)
+    # Under label noise a class may be without an example in one seed.
+    (there,) = sizes.any(0).nonzero()
+    with np.errstate(invalid="ignore"):
+        shares = np.nanmean(counts[:, there, 1:].cumsum(2) / sizes[:, there, None], axis=0)
+    place = np.empty(len(there), int)
+    place[np.argsort(-shares.mean(1), kind="stable")] = np.arange(1, len(there) + 1)
+    return pd.DataFrame(
+        {
+            "class_name": np.repeat(np.array(class_names, object)[there], num_epochs),
+            "epoch": np.tile(np.arange(1, num_epochs + 1), len(there)),
+            "cumulative_share": shares.ravel(),
+            "num_examples": np.repeat(sizes.sum(0)[there].astype(int), num_epochs),
+            "place": np.repeat(place, num_epochs),
+            "num_seeds": len(first_learned),
+        }
+    )
+
+
+def draw(table: pd.DataFrame, title: str) -> Figure:
+    """Mean, quartiles and range of all classes; up to three that were learned first, and last, by name."""
+    shares = table.pivot(index="epoch", columns="place", values="cumulative_share")
+    names = table.drop_duplicates("place").set_index("place")["class_name"]
+    figure = Figure(figsize=(WIDTH, 4.6))
+    axes = figure.subplots()
+    axes.set(xlabel="epoch", ylabel="share of the class learned at least once", ylim=(0, 1.02))
+    bands = []
+    for ends, colour in (((0, 1), "#ECECEC"), ((0.25, 0.75), "#C4C4C4")):
+        low, high = shares.quantile(ends, axis=1).to_numpy()
+        bands.append(axes.fill_between(shares.index, low, high, color=colour, linewidth=0))
+    (mean,) = axes.plot(shares.mean(axis=1), color="black", linewidth=2.4)
+    heading = Line2D([], [], linestyle="none")
+    entries = [
+        (heading, f"{len(names):,} classes"),
+        (mean, "mean"),
+        (bands[1], "middle half"),
+        (bands[0], "all"),
+    ]
+    number = min(len(_FIRST), len(names) // 2)
+    for what, places, colours in (
+        ("learned first", range(1, number + 1), _FIRST),
+        ("learned last", range(len(names) - number + 1, len(names) + 1), _LAST[-number:]),
+    ):
+        entries.append((heading, what))
+        for place, colour, dash in zip(places, colours, _DASHES, strict=False):
+            (line,) = axes.plot(shares[place], color=colour, linestyle=dash)
+            entries.append((line, _short(names[place])))
+    handles, told = zip(*entries, strict=True)
+    legend = figure.legend(handles, range(len(told)), loc="outside right upper")
+    # Afterwards: a label must not begin with "_", and "$" in one is mathematics.
+    for handle, text, name in zip(handles, legend.get_texts(), told, strict=True):
+        text.set(text=name, parse_math=False, weight="bold" if handle is heading else "normal")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    num_seeds = int(table["num_seeds"].max())
+    set_title(
+        figure, title, "one tracking seed" if num_seeds == 1 else f"mean over {num_seeds} tracking seeds"
+    )
+    return figure
+
+
+def _short(name: str) -> str:
+    name = drawable(name)
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
