@@ -65,8 +65,8 @@ def hardness_words(verdicts: dict[str, Estimate]) -> Words:
         answer = {1: "Yes", 0: "Not clearly", -1: "No, the opposite"}[within.sign]
     own = verdicts["own-subset advantage of easy"]
     headline = (
-        f"{answer}: {accuracies}; difference {within}. Beyond being easier to test on, easy ones as training "
-        f"examples of their own kind: {_helps(own)}, {own}."
+        f"{answer}: {accuracies}; difference {within}. Against a random set of the same classes, training "
+        f"among easy examples {_helps(own)} on easy ones: {own}."
     )
     return Words(headline, sentences)
 

@@ -41,6 +41,13 @@ _OPTIMIZER_COLOURS = {
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
 
+GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of groups of runs that are compared."""
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+SUFFIXES = (*_METADATA, "csv")
+"""Of the files of a figure."""
+
+
 def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
     """A colour a name: always the same one for the paper's."""
     others = [name for name in optimizers if name not in _OPTIMIZER_COLOURS]
@@ -90,10 +97,12 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title
 
     The same table gives the same bytes.
     """
-    metadata_of = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with matplotlib.style.context(STYLE):
         figure = draw(table, title)
-        for suffix, metadata in metadata_of.items():
+        # One layout for all of them: finding it takes longer than drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for suffix, metadata in _METADATA.items():
             with replacing(path.parent / f"{path.name}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata)
     with replacing(path.parent / f"{path.name}.csv") as temporary:

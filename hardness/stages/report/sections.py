@@ -67,7 +67,7 @@ def _hardness(runs: Runs) -> list[Section]:
         section.words = hardness_words(section.estimates)
         section.add(
             subset_bars,
-            subset_bars.prepare({settings: section.estimates}),
+            subset_bars.prepare({"": section.estimates}),
             "Top-1 at the last epoch on the own test fold, of easy and hard and of the random sets of the "
             "same classes; and the differences between them.",
         )
@@ -198,7 +198,7 @@ def _first_learned(runs: Runs) -> list[Section]:
         )
         section.add(
             data_map,
-            data_map.prepare(tables),
+            data_map.prepare(tables, num_epochs),
             "The data map: mean and standard deviation over the epochs of the given label's probability; "
             "a larger hexagon holds more examples.",
         )

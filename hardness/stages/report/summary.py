@@ -1,18 +1,4 @@
-"""The report as numbers (summary.json) and as a page of Markdown (summary.md).
-
-summary.json, format version 1; names are added, never changed:
-
-- title; interval_level: 0.95, that of every interval.
-- runs: of each run its folder's name (run), stage, seed, data and training in words, the settings (config),
-  the data set (data_set: num_train, num_validation, num_classes, image_shape), split (retrain: how its
-  subsets were formed), noise_rate (share of corrupt labels), fingerprint, device, started and ended (ISO
-  8601), seconds, commit, versions.
-- sections: of each question its title, settings in words, runs (their names), headline and verdicts
-  (sentences), estimates (name -> mean, low, high, num_seeds; one seed has no interval), numbers (name -> one
-  in the words that is no estimate), figures (names of files in figures/).
-- galleries: settings in words, runs, numbers (cards and classes shown, and of how many), note.
-- commands: what to type to make the runs and the report again.
-"""
+"""The report as numbers (summary.json, whose names reports/README.md has) and in Markdown (summary.md)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
