@@ -93,6 +93,9 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title
     metadata_of = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with matplotlib.style.context(STYLE):
         figure = draw(table, title)
+        # Once for all formats: finding the layout takes longer than drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         for suffix, metadata in metadata_of.items():
             with replacing(path.parent / f"{path.name}.{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix, metadata=metadata)
