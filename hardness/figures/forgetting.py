@@ -8,6 +8,7 @@ from hardness.figures.style import NEVER_COLOUR, WIDTH, draw_band, seeds_note, s
 from hardness.statistics import summarize
 
 _CAP = 10
+_VALUES = {"forgetting_events": "share", "first_learned_epoch": "mean_forgetting_events"}
 
 
 def prepare(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -25,18 +26,13 @@ def prepare(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
         epochs = learned["first_learned_epoch"].to_numpy(np.int64)
         counts = [*np.bincount(events.clip(max=_CAP), minlength=_CAP + 1), len(table) - len(learned)]
         names = [*map(str, range(_CAP)), f"{_CAP}+", "never learned"]
-        shares.append(pd.DataFrame({"x": names, "share": np.array(counts) / len(table)}))
+        shares.append(pd.DataFrame({"x": names, "value": np.array(counts) / len(table)}))
         found, of_epoch, num_examples = np.unique(epochs, return_inverse=True, return_counts=True)
-        forgotten = np.bincount(of_epoch, events) / num_examples
-        means.append(pd.DataFrame({"x": found, "mean_forgetting_events": forgotten}))
-    parts = [
-        summarize(pd.concat(shares), ["x"], ["share"]).assign(against="forgetting_events"),
-        summarize(pd.concat(means), ["x"], ["mean_forgetting_events"])
-        .sort_values("x")
-        .assign(against="first_learned_epoch"),
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    return table[["against", *table.columns.drop("against")]]
+        means.append(pd.DataFrame({"x": found, "value": np.bincount(of_epoch, events) / num_examples}))
+    parts = {"forgetting_events": pd.concat(shares), "first_learned_epoch": pd.concat(means).sort_values("x")}
+    rows = pd.concat([part.assign(against=against) for against, part in parts.items()])
+    table = summarize(rows, ["against", "x"], ["value"])
+    return table.assign(value=table["against"].map(_VALUES))
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
@@ -61,7 +57,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ylabel="forgetting events (mean of the examples)",
     )
     # Wide intervals of few examples may leave the page; the line may not.
-    by_epoch.set_ylim(0, 1.5 * means["mean"].max() or 1)
+    by_epoch.set_ylim(0, 1.5 * max(means["mean"], default=0) or 1)
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
     set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
     return figure

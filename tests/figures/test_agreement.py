@@ -6,7 +6,7 @@ import pytest
 
 from hardness import agreement as module
 from hardness.dynamics.scores import SCORES
-from hardness.figures import agreement, style
+from hardness.figures import agreement
 from hardness.wording import agreement_words
 
 
@@ -39,7 +39,7 @@ def cell(axes, row: int, column: int) -> str:
 
 
 @pytest.mark.parametrize("runs", [RUNS[:1], RUNS[:2], RUNS])
-def test_the_matrix_is_what_the_table_says(found, tmp_path, runs):
+def test_the_matrix_is_what_the_table_says(found, runs):
     table = found(*runs)
     figure = agreement.draw(table, "a title that goes on and on " * 8)
     matrix = figure.axes[0]
@@ -47,17 +47,11 @@ def test_the_matrix_is_what_the_table_says(found, tmp_path, runs):
     assert names == list(SCORES)
     values = table[table["kind"] == "scores"].set_index(["score_a", "score_b", "scope"])["spearman"]
     el2n, loss = names.index("el2n"), names.index("mean_loss")
-    assert cell(matrix, el2n, loss) == f"{values['el2n', 'mean_loss', 'plain']:.2f}"
-    assert cell(matrix, loss, el2n) == f"{values['el2n', 'mean_loss', 'within-class']:.2f}"
+    assert cell(matrix, el2n, loss) == f"{values['el2n', 'mean_loss', 'plain']:.2f}".removeprefix("0")
+    assert cell(matrix, loss, el2n) == f"{values['el2n', 'mean_loss', 'within-class']:.2f}".removeprefix("0")
     assert cell(matrix, loss, names.index("forgetting_events")) == "–"
     assert "– or left out: a constant score" in figure.get_suptitle()
     assert "60 examples" in figure.get_suptitle()
-    for axes in figure.axes:
-        if axes.get_label() != "<colorbar>":
-            assert axes.get_xlabel()
-            assert axes.get_ylabel() or axes.get_subplotspec().colspan.start > 0
-    style.save(agreement.draw, table, "title", tmp_path / "figure")
-    assert len(pd.read_csv(tmp_path / "figure.csv")) == len(table)
 
 
 def test_a_dot_and_its_range_are_over_the_pairs(found):
@@ -77,7 +71,7 @@ def test_a_dot_and_its_range_are_over_the_pairs(found):
 
 def test_one_run_is_the_matrix_alone(found):
     figure = agreement.draw(found({}), "t")
-    assert [axes.get_label() for axes in figure.axes] == ["", "<colorbar>"]
+    assert len(figure.axes) == 1
     assert "one run" in figure.get_suptitle()
 
 
