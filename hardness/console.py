@@ -1,11 +1,13 @@
 """What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,38 +24,109 @@ def say(text: str) -> None:
 
 
 def say_time_left(unit: str, seconds: float, num_left: int) -> None:
-    """What one took, and the rest will."""
-    if num_left:
+    """What one took, and the rest will; on a terminal a bar says it."""
+    if num_left and not _draws():
         minutes = seconds * num_left / 60
         say(f"{unit} takes {seconds:.1f} s; {num_left} more: {minutes:.1f} minutes")
 
 
 def remark(text: str) -> None:
     """One line beside what is asked for, on stderr."""
-    _err.print(text, markup=False, emoji=False)
+    _write_beside(escape(text))
 
 
 def warn(text: str) -> None:
-    _err.print(f"[yellow]warning:[/] {escape(text)}", emoji=False)
+    _write_beside(f"[yellow]warning:[/] {escape(text)}")
+
+
+def _write_beside(markup: str) -> None:
+    if _is_silent:
+        return
+    # Not printed at once: while bars are drawn, sys.stderr puts what it is given above them.
+    with _err.capture() as told:
+        _err.print(markup, emoji=False)
+    sys.stderr.write(told.get())
+
+
+def _draws() -> bool:
+    """Is stdout a terminal that can draw a line anew?"""
+    return _out.is_terminal and not _out.is_dumb_terminal and not _is_silent
+
+
+def _screen() -> dict[str, Any]:
+    """Where bars are drawn; what is written to stderr meanwhile goes above them, unless to a file."""
+    return {"console": _out, "redirect_stderr": _err.is_terminal}
+
+
+_BAR = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(elapsed_when_finished=True),
+)
 
 
 def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
     """Yield ``steps`` under a progress bar with the time left; silent where stdout is no terminal."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_out, transient=True, disable=not _out.is_terminal) as bars:
+    with Progress(*_BAR, **_screen(), transient=True, disable=not _draws()) as bars:
         yield from bars.track(steps, total=total, description=label)
+
+
+class Epochs:
+    """The epochs of training, told as they go by: used as a context while it lasts.
+
+    On a terminal: a bar of all of them with the time left, above it the numbers of the last few; what is said
+    meanwhile scrolls above both. Elsewhere: a line an epoch, if ``lines``.
+
+    ``total`` epochs in all, of which ``done`` are done.
+    """
+
+    def __init__(self, total: int, done: int = 0, lines: bool = True):
+        self._says = lines and not _draws()
+        self._last: list[dict[str, str]] = []
+        # The time left is by the mean of all epochs since we began but the first, which warms up.
+        self._bar = Progress(*_BAR, speed_estimate_period=math.inf)
+        self._task = self._bar.add_task("", total=total, completed=done)
+        self._live = Live(**_screen(), get_renderable=self._view) if _draws() else None
+
+    def begin(self, name: str) -> None:
+        """Say what is at work from now on; it has no epochs yet."""
+        self._last = []
+        self._bar.update(self._task, description=name)
+
+    def add(self, numbers: dict[str, str]) -> None:
+        """Another epoch is done: which, as ``epoch``, and what it came to, by name."""
+        # A new list, since the old one may just be drawn, by a thread of rich's.
+        self._last = [*self._last, numbers][-5:]
+        self._bar.advance(self._task)
+        if self._says:
+            epoch, *others = (f"{name} {value}" for name, value in numbers.items())
+            say(f"{epoch}: {', '.join(others)}")
+
+    def _view(self) -> Group:
+        last = self._last
+        above = [_table("", list(last[0]), (numbers.values() for numbers in last))] if last else []
+        return Group(*above, self._bar)
+
+    def __enter__(self) -> "Epochs":
+        if self._live:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
 
 
 def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
     """A small table: text to the left, numbers as given to the right."""
+    _out.print(_table(title, header, rows))
+
+
+def _table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> Table:
     view = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(header):
         view.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         view.add_row(*(escape(str(cell)) for cell in row))
-    _out.print(view)
+    return view

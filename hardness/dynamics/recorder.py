@@ -28,6 +28,8 @@ class Recorded:
     """Mean, in nats."""
     accuracy: float
     """Share of correct predictions."""
+    learned: float
+    """Share whose prediction was correct in this epoch or an earlier one."""
 
 
 class Recorder:
@@ -60,7 +62,7 @@ class Recorder:
 
     path: the run folder; records go to ``path/dynamics/epoch=N/part-RANK.parquet``.
     num_examples: example ids are 0..num_examples-1.
-    device: where logits are; 56 bytes an example are kept there (on CUDA, and 28 on the host).
+    device: where logits are; 58 bytes an example are kept there (on CUDA, and 28 on the host).
     resume: go on after the last whole epoch recorded in ``path``. Without it, records there are refused.
     last_epoch: with ``resume``, go on after this one; the records of later epochs are dropped, since they
         will be made again.
@@ -104,6 +106,8 @@ class Recorder:
         # Also where a loop in inference mode makes it, it must take what comes outside of that.
         with torch.inference_mode(False):
             self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)
+            # Of all examples, on every rank: which of them sees one changes with the epochs.
+            self._is_learned = torch.from_numpy(self._learned_before()).to(device)
             # A row an example, all zero until it comes: label, prediction, what finish() takes, times seen.
             # All float32, which holds labels of up to 2^24 classes. Ids out of range fall into the first row
             # and the last. Filled, since torch.zeros leaves it to the first epoch to get the memory. Two of
@@ -150,6 +154,14 @@ class Recorder:
             raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
         store.drop_epochs_after(self.path, last_epoch)
         return last_epoch
+
+    def _learned_before(self) -> np.ndarray:
+        """(N,) bool: the examples whose prediction was correct in an epoch that is on disk."""
+        is_learned = np.zeros(self.num_examples, bool)
+        if self.epoch > 1:
+            for _, records in store.read_epochs(self.path, self.fingerprint, self.epoch - 1):
+                is_learned |= records.is_correct
+        return is_learned
 
     # Which costs less than no_grad: what is made here is of no use to autograd.
     @torch.inference_mode()
@@ -207,9 +219,9 @@ class Recorder:
         return summary
 
     def _settle(self, losses: Tensor) -> Tensor:
-        """(N,) bool: the examples whose records this rank writes."""
+        """(N,) bool: the examples whose records this rank writes. Counts those of all ranks as learned."""
         rank, ranks = distributed.rank(), distributed.num_ranks()
-        *_, times_seen = self._rows[1:-1].unbind(1)
+        label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
         is_seen = times_seen > 0
         problems = {
             "unreadable but recorded": is_seen & ~self._is_readable,
@@ -218,14 +230,17 @@ class Recorder:
         }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
         num_problems = torch.stack([problem.sum() for problem in problems.values()]).sum() + num_outside
-        # The lowest rank that saw each example; behind them, less than nothing if a rank has a complaint.
-        owner = torch.where(is_seen, rank, ranks).int()
-        owner, complaint = distributed.reduce(
-            torch.cat([owner, -num_problems.int().view(1)]), "min"
+        # Twice the lowest rank that saw each example, and one if it is wrong there; behind them, less than
+        # nothing if a rank has a complaint.
+        found = torch.where(is_seen, 2 * rank + (prediction != label), 2 * ranks + 1).int()
+        found, complaint = distributed.reduce(
+            torch.cat([found, -num_problems.int().view(1)]), "min"
         ).tensor_split([-1])
+        owner, is_wrong = found >> 1, found & 1
         problems["missing"] = (owner == ranks) & self._is_readable
         if torch.cat([complaint, problems["missing"]]).any().item():
             raise ValueError(self._complaint(int(num_outside), problems))
+        self._is_learned |= is_wrong == 0
         return (owner == rank) | (~self._is_readable & (rank == 0))
 
     def _complaint(self, num_outside: int, problems: dict[str, Tensor]) -> str:
@@ -249,10 +264,11 @@ class Recorder:
                 is_counted.sum().double(),
                 torch.where(is_counted, losses, 0).double().sum(),
                 (is_counted & (prediction == label)).sum().double(),
+                (is_counted & self._is_learned).sum().double(),
             ]
         )
-        count, loss, correct = distributed.reduce(sums).tolist()
-        return Recorded(int(count), loss / max(count, 1), correct / max(count, 1))
+        count, *totals = distributed.reduce(sums).tolist()
+        return Recorded(int(count), *(total / max(count, 1) for total in totals))
 
     def _to_host(self) -> tuple[Tensor, torch.cuda.Event | None]:
         """The rows on the host, and the event that says they have arrived; None where they are there."""

@@ -5,7 +5,7 @@ A member that is finished is on disk, and isn't trained again when the run resum
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hardness import files, models, optim, seeding
-from hardness.console import progress, say, say_time_left
+from hardness.console import Epochs, say, say_time_left
 from hardness.datasets import DataSet, ImageSet, augment
 from hardness.settings import Training
 from hardness.stages.run_folder import RunFolder
@@ -64,9 +64,8 @@ def train_grid(
         finished = [member for member, part in zip(members, parts, strict=True) if part.exists()]
         open_members = [member for member in members if member not in finished]
         run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
-        epochs = _train_all(run, open_members, data, model, stem, config)
-        for _ in progress(epochs, len(open_members) * config.epochs, run.stage):
-            pass
+        with Epochs(len(members) * config.epochs, len(finished) * config.epochs, lines=False) as epochs:
+            _train_all(run, open_members, data, model, stem, config, epochs)
         tables = [files.read_table(part, data.fingerprint) for part in parts]
         files.write_table(path, pa.concat_tables(tables), data.fingerprint)
     shutil.rmtree(run.path / "members", ignore_errors=True)
@@ -84,8 +83,8 @@ def _train_all(
     model_name: str,
     stem: str,
     config: Training,
-) -> Iterator[int]:
-    """Yield after every epoch of every member."""
+    epochs: Epochs,
+) -> None:
     device = resolve_device(config.device)
     workers = config.num_workers
     started = time.perf_counter()
@@ -107,6 +106,7 @@ def _train_all(
             for row in measure(model, member.groups, device, workers):
                 rows.append({**member.columns, "epoch": epoch, **row})
 
+        epochs.begin(member.name)
         measured(0)
         training = fit(
             model,
@@ -124,7 +124,13 @@ def _train_all(
         for log in training:
             measured(log.epoch)
             run.log(**member.columns, **asdict(log))
-            yield log.epoch
+            epochs.add(
+                {
+                    "epoch": f"{log.epoch}/{config.epochs}",
+                    "train loss": f"{log.train_loss:.3f}",
+                    "train accuracy": f"{log.train_top1:.3f}",
+                }
+            )
         table = pd.DataFrame(rows, columns=[*_COLUMNS, "num_examples"])
         files.write_table(_part(run, member), table, data.fingerprint)
         last = ", ".join(f"{row['measured_on']} {row['top1']:.3f}" for row in rows[-len(member.groups) :])

@@ -99,6 +99,7 @@ class RunFolder:
         distributed.first_decides(self._take)
         self.update(
             num_ranks=distributed.num_ranks(),
+            num_local_ranks=distributed.launch().num_local_ranks,
             format_version=files.FORMAT_VERSION,
             stage=self.stage,
             config=self.settings,
@@ -147,17 +148,7 @@ class RunFolder:
             (self.path / "run.json").unlink()
             self.path.rmdir()
         if status == "interrupted":
-            say(f"interrupted; go on with: {self.resume_command()}")
-
-    def resume_command(self) -> str:
-        words = ["hardness", self.stage]
-        launch = distributed.launch()
-        if launch.num_ranks > 1:
-            num_nodes = launch.num_ranks // launch.num_local_ranks
-            nodes = ["--nnodes", num_nodes] if num_nodes > 1 else []
-            words = ["torchrun", *nodes, "--nproc-per-node", launch.num_local_ranks, "-m", *words]
-        words += flags({**self.settings, "out": str(self.path)})
-        return shlex.join([*map(str, words), *([] if self.settings["resume"] else ["--resume"])])
+            say(f"interrupted; go on with: {resume_command(self.path, self.info)}")
 
     def update(self, **info: Any) -> None:
         """Add to run.json. Raises ``UserError`` where the run was begun otherwise."""
@@ -178,9 +169,10 @@ class RunFolder:
             files.write_json(self.path / "run.json", self.info)
 
     def log(self, **line: Any) -> None:
-        """Add a line to log.jsonl."""
+        """Add a line to log.jsonl, with the time (UTC)."""
         if distributed.rank() > 0:
             return
+        line["time"] = _now("milliseconds")
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -192,14 +184,27 @@ class RunFolder:
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def flags(settings: dict[str, Any]) -> list[str]:
-    """A stage's settings as one types them; what is not set or false is left out."""
-    words = []
+def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = None) -> str:
+    """A stage with its settings as one types it, without those that are not set or false.
+
+    info: the run.json of a run, which perhaps many ranks share.
+    """
+    words = ["hardness", stage]
+    num_ranks = (info or {}).get("num_ranks", 1)
+    if num_ranks > 1:
+        num_local_ranks = info.get("num_local_ranks", num_ranks)
+        nodes = ["--nnodes", num_ranks // num_local_ranks] if num_ranks > num_local_ranks else []
+        words = ["torchrun", *nodes, "--nproc-per-node", num_local_ranks, "-m", *words]
     for key, value in settings.items():
         if value is not None and value is not False:
             words.append(f"--{key.replace('_', '-')}")
-            words += map(str, value if isinstance(value, (list, tuple)) else [] if value is True else [value])
-    return words
+            words += value if isinstance(value, (list, tuple)) else [] if value is True else [value]
+    return shlex.join(map(str, words))
+
+
+def resume_command(run: Path, info: dict[str, Any]) -> str:
+    """What to type to go on with a run, by its run.json."""
+    return command(info["stage"], {**info["config"], "out": run, "resume": True}, info)
 
 
 def read_info(run: Path, required: Set[str] = frozenset()) -> dict[str, Any]:
@@ -238,6 +243,10 @@ def newest_run(stage: str) -> Path:
     runs = {path: info for path, info in finished_runs().items() if info["stage"] == stage}
     if not runs:
         raise UserError(f"a finished run of {stage} under {RUNS}/", "none", f"run `hardness {stage}` first")
+    return started_last(runs)
+
+
+def started_last(runs: dict[Path, dict[str, Any]]) -> Path:
     return max(runs, key=lambda path: (runs[path]["times"]["started"], path.name))
 
 
@@ -296,13 +305,17 @@ def training_settings(info: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in info.get("config", {}).items() if name not in apart}
 
 
-def finished_runs() -> dict[Path, dict[str, Any]]:
-    """Every finished run folder under runs/, also in folders of folders, with its run.json.
+def all_runs() -> dict[Path, dict[str, Any]]:
+    """Every run folder under runs/, also in folders of folders, with its run.json, whatever its status.
 
     What is no run of this version is passed over.
     """
     infos = {path.parent: _info_or_none(path.parent) for path in sorted(RUNS.rglob("run.json"))}
-    return {path: info for path, info in infos.items() if info and info["status"] == "finished"}
+    return {path: info for path, info in infos.items() if info}
+
+
+def finished_runs() -> dict[Path, dict[str, Any]]:
+    return {path: info for path, info in all_runs().items() if info["status"] == "finished"}
 
 
 def _info_or_none(run: Path) -> dict[str, Any] | None:
@@ -332,8 +345,8 @@ def _plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _now(to: str = "seconds") -> str:
+    return datetime.now(UTC).isoformat(timespec=to)
 
 
 def _versions() -> dict[str, str]:

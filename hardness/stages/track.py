@@ -12,7 +12,7 @@ from torch import nn
 
 from hardness import datasets, distributed, files, models, optim, seeding
 from hardness.config import Track
-from hardness.console import progress, say, say_time_left
+from hardness.console import Epochs, say, say_time_left
 from hardness.datasets import DataSet, ImageSet, augment
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
@@ -145,9 +145,10 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
 
     if last_epoch == 0:
         look(0)
-    with recorder:
+    with recorder, Epochs(config.epochs, last_epoch) as epochs:
+        epochs.begin("tracking")
         started = time.perf_counter()
-        for log in progress(training, config.epochs - last_epoch, "tracking"):
+        for log in training:
             if config.record == "eval":
                 for batch in predict(model, train, train.ids, device, workers):
                     recorder.update(*batch)
@@ -157,6 +158,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
                 raise UserError("a finite loss of every example", str(error), "lower --lr") from error
             (measured,) = measure(model, validation, device, workers)
             line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
+            line["learned"] = recorded.learned
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
             look(log.epoch)
             # A checkpoint says that its epoch is done: all that is recorded must be on disk before it.
@@ -169,10 +171,15 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             if log.epoch == last_epoch + 2:
                 say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
             started = time.perf_counter()
-            say(
-                f"epoch {log.epoch}/{config.epochs}: train loss {log.train_loss:.3f}, "
-                f"{config.record} accuracy {recorded.accuracy:.3f}, "
-                f"validation {measured['top1']:.3f} ({log.images_per_second:.0f} images/s)"
+            epochs.add(
+                {
+                    "epoch": f"{log.epoch}/{config.epochs}",
+                    "train loss": f"{log.train_loss:.3f}",
+                    f"{config.record} accuracy": f"{recorded.accuracy:.3f}",
+                    "learned so far": f"{recorded.learned:.3f}",
+                    "validation": f"{measured['top1']:.3f}",
+                    "images/s": f"{log.images_per_second:.0f}",
+                }
             )
 
 

@@ -42,6 +42,16 @@ def main(folder: Path) -> None:
             assert recorded.num_examples == NUM_EXAMPLES
             assert recorded.accuracy == 1 / NUM_EXAMPLES
 
+    # In epoch e example e is right, whoever sees it, and all see others than before; then one goes on.
+    for begun in (0, 2):
+        with Recorder(folder / "learned", NUM_EXAMPLES, resume=True, last_epoch=begun) as recorder:
+            for epoch in range(begun + 1, begun + 4):
+                ids = torch.arange(NUM_EXAMPLES)[(torch.arange(NUM_EXAMPLES) + epoch) % ranks == rank]
+                logits = torch.zeros(len(ids), NUM_EXAMPLES)
+                logits[:, min(epoch, 4)] = 1
+                recorder.update(ids, logits, ids)
+                assert recorder.end_epoch().learned == min(epoch, 4) / NUM_EXAMPLES
+
     mine = list(range(rank, NUM_EXAMPLES, ranks))
     recorder = Recorder(folder / "missing", NUM_EXAMPLES)
     feed(recorder, mine[:-1] if rank == 1 else mine)

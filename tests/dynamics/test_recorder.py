@@ -245,6 +245,29 @@ def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
         Recorder(tmp_path, 3, resume=True, last_epoch=4)
 
 
+def test_what_was_learned_once_stays_counted_also_after_a_resume(tmp_path):
+    """Five examples of label 0, the last of them unreadable: which are predicted right in which epoch."""
+    right = [[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1]]
+    settings = {"num_examples": 5, "unreadable": np.array([4])}
+
+    def record(recorder, epoch):
+        logits = torch.tensor(right[epoch - 1]).unsqueeze(1) * torch.tensor([1.0, 0.0])
+        # Of equal logits the first is predicted, so wrong ones need another.
+        logits[:, 1] = 0.5
+        recorder.update(torch.arange(4), logits, torch.zeros(4, dtype=torch.int64))
+        return recorder.end_epoch()
+
+    with Recorder(tmp_path, **settings) as recorder:
+        found = [record(recorder, epoch) for epoch in (1, 2, 3, 4)]
+    assert [each.accuracy for each in found] == [1 / 4, 1 / 4, 2 / 4, 1 / 4]
+    assert [each.learned for each in found] == [1 / 4, 2 / 4, 2 / 4, 3 / 4]
+    # What epoch 4 learned goes with its records.
+    with Recorder(tmp_path, resume=True, last_epoch=2, **settings) as recorder:
+        assert [record(recorder, epoch).learned for epoch in (3, 4)] == [2 / 4, 3 / 4]
+    with Recorder(tmp_path, resume=True, last_epoch=0, **settings) as recorder:
+        assert record(recorder, 4).learned == 1 / 4
+
+
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_any_batch_size_and_order_gives_the_same_records(tmp_path_factory, num_examples, batch, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -78,7 +78,7 @@ def compare(folder: Path, whole: Path) -> None:
     assert one["epoch"] == other["epoch"] == EPOCHS
     for key, value in one["model"].items():
         assert torch.equal(value, other["model"][key]), key
-    times = {"seconds", "images_per_second", "loader_wait"}
+    times = {"time", "seconds", "images_per_second", "loader_wait"}
     logs = [
         [{key: value for key, value in line.items() if key not in times} for line in read_log(run)]
         for run in (folder, whole)

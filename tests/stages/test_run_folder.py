@@ -109,12 +109,15 @@ def test_a_run_that_came_and_went_since_we_looked_is_not_written_over(here):
 
 
 def test_the_command_that_resumes_starts_as_many_processes(here, monkeypatch):
+    monkeypatch.setattr(run_folder.distributed, "launch", lambda: run_folder.distributed.Launch(0, 6, 0, 3))
     with start(here / "r") as run:
         pass
-    environment = {"RANK": "0", "WORLD_SIZE": "6", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert run.resume_command().startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
+    info = run_folder.read_info(run.path) | {"num_ranks": 6}
+    command = run_folder.resume_command(run.path, info)
+    assert command.startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
+    # An older version did not say how many there were on a machine.
+    del info["num_local_ranks"]
+    assert run_folder.resume_command(run.path, info).startswith("torchrun --nproc-per-node 6 -m hardness ")
 
 
 def test_the_log_forgets_half_a_line_and_what_is_made_again(here):
@@ -124,7 +127,7 @@ def test_the_log_forgets_half_a_line_and_what_is_made_again(here):
         with (run.path / "log.jsonl").open("a") as file:
             file.write('{"epoch": 4')
         run.keep_log(lambda line: line["epoch"] <= 2)
-    assert run_folder.read_log(run.path) == [{"epoch": 1}, {"epoch": 2}]
+    assert [line["epoch"] for line in run_folder.read_log(run.path)] == [1, 2]
 
 
 def test_a_broken_run_json_is_refused(here):
@@ -137,9 +140,10 @@ def test_a_broken_run_json_is_refused(here):
 
 def test_the_command_that_resumes_keeps_a_zero(here):
     with start(momentum=0.0) as run:
-        assert "--momentum 0.0" in run.resume_command()
-        assert "--noise 0.0" in run.resume_command()
-        assert "--given-labels" not in run.resume_command()
+        command = run_folder.resume_command(run.path, run.info)
+        assert "--momentum 0.0" in command
+        assert "--noise 0.0" in command
+        assert "--given-labels" not in command
 
 
 def test_a_run_begun_on_other_data_is_refused_with_both_fingerprints(here):

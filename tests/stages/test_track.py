@@ -1,4 +1,5 @@
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,26 @@ from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.track import track
+from hardness.training import checkpoint
 
 
 def contents(run) -> dict[str, pd.DataFrame]:
     return {str(path.relative_to(run)): pd.read_parquet(path) for path in sorted(run.rglob("*.parquet"))}
+
+
+@contextmanager
+def cut_off():
+    """An interrupt after the records of epoch 3, before its checkpoint."""
+    save = checkpoint.save
+
+    def save_or_stop(path, model, optimizer, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        save(path, model, optimizer, epoch)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checkpoint, "save", save_or_stop)
+        yield
 
 
 def assert_same(one, other):
@@ -62,24 +79,33 @@ def test_the_folder_explains_itself(tracked):
     pd.testing.assert_frame_equal(hardness.scores(tracked), scores)
 
 
+def test_a_line_an_epoch_and_a_log_say_what_was_learned_so_far(here, capsys):
+    with cut_off(), pytest.raises(KeyboardInterrupt):
+        track(Track(epochs=4, noise=0.3, out=here / "r"))
+    run = track(Track(epochs=4, noise=0.3, out=here / "r", resume=True))
+    log = read_log(run)
+    records = pd.read_parquet(run / "dynamics").astype({"epoch": int})
+    right = records[records["prediction"] == records["given_label"]]
+    expected = [right.query(f"epoch <= {epoch}")["example_id"].nunique() / 1437 for epoch in range(1, 5)]
+    assert [line["learned"] for line in log] == expected
+    assert expected[0] == log[0]["record_top1"] < expected[-1] < 1
+    assert log[-1]["learned"] == pd.read_parquet(run / "scores.parquet")["first_learned_epoch"].notna().mean()
+    told = capsys.readouterr().out
+    assert (
+        f"epoch 4/4: train loss {log[3]['train_loss']:.3f}, eval accuracy {log[3]['record_top1']:.3f}, "
+        in told
+    )
+    assert f"learned so far {log[3]['learned']:.3f}, validation {log[3]['validation_top1']:.3f}, " in told
+    assert "\x1b" not in told
+
+
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "rm3", "schedule": "cosine"}, {"record": "train"}])
-def test_the_same_seed_is_the_same_bytes_and_an_interruption_changes_nothing(here, monkeypatch, settings):
+def test_the_same_seed_is_the_same_bytes_and_an_interruption_changes_nothing(here, settings):
     whole = track(Track(epochs=4, lr=0.01, out=here / "whole", **settings))
     cut = Track(epochs=4, lr=0.01, out=here / "cut", **settings)
-    from hardness.training import checkpoint
-
-    save = checkpoint.save
-
-    def save_and_stop(path, model, optimizer, epoch):
-        if epoch == 3:
-            raise KeyboardInterrupt  # after the records of epoch 3, before its checkpoint
-        save(path, model, optimizer, epoch)
-
-    monkeypatch.setattr(checkpoint, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
+    with cut_off(), pytest.raises(KeyboardInterrupt):
         track(cut)
     assert read_info(here / "cut")["status"] == "interrupted"
-    monkeypatch.setattr(checkpoint, "save", save)
     track(Track(epochs=4, lr=0.01, out=here / "cut", resume=True, **settings))
     assert_same(whole, here / "cut")
     for path in whole.rglob("*.parquet"):
@@ -161,6 +187,7 @@ def test_an_unreadable_image_is_recorded_as_null(image_folder, cache):
     records = pd.read_parquet(run / "dynamics")
     assert records[records["loss"].isna()]["example_id"].tolist() == [10, 10]
     scores = pd.read_parquet(run / "scores.parquet").set_index("example_id")
+    assert read_log(run)[-1]["learned"] == scores["first_learned_epoch"].notna().sum() / 23
     assert scores.loc[10].isna().all()
     assert scores["aum"].isna().sum() == 1
     assert not pd.read_parquet(run / "examples.parquet")["is_readable"][10]

@@ -64,6 +64,9 @@ def test_every_rank_writes_its_part_and_the_first_the_rest(runs, name, ranks):
     for line, other in zip(lines, alone, strict=True):
         for key in ("train_loss", "train_top1", "step_norm", "record_loss", "validation_loss"):
             assert line[key] == pytest.approx(other[key], rel=1e-3)
+        assert line["learned"] == pytest.approx(other["learned"], abs=2 / 1437)
+    first_learned = pd.read_parquet(run / "scores.parquet")["first_learned_epoch"]
+    assert lines[-1]["learned"] == first_learned.notna().mean()
 
 
 def test_another_number_of_processes_is_refused_with_both_named(runs):
