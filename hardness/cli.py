@@ -21,6 +21,7 @@ STAGES = {
     c.Retrain: "hardness.stages.retrain:retrain",
     c.Memorize: "hardness.stages.memorize:memorize",
     c.Report: "hardness.stages.report:report",
+    c.Export: "hardness.stages.export:export",
 }
 
 # Union of the dataclasses, each under its own name.
