@@ -22,6 +22,7 @@ STAGES = {
     c.Memorize: "hardness.stages.memorize:memorize",
     c.Report: "hardness.stages.report:report",
     c.Compare: "hardness.stages.compare:compare",
+    c.Export: "hardness.stages.export:export",
 }
 
 # Union of the dataclasses, each under its own name.

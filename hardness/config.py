@@ -288,6 +288,18 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Hand what a tracked run knows of its examples to other tools."""
+
+    run: Path | None = None
+    """The tracked run. Default: the newest finished one under runs/."""
+    to: Literal["csv", "cleanlab", "fiftyone"] = "csv"
+    """csv: a row an example. cleanlab: label issues. fiftyone: a data set for its app (image folders)."""
+    out: Path | None = None
+    """The file (csv) or folder to write. Default: export.csv or export-TO in the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
     """The whole story on digits: track, split, retrain, memorize, report. About a minute on a laptop."""
 

@@ -1,4 +1,4 @@
-"""How well a score finds wrong labels: pure functions of tables of scores."""
+"""Which labels are wrong, and how well a score finds them: pure functions."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,18 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from hardness.dynamics.pool import ranks
 from hardness.errors import UserError
+
+
+def label_issues(labels: np.ndarray, predictions: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """(N,) bool: the prediction is another class, and the label's probability is below its class's threshold.
+
+    labels, predictions: (N,) int of given and predicted class; quality: (N,) the given label's probability. A
+    class's threshold is the mean over the examples given it (confident learning, Northcutt et al. 2021,
+    arXiv:1911.00068, equation 2); their whole rule (equation 1) needs the probabilities of the other classes.
+    """
+    counts = np.bincount(labels)
+    thresholds = np.bincount(labels, weights=quality) / np.maximum(counts, 1)
+    return (predictions != labels) & (quality < thresholds[labels])
 
 
 def can_be_judged(table: pd.DataFrame, is_corrupt: np.ndarray) -> bool:

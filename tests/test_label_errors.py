@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardness.errors import UserError
-from hardness.label_errors import can_be_judged, detection, precision_recall
+from hardness.label_errors import can_be_judged, detection, label_issues, precision_recall
 
 # From the easiest to the hardest, the last one never learned; the fifth could not be read.
 TABLE = pd.DataFrame(
@@ -32,6 +32,14 @@ def test_five_examples_worked_by_hand():
     assert found.loc["aum"].tolist() == found.loc["first_learned_epoch"].tolist()
     assert found.loc["mean_loss", "auroc"] == pytest.approx(4 / 6)
     assert found.loc["mean_loss", "average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_issues_are_below_their_class_and_predicted_otherwise():
+    labels = np.array([0, 0, 0, 0, 2, 2])
+    quality = np.array([0.9, 0.3, 0.2, 0.6, 0.4, 0.2])
+    predictions = np.array([0, 2, 0, 2, 0, 1])
+    # Thresholds: 2.0 / 4 = 0.5 of class 0, 0.6 / 2 = 0.3 of class 2; nobody was given class 1.
+    assert label_issues(labels, predictions, quality).tolist() == [False, True, False, False, False, True]
 
 
 def test_the_curve_of_the_same_five():
