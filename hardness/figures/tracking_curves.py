@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import GROUP_COLOURS, draw_band, seeds_note, set_title
+from hardness.figures.style import GROUP_COLOURS, WIDTH, draw_band, drawable, seeds_note, set_title
 from hardness.statistics import summarize
 
 PANELS = {
@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     """The table of ``prepare`` -> three panels: training examples, validation accuracy, losses."""
     groups = list(table["group"].unique())
     colours = {name: GROUP_COLOURS[index % len(GROUP_COLOURS)] for index, name in enumerate(groups)}
-    figure = Figure(figsize=(9.5, 3.4 + 0.2 * len(groups)))
+    figure = Figure(figsize=(WIDTH, 3.4 + 0.2 * len(groups)))
     for axes, (label, dashes) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for (group, value), line in table.groupby(["group", "value"], sort=False):
             if value in dashes:
@@ -48,9 +48,9 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ]
         axes.legend(handles=handles, loc="best")
     if len(groups) > 1:
-        handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-        for handle in handles:
-            handle.set_label(handle.get_label().replace("$", r"\$"))
-        figure.legend(handles=handles, loc="outside lower center")
+        handles = [Line2D([], [], color=colour) for colour in colours.values()]
+        legend = figure.legend(handles, map(drawable, groups), loc="outside lower center")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
     return figure
