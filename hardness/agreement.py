@@ -17,7 +17,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from hardness import seeding
-from hardness.dynamics.pool import ranks
+from hardness.dynamics.pool import is_whole, ranks
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 
@@ -67,7 +67,7 @@ def agreement(
     most = max(MOST_EXAMPLES, LEAST_PER_CLASS * len(np.unique(given_labels[readable])))
     sample = np.sort(generator.choice(readable, min(most, len(readable)), replace=False))
     tables = [table.iloc[sample] for table in tables]
-    names = [name for name in SCORES if all(_is_whole(table, name) for table in tables)]
+    names = [name for name in SCORES if all(is_whole(table, name) for table in tables)]
     columns = np.array([ranks(table, name) for table in tables for name in names])
     pairs, first, second = _pairs(names, runs)
     weights = _resampled(len(sample), generator)
@@ -120,10 +120,6 @@ def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
 def kinds_of_difference(summary: pd.DataFrame) -> list[str]:
     """What the pairs of runs differ in, the fewest settings first."""
     return sorted(summary["differs"].dropna().unique(), key=lambda differs: differs.count("+"))
-
-
-def _is_whole(table: pd.DataFrame, name: str) -> bool:
-    return name in table and (SCORES[name].null_is_hardest or table[name].notna().all())
 
 
 def _pairs(

@@ -133,3 +133,24 @@ def memorized(tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("memorize") / "memorized"
     return memorize(Memorize(noise=(0.5, 1.0), optimizers=("sgd", "m3", "rm3"), seeds=2, epochs=3, out=out))
+
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>gallery</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>:root { color-scheme: light dark; } {% include "gallery.css" %}</style>
+{% for gallery in galleries %}{% with gallery_id = "gallery-%d" % loop.index %}
+{% include "gallery.html" %}{% endwith %}{% endfor %}<script>{% include "gallery.js" %}</script></html>"""
+
+
+@pytest.fixture(scope="session")
+def gallery_page() -> Callable[..., str]:
+    """``gallery_page(gallery, ...)``: the least HTML page with those galleries."""
+    import jinja2
+
+    from hardness.stages import report
+
+    loaders = [jinja2.FileSystemLoader(Path(report.__file__).parent), jinja2.DictLoader({"page": _PAGE})]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return lambda *galleries: environment.get_template("page").render(galleries=galleries)

@@ -50,16 +50,21 @@ def size_of(place: Place) -> tuple[int, int]:
         return image.size
 
 
-def read_image(place: Place, resize: int, crop: int) -> Tensor:
-    """uint8 (3, crop, crop): upright, RGB, short side to ``resize``, centre cropped.
+def read_picture(place: Place) -> Tensor:
+    """uint8 (3, H, W): upright, RGB, as large as it is.
 
     Raises ``UserError`` with the place where there is no whole picture.
     """
     try:
-        pixels = _decode(place.read())
+        return _decode(place.read())
     except UNREADABLE as error:
         do = "mend or remove it, or leave it out with --on-bad-image null"
         raise UserError("a readable image", f"{place} ({error})", do) from error
+
+
+def read_image(place: Place, resize: int, crop: int) -> Tensor:
+    """uint8 (3, crop, crop): short side to ``resize``, centre cropped; raises as ``read_picture`` does."""
+    pixels = read_picture(place)
     if pixels.shape[1:] != (crop, crop) or resize != crop:
         pixels = F.center_crop(F.resize(pixels, [resize], antialias=True), [crop, crop])
     return pixels

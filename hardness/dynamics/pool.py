@@ -27,6 +27,11 @@ def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
     return found
 
 
+def is_whole(table: pd.DataFrame, by: str) -> bool:
+    """Has the table, of readable examples, a score by which ``ranks`` ranks them all?"""
+    return by in table and bool(SCORES[by].null_is_hardest or table[by].notna().all())
+
+
 def common_scores(tables: Sequence[pd.DataFrame]) -> list[str]:
     """The scores that every table has, in the order of the first."""
     first, *others = ([name for name in table.columns if name != "example_id"] for table in tables)

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -109,13 +108,11 @@ def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.Data
     """The rows of readable examples but for those with a near-duplicate before them -> (tables, how many)."""
     # Splitting needs torch for nothing else.
     from hardness.datasets.twins import clusters
-    from hardness.stages.tracked import load_as_tracked, tracked_data, tracked_settings
+    from hardness.stages.tracked import load_unread
 
-    settings, workers = tracked_settings(info), Workers().num_workers
+    workers = Workers().num_workers
     # Every image is read once, and one that can't be is met then.
-    images_from = replace(tracked_data(settings), cache="none", on_bad_image="stop")
-    options = {"model": settings["model"], "workers": workers}
-    data = load_as_tracked(images_from, info["fingerprint"], "restore the data", **options)
+    data = load_unread(info, workers)
     ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
     _, first = np.unique(clusters(data.train, workers)[ids], return_index=True)
     num_twins = len(ids) - len(first)

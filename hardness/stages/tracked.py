@@ -49,6 +49,17 @@ def load_as_tracked(source: Data, fingerprint: str, do: str, **options: Any) -> 
     return data
 
 
+def load_unread(info: dict[str, Any], workers: int = 0) -> DataSet:
+    """The data of a tracked run, no image of which is read before it is asked for; nor is a broken one met.
+
+    Raises ``UserError`` where it is gone, or another data set now.
+    """
+    settings = tracked_settings(info)
+    source = replace(tracked_data(settings), cache="none", on_bad_image="stop")
+    options = {"model": settings["model"], "workers": workers}
+    return load_as_tracked(source, info["fingerprint"], "restore the data", **options)
+
+
 def load_tracked(
     run: Path,
     info: dict[str, Any],

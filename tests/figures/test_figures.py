@@ -18,7 +18,15 @@ from matplotlib.text import Text
 
 import hardness.figures
 from hardness.agreement import agreement as compare
-from hardness.figures import controls, first_learned, noise_curves, style, subset_curves, transfer
+from hardness.figures import (
+    controls,
+    first_learned,
+    noise_curves,
+    style,
+    subset_curves,
+    tracking_curves,
+    transfer,
+)
 from hardness.label_errors import detection
 from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import equal_pristine as read_across
@@ -112,6 +120,13 @@ def learned(seeds, num_classes) -> tuple:
     return {seed: table["first_learned_epoch"] for seed, table in scores.items()}, labels, names, 5
 
 
+def logged(seeds) -> dict[str, pd.DataFrame]:
+    generator = np.random.default_rng(0)
+    names = [name for dashes in tracking_curves.PANELS.values() for name in dashes]
+    logs = [pd.DataFrame(generator.random((4, len(names))), columns=names) for _ in range(seeds)]
+    return {str(seed): log.assign(epoch=range(1, 5)) for seed, log in enumerate(logs)}
+
+
 def inputs(name: str, seeds: int) -> tuple:
     """What the figure's ``prepare`` is given."""
     match name:
@@ -141,6 +156,8 @@ def inputs(name: str, seeds: int) -> tuple:
             return ({"one": hardness_verdicts(retraining(seeds)), "a long one " * 20: several},)
         case "subset_curves" | "transfer":
             return (retraining(seeds, num_controls=seeds),)
+        case "tracking_curves":
+            return ({"one": logged(seeds), "$another_": logged(seeds)} if seeds > 1 else {"": logged(seeds)},)
     raise AssertionError(f"figures/{name}.py has no case here")
 
 
@@ -194,6 +211,9 @@ def told(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.Data
             table = table.assign(epoch=table["epoch"].where(table["epoch"] > 0, 6.5))
             yield xy(table[table["value"] == "share"])
             yield xy(table[(table["value"] == "cumulative_share") & (table["epoch"] < 6)])
+        case "tracking_curves":
+            for dashes in tracking_curves.PANELS.values():
+                yield xy(table[table["value"].isin(dashes)])
         case "forgetting":
             shares, means = (rows for _, rows in table.groupby("against", sort=False))
             yield xy(shares.assign(x=[*range(11), 12.5]), "x")

@@ -164,17 +164,13 @@ def _first_learned(runs: Runs) -> list[Section]:
         info = _first(group)
         section = Section("When are examples first learned?", describe_tracking(info), _names(group))
         tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
+        is_readable = {seed: scores["mean_loss"].notna() for seed, scores in tables.items()}
         by_seed = {
-            seed: scores["first_learned_epoch"].where(scores["mean_loss"].notna())
-            for seed, scores in tables.items()
-        }
-        readable = {
-            seed: scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
-            for seed, scores in tables.items()
+            seed: scores.loc[is_readable[seed], "first_learned_epoch"] for seed, scores in tables.items()
         }
         section.estimates = {
-            "learned in epoch 1": Estimate.of([(e.fillna(0) == 1).mean() for e in readable.values()]),
-            "never learned": Estimate.of([e.isna().mean() for e in readable.values()]),
+            "learned in epoch 1": Estimate.of([(e.fillna(0) == 1).mean() for e in by_seed.values()]),
+            "never learned": Estimate.of([e.isna().mean() for e in by_seed.values()]),
         }
         section.words = first_learned_words(section.estimates)
         num_epochs = info["config"]["epochs"]
@@ -186,10 +182,13 @@ def _first_learned(runs: Runs) -> list[Section]:
             )
         section.add(
             first_learned,
-            first_learned.prepare(readable, num_epochs),
+            first_learned.prepare(by_seed, num_epochs),
             "First-learned epoch: histogram, and the share learned at least once by each epoch.",
         )
-        labels = {seed_of(info): _given_labels(path, info) for path, info in group.items()}
+        labels = {
+            seed_of(info): _given_labels(path, info)[is_readable[seed_of(info)]]
+            for path, info in group.items()
+        }
         section.add(
             learned_by_class,
             learned_by_class.prepare(by_seed, labels, info["data"]["class_names"], num_epochs),

@@ -1,0 +1,214 @@
+"""The gallery as a reader meets it: in Chromium, with nothing but the page itself."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hardness.stages.report.gallery import LISTS, gallery
+from hardness.stages.run_folder import finished_info
+
+pytestmark = pytest.mark.slow
+SCRIPT = "<script>alert(1)</script>"
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--disable-quic"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("there is no chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def found(tracked):
+    """Of digits, of which the 3 has a nasty name."""
+    info = finished_info(tracked)
+    info["data"]["class_names"][3] = SCRIPT
+    return gallery({tracked: info})
+
+
+@pytest.fixture(scope="module")
+def path(found, gallery_page, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(gallery_page(found, found))
+    return path
+
+
+@pytest.fixture
+def open_page(browser, path):
+    """``open_page(width=...)``: the page, which must neither complain nor ask for anything beside itself."""
+    opened, complaints = [], []
+
+    def open_page(**settings):
+        opened.append(browser.new_context(**settings))
+        page = opened[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())
+        page.on("request", lambda request: request.url.startswith("data:") or complaints.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert complaints == [path.as_uri()] * len(opened)
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def ids(gallery):
+    """Example ids of the cards that are to be seen, as they come."""
+    cards = gallery.locator(".gallery-card:visible")
+    return [int(text) for text in cards.locator("dl div:last-child dd").all_text_contents()]
+
+
+def count(gallery):
+    return gallery.get_by_role("status").text_content()
+
+
+def test_the_first_look_is_class_by_class(page, found):
+    gallery = page.locator("#gallery-1")
+    cards = [card.example_id for group in found.groups for card in group.cards]
+    assert ids(gallery) == cards
+    assert count(gallery) == f"{len(cards)} of {len(cards)}"
+    assert gallery.get_by_role("heading", level=4).count() == 10
+    gallery.get_by_role("button", name="Easier first").click()
+    assert ids(gallery) == [card.example_id for group in found.groups for card in reversed(group.cards)]
+
+
+def test_cards_are_sorted_by_any_score(page, found, tracked):
+    gallery = page.locator("#gallery-1")
+    scores = pd.read_parquet(tracked / "scores.parquet")
+    scores = scores[scores["example_id"].isin(ids(gallery))]
+    button = gallery.get_by_role("button", name="Easier first")
+    for score in found.scores:
+        gallery.get_by_label("Sort by").select_option(label=score.name)
+        hardness = score.sign * scores[score.name].to_numpy(float, na_value=np.inf)
+        easier_first = scores["example_id"].to_numpy()[np.lexsort((scores["mean_loss"], hardness))].tolist()
+        assert ids(gallery) == easier_first[::-1]
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+        assert ids(gallery) == easier_first
+        value = scores.set_index("example_id")[score.name][easier_first[0]]
+        assert gallery.locator(".gallery-score:visible").first.text_content() == f"{score.name}: {value:.3g}"
+        assert score.summary in gallery.locator(".gallery-about").text_content()
+        button.click()
+    gallery.get_by_label("Sort by").select_option(label="class")
+    assert ids(gallery) == [card.example_id for group in found.groups for card in group.cards]
+
+
+def test_cards_are_filtered_by_class_and_by_list(page, found):
+    one, other = page.locator("#gallery-1"), page.locator("#gallery-2")
+    everything = ids(other)
+    threes = next(group for group in found.groups if group.label == 3).cards
+    one.get_by_label("Given label").select_option(label=SCRIPT)
+    assert ids(one) == [card.example_id for card in threes]
+    assert count(one) == f"{len(threes)} of {found.num_cards}"
+    assert one.get_by_role("heading", level=4).count() == 1
+    for number, name in enumerate(LISTS):
+        one.get_by_label("List", exact=True).select_option(label=name)
+        expected = [card.example_id for card in threes if number in card.lists]
+        assert ids(one) == expected
+        assert count(one) == f"{len(expected)} of {found.num_cards}"
+    one.get_by_label("Given label").select_option(label="all")
+    cards = [card for group in found.groups for card in group.cards]
+    assert ids(one) == [card.example_id for card in cards if LISTS.index("likely mislabelled") in card.lists]
+    assert ids(other) == everything
+
+
+def test_the_controls_obey_the_keyboard(page):
+    gallery = page.locator("#gallery-1")
+    gallery.get_by_label("Given label").focus()
+    for name in ("List", "Sort by"):
+        page.keyboard.press("Tab")
+        assert gallery.get_by_label(name, exact=True).evaluate(
+            "element => element === document.activeElement"
+        )
+    page.keyboard.press("a")  # the first score that begins with it
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert gallery.get_by_role("button").get_attribute("aria-pressed") == "true"
+    assert gallery.locator(".gallery-score:visible").first.text_content().startswith("aum: ")
+
+
+def test_names_stay_text(page):
+    assert page.locator("script").count() == 1
+    assert page.get_by_role("heading", level=4, name=f"given label {SCRIPT}").count() == 2
+
+
+def test_without_script_all_is_shown_and_no_control(open_page, found):
+    page = open_page(java_script_enabled=False)
+    assert len(ids(page.locator("#gallery-1"))) == found.num_cards
+    assert page.get_by_role("combobox").count() == 0
+
+
+def test_print_has_the_cards_and_no_controls(page, found):
+    page.emulate_media(media="print")
+    assert len(ids(page.locator("#gallery-1"))) == found.num_cards
+    assert page.get_by_role("combobox").count() == 0
+
+
+def test_a_narrow_window_is_wide_enough(open_page):
+    page = open_page(viewport={"width": 390, "height": 800})
+    page.locator("#gallery-1").get_by_label("Sort by").select_option(label="first_learned_epoch")
+    widest = "Math.max(...[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right))"
+    assert page.evaluate(widest) <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+    for where in (
+        "dd",
+        "dt",
+        "h5",
+        ".gallery-tags span",
+        ".gallery-note",
+        "select",
+        "button",
+        ".is-wrong dd",
+    ):
+        text, behind = page.locator(where).first.evaluate(COLOURS)
+        bright, dark = sorted((luminance(text), luminance(behind)), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, where
+
+
+# Of a text, and of the first thing behind it that has any: three numbers of 0..255 each.
+COLOURS = """element => {
+    const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+    const rgba = (colour) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const text = rgba(getComputedStyle(element).color);
+    let behind = [0, 0, 0, 0];
+    for (let at = element; at && behind[3] === 0; at = at.parentElement)
+        behind = rgba(getComputedStyle(at).backgroundColor);
+    if (behind[3] === 0)
+        behind = matchMedia('(prefers-color-scheme: dark)').matches ? [18, 18, 18] : [255, 255, 255];
+    return [text.slice(0, 3), behind.slice(0, 3)];
+}"""
+
+
+def luminance(colour):
+    """Relative luminance (WCAG 2.2) of three numbers of 0..255."""
+    scaled = np.array(colour) / 255
+    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
