@@ -1,6 +1,6 @@
 """The gallery as a reader meets it: in Chromium, with nothing but the page itself."""
 
-import shutil
+import functools
 
 import numpy as np
 import pandas as pd
@@ -8,24 +8,10 @@ import pytest
 
 from hardness.stages.report.gallery import LISTS, gallery
 from hardness.stages.run_folder import finished_info
+from tests.contrast import contrast
 
 pytestmark = pytest.mark.slow
 SCRIPT = "<script>alert(1)</script>"
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--disable-quic"),
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("there is no chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +30,8 @@ def path(found, gallery_page, tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser, path):
-    """``open_page(width=...)``: the page, which must neither complain nor ask for anything beside itself."""
-    opened, complaints = [], []
-
-    def open_page(**settings):
-        opened.append(browser.new_context(**settings))
-        page = opened[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message) or dialog.dismiss())
-        page.on("request", lambda request: request.url.startswith("data:") or complaints.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in opened:
-        context.close()
-    assert complaints == [path.as_uri()] * len(opened)
+def open_page(visit, path):
+    return functools.partial(visit, path)
 
 
 @pytest.fixture
@@ -183,32 +153,4 @@ def test_text_stands_out(open_page, scheme):
         "button",
         ".is-wrong dd",
     ):
-        text, behind = page.locator(where).first.evaluate(COLOURS)
-        bright, dark = sorted((luminance(text), luminance(behind)), reverse=True)
-        assert (bright + 0.05) / (dark + 0.05) >= 4.5, where
-
-
-# Of a text, and of the first thing behind it that has any: three numbers of 0..255 each.
-COLOURS = """element => {
-    const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
-    const rgba = (colour) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = colour;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const text = rgba(getComputedStyle(element).color);
-    let behind = [0, 0, 0, 0];
-    for (let at = element; at && behind[3] === 0; at = at.parentElement)
-        behind = rgba(getComputedStyle(at).backgroundColor);
-    if (behind[3] === 0)
-        behind = matchMedia('(prefers-color-scheme: dark)').matches ? [18, 18, 18] : [255, 255, 255];
-    return [text.slice(0, 3), behind.slice(0, 3)];
-}"""
-
-
-def luminance(colour):
-    """Relative luminance (WCAG 2.2) of three numbers of 0..255."""
-    scaled = np.array(colour) / 255
-    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
+        assert contrast(page.locator(where).first) >= 4.5, where

@@ -95,6 +95,8 @@ class Gallery:
     num_epochs: int
     notes: tuple[str, ...]
     """Sentences: how the examples were chosen, what the curves are, why there are no images."""
+    numbers: dict[str, float]
+    """Those in the sentences."""
 
     @property
     def num_cards(self) -> int:
@@ -144,17 +146,25 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
         Group(label, class_names[label], tuple(card(i, label) for i in members.index))
         for label, members in chosen.groupby("label", sort=False)
     )
-    notes = [
-        _describe_choice(len(np.unique(given)), len(groups), len(paths), len(runs)),
-        _describe_curves(len(losses), len(class_names)),
-        no_images,
-    ]
+    numbers = {
+        "cards": len(ids),
+        "of each list": _sizes(len(np.unique(given)), _NUM_CARDS)[1],
+        "classes shown": len(groups),
+        "classes": len(np.unique(given)),
+        "runs ranked": len(paths),
+        "runs": len(runs),
+        "epochs": len(losses),
+        "loss of guessing": math.log(len(class_names)),
+        "classes guessed among": len(class_names),
+    }
+    notes = [_describe_choice(numbers), _describe_curves(numbers), no_images]
     return Gallery(
         scores=tuple(SCORES[name] for name in names),
         lists=LISTS,
         groups=groups,
         num_epochs=len(losses),
         notes=tuple(note for note in notes if note),
+        numbers=numbers,
     )
 
 
@@ -204,12 +214,13 @@ def _sizes(num_classes: int, num_cards: int) -> tuple[int, int]:
     return num_classes, max(1, min(_MOST_OF_A_LIST, num_cards // (len(LISTS) * num_classes)))
 
 
-def _describe_choice(num_classes: int, num_shown: int, num_runs: int, num_given: int) -> str:
-    _, size = _sizes(num_classes, _NUM_CARDS)
+def _describe_choice(numbers: dict[str, float]) -> str:
+    size, ranked, num_runs = (numbers[name] for name in ("of each list", "runs ranked", "runs"))
     many = f"{size} " if size > 1 else ""
-    mean = f" Ranks are the mean of those in {num_runs} runs." if num_runs > 1 else ""
-    if num_runs < num_given:
-        mean = f" Ranks are of {num_runs} of {num_given} runs, those of the same given labels."
+    mean = f" Ranks are the mean of those in {ranked} runs." if ranked > 1 else ""
+    if ranked < num_runs:
+        mean = f" Ranks are of {ranked} of {num_runs} runs, those of the same given labels."
+    num_shown, num_classes = numbers["classes shown"], numbers["classes"]
     some = f"{num_shown} of {num_classes:,} classes" if num_shown < num_classes else "All classes"
     return (
         f"Of each given label the {many}easiest and the {many}hardest (by first-learned epoch, ties by mean "
@@ -218,13 +229,13 @@ def _describe_choice(num_classes: int, num_shown: int, num_runs: int, num_given:
     )
 
 
-def _describe_curves(num_epochs: int, num_classes: int) -> str:
-    if not num_epochs:
+def _describe_curves(numbers: dict[str, float]) -> str:
+    if not numbers["epochs"]:
         return "There are no records of single epochs here, so no curves and no predictions."
     return (
-        f"Curves: cross-entropy after each of {num_epochs} epochs, mean over the runs; zero is at the "
-        f"bottom, infinity at the top, and the dotted line is that of guessing, ln {num_classes} = "
-        f"{math.log(num_classes):.2f}."
+        f"Curves: cross-entropy after each of {numbers['epochs']} epochs, mean over the runs; zero is at the "
+        f"bottom, infinity at the top, and the dotted line is that of guessing, ln "
+        f"{numbers['classes guessed among']} = {numbers['loss of guessing']:.2f}."
     )
 
 

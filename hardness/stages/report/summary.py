@@ -32,7 +32,7 @@ def in_numbers(
                 "settings": each.settings,
                 "runs": each.runs,
                 "numbers": each.gallery.numbers,
-                "note": each.gallery.note,
+                "notes": each.gallery.notes,
             }
             for each in shown
         ],
