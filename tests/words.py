@@ -10,7 +10,7 @@ _VOID = {"meta", "link", "img", "br", "input", "hr", "path", "line", "polyline",
 
 
 class Words(HTMLParser):
-    """Text outside of tables of runs, code, the style sheet, the script and the cards of a gallery."""
+    """Text outside of tables of runs, code, the style sheet, the script and the examples of a gallery."""
 
     def __init__(self):
         super().__init__()
@@ -20,7 +20,7 @@ class Words(HTMLParser):
     def handle_starttag(self, tag, attrs):
         if tag not in _VOID:
             classes = (dict(attrs).get("class") or "").split()
-            self.open.append(tag in _SKIPPED or "card" in classes)
+            self.open.append(tag in _SKIPPED or "gallery-group" in classes)
 
     def handle_endtag(self, tag):
         if tag not in _VOID:

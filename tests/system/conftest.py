@@ -26,7 +26,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser) -> Callable:
-    """``visit(path, width=...)``: the page, which must neither complain nor ask for anything beside itself."""
+    """``visit(path, ...)``: the page, which must neither complain nor ask for anything beside itself."""
     opened, asked, complaints = [], [], []
 
     def visit(path: Path, **settings):

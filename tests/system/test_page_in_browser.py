@@ -1,5 +1,6 @@
 """A whole report as a reader meets it, in Chromium."""
 
+import itertools
 import json
 import shutil
 
@@ -66,12 +67,10 @@ def test_names_stay_text(visit, path):
 
 def test_headings_and_links_lead_through_the_page(visit, path):
     page = visit(path)
-    levels = [
-        int(name[1])
-        for name in page.locator("h1, h2, h3, h4, h5").evaluate_all("all => all.map(e => e.tagName)")
-    ]
+    headings = page.locator("h1, h2, h3, h4, h5").evaluate_all("all => all.map(e => e.tagName)")
+    levels = [int(name[1]) for name in headings]
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     targets = page.locator("nav a, .glance a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert len(targets) > 8
     assert all(page.locator(target).count() == 1 for target in targets)

@@ -84,7 +84,7 @@ def _run(path: Path, info: dict) -> dict[str, Any]:
 
 def in_markdown(summary: dict[str, Any]) -> str:
     """summary.json's object -> the same in short, for a README."""
-    lines = [f"# {summary['title']}", ""]
+    lines = [f"# {_plain(summary['title'])}", ""]
     title = None
     for section in summary["sections"]:
         if title != (title := section["title"]):
