@@ -15,6 +15,7 @@ STAGES = {
     c.Demo: "hardness.stages.demo:demo",
     c.Pack: "hardness.stages.pack:pack",
     c.Track: "hardness.stages.track:track",
+    c.Show: "hardness.stages.show:show",
     c.Score: "hardness.stages.score:score",
     c.Labels: "hardness.stages.labels:labels",
     c.Split: "hardness.stages.split:split",

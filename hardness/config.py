@@ -267,6 +267,14 @@ class Memorize(Training, GivenLabels, Network, Data):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Show:
+    """Print how a run stands, whatever its status; nothing is written."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """The folder of a run of track, retrain or memorize. Default: the one under runs/ that began last."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Draw the comparison from run folders alone: figures, tables, one page."""
 

@@ -3,7 +3,8 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -116,6 +117,38 @@ class Epochs:
     def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Names, and what they are beside them, wrapped where it is long."""
+    view = Table.grid(padding=(0, 2, 0, 0))
+    view.title, view.title_justify, view.title_style = escape(title), "left", "bold"
+    view.add_column(style="dim", no_wrap=True)
+    view.add_column(overflow="fold")
+    for name, what in rows:
+        view.add_row(escape(name), escape(what))
+    _out.print(view, soft_wrap=False, width=min(_out.width, 100))
+
+
+def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+    """A character a value, from the least to the greatest in eight levels; blank where there is none.
+
+    Of more than ``width`` values, means of neighbours. In ASCII where stdout takes no other.
+    """
+    levels = "▁▂▃▄▅▆▇█"
+    try:
+        levels.encode(getattr(_out.file, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        levels = "_.-~=+*#"
+    width = min(width, len(values))
+    bins = [values[len(values) * k // width : len(values) * (k + 1) // width] for k in range(width)]
+    known = [[value for value in each if value is not None and math.isfinite(value)] for each in bins]
+    means = [fmean(each) if each else None for each in known]
+    least = min((mean for mean in means if mean is not None), default=0)
+    step = (max((mean for mean in means if mean is not None), default=0) - least) / len(levels) or 1
+    return "".join(
+        " " if mean is None else levels[min(int((mean - least) / step), len(levels) - 1)] for mean in means
+    )
 
 
 def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -81,7 +81,8 @@ def test_neither_help_nor_a_refusal_imports_torch():
 import sys
 from hardness.cli import main
 for words in (["--help"], ["track", "--model", "x"], ["track", "--optimizer", "rm3", "--momentum", "0.9"],
-              ["split", "--quantile", "2"], ["track", "--data", "imagefolder:/no/such"]):
+              ["split", "--quantile", "2"], ["show", "/no/such"],
+              ["track", "--data", "imagefolder:/no/such"]):
     sys.argv = ["hardness", *words]
     try:
         main()

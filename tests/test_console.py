@@ -57,3 +57,34 @@ def test_what_is_beside_it_is_one_line_on_stderr_as_it_stands(capsys):
     console.remark("a [remark]")
     console.warn("a [warning]")
     assert capsys.readouterr() == ("", "a [remark]\nwarning: a [warning]\n")
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "expected"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 7], 40, "▁▂▃▄▅▆▇█"),
+        ([3.5, -0.5, 0.5], 40, "█▁▃"),  # a level is half wide: 8, 0 and 2 of them
+        ([2, 2], 40, "▁▁"),
+        ([0, None, 1, float("nan")], 40, "▁ █ "),
+        ([0, 0, 1, 3, 4, 4], 3, "▁▅█"),  # means 0, 2, 4
+        ([0, 4, 4], 2, "▁█"),
+        ([None, None], 40, "  "),
+        ([], 40, ""),
+    ],
+)
+def test_a_sparkline(values, width, expected):
+    assert console.sparkline(values, width) == expected
+
+
+def test_a_sparkline_where_there_is_ascii_alone(monkeypatch):
+    monkeypatch.setattr(console, "_out", Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")))
+    assert console.sparkline(range(8)) == "_.-~=+*#"
+
+
+def test_facts_are_beside_their_names_and_wrap(terminal, capsys):
+    console.facts("a [title]", [("name", "of it"), ("longer", "word " * 30)])
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue()).splitlines()]
+    assert lines[:2] == ["a [title]", "name    of it"]
+    assert lines[2].startswith("longer  word word")
+    assert lines[3].startswith("        word")
+    assert max(map(len, lines)) <= 100

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pandas as pd
@@ -319,3 +320,39 @@ def test_a_mistyped_stage(hardness):
 def test_synchronised_batch_normalisation_is_for_cuda(track):
     answer = track("--sync-batchnorm", "--device", "cpu", "--out", "r")
     refuse(answer, "CUDA for --sync-batchnorm", "found cpu")
+
+
+def test_a_folder_to_show_that_is_no_run(hardness, here):
+    refuse(hardness("show"), "a run under runs/", "none", "hardness track")
+    refuse(hardness("show", "nowhere"), "a run folder", "no folder nowhere")
+    (here / "pictures").mkdir()
+    refuse(hardness("show", "pictures"), "a run folder", "no run.json in pictures")
+    (here / "pictures/run.json").write_text("[]")
+    refuse(hardness("show", "pictures"), "format version 1 in pictures/run.json")
+    foreign = {"config": {}, "status": "finished", "times": {}, "versions": {}, "git_commit": None}
+    (here / "pictures/run.json").write_text(json.dumps({"format_version": "1", "stage": "bake", **foreign}))
+    refuse(hardness("show", "pictures"), "a run of track, retrain, memorize", "of bake")
+
+
+def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
+    run = shutil.copytree(tracked, here / "run")
+    (run / "splits").mkdir()
+    (run / "splits/mine.parquet").write_bytes(b"no table")
+    for name in ("scores.parquet", "log.jsonl"):
+        os.truncate(run / name, 2000)
+    (run / "log.jsonl").write_text("{\n" + (run / "log.jsonl").read_text())
+    info = json.loads((run / "run.json").read_text())
+    del info["data"]["image_shape"]
+    (run / "run.json").write_text(json.dumps(info))
+    before = snapshot(here)
+    answer = hardness("show", "run")
+    assert (answer.status, answer.err) == (0, "")
+    for told in (
+        r"^log.jsonl: expected JSON on every line of run/log.jsonl",
+        r"^run.json: not as this version writes it \(KeyError: 'image_shape'\)$",
+        r"^run/splits/mine.parquet: expected a whole Parquet file",
+        r"^scores.parquet: expected a whole Parquet file at run/scores.parquet",
+        r"^files .*dynamics/ \(6 files",
+    ):
+        assert len(re.findall(told, answer.out, re.MULTILINE)) == 1, told
+    assert snapshot(here) == before
