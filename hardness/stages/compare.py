@@ -11,7 +11,7 @@ from hardness.stages.run_folder import OPERATIONAL, finished_info, read_log
 from hardness.statistics import Estimate
 
 _LAST_EPOCH = "The last epoch"
-_UNEQUAL = {"epoch", "lr", "loader_wait"}
+_UNEQUAL = {"epoch", "lr", "time", "loader_wait"}
 """Of an epoch's line of log.jsonl: what says nothing of how well it went."""
 
 

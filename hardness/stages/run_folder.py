@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hardness import distributed, files
+from hardness.config import Memorize, Retrain, Track
 from hardness.console import say
 from hardness.errors import UserError
 
 RUNS = Path("runs")
+CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
+"""Of the stages that have run folders."""
 # Settings that change where and how fast a run goes, not what comes out of it.
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 # Settings of track that add to what is seen of a run, and change nothing in it.

@@ -12,10 +12,11 @@ import pandas as pd
 from rich import filesize
 
 from hardness import files
-from hardness.config import Memorize, Retrain, Show, Track
+from hardness.config import Show
 from hardness.console import facts, say, sparkline, table
 from hardness.errors import UserError
 from hardness.stages.run_folder import (
+    CONFIGS,
     OPERATIONAL,
     RUNS,
     all_runs,
@@ -31,7 +32,6 @@ from hardness.verdicts import last_epoch
 Info = dict[str, Any]
 Log = list[dict[str, Any]]
 
-_CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
 _TOLD_ANYWAY = {
     *("data", "split", "model", "optimizer", "optimizers"),
     *("epochs", "lr", "batch_size", "seed", "seeds"),
@@ -52,8 +52,8 @@ def show(config: Show) -> Path:
         raise UserError(f"a run under {RUNS}/", "none", "run `hardness track` first")
     run = config.run or started_last(runs)
     info = read_info(run)
-    if info["stage"] not in _CONFIGS:
-        raise UserError(f"a run of {', '.join(_CONFIGS)}", f"{run}, of {info['stage']}", "name another run")
+    if info["stage"] not in CONFIGS:
+        raise UserError(f"a run of {', '.join(CONFIGS)}", f"{run}, of {info['stage']}", "name another run")
     log: Log = []
     above: list[tuple[str, str]] = []
     below: list[tuple[str, str]] = []
@@ -146,7 +146,7 @@ def _whole(duration: timedelta) -> timedelta:
 
 def _other_settings(info: Info) -> Iterator[str]:
     """Those that are not as they are by default; what is by default as tracked, not as tracked."""
-    for field in dataclasses.fields(_CONFIGS[info["stage"]]):
+    for field in dataclasses.fields(CONFIGS[info["stage"]]):
         default, value = field.default, info["config"].get(field.name, field.default)
         if default is None and info["stage"] == "retrain":
             default = info.get("tracked", {}).get(field.name)

@@ -51,3 +51,10 @@ def test_scores():
         assert f"### {name}\n" in told
     assert told.count("- Price: ") == len(SCORES)
     assert "| mlp, digits of 8 x 8 | " in told
+
+
+@pytest.mark.slow
+def test_report():
+    told = smoke("report")
+    assert "3 runs of 10,000 generated examples of 100 classes" in told
+    assert "| memory at its peak, GiB | " in told

@@ -4,18 +4,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from hardness.config import Memorize, Report, Retrain, Split, Track
+from hardness.config import Report, Split
 from hardness.stages.report.describe import split_of
-from hardness.stages.run_folder import command
+from hardness.stages.run_folder import CONFIGS, command
 from hardness.stages.split import DEFAULTS
-
-_STAGES = {"track": Track, "retrain": Retrain, "memorize": Memorize}
 
 
 def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
     """One a run, before each retraining that of its split, the report's at last."""
     made = []
-    for stage, of in _STAGES.items():
+    for stage, of in CONFIGS.items():
         for path, info in runs.items():
             if info["stage"] == stage:
                 made += [_split(info)] if stage == "retrain" else []
