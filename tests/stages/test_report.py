@@ -12,6 +12,7 @@ import tyro
 
 from hardness.config import Memorize, Report, Retrain, Split, Track
 from hardness.errors import UserError
+from hardness.figures import style
 from hardness.stages.report import report
 from tests.words import Words, is_told, leaves, numbers_in
 
@@ -141,3 +142,18 @@ def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, trac
     (tmp_path / "index.html").write_text("my home page")
     with pytest.raises(UserError, match="with an older report, for --out"):
         report(Report(runs=(tracked,), out=tmp_path))
+
+
+def test_a_report_that_was_killed_is_made_by_the_same_command(tracked, tmp_path, monkeypatch):
+    config = Report(runs=(tracked,), out=tmp_path / "out", images=False)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(style, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        report(config)
+    assert not (tmp_path / "out/index.html").exists()
+    # Not refused as a folder with something else in it.
+    with pytest.raises(KeyboardInterrupt):
+        report(config)

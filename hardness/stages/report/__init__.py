@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from hardness import files
 from hardness.config import Report
-from hardness.console import say
+from hardness.console import progress, say
 from hardness.errors import UserError
 from hardness.figures import style
 from hardness.stages.report.galleries import all_galleries
@@ -29,9 +29,10 @@ def report(config: Report) -> Path:
         raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
     sections = all_sections(runs)
     shown = all_galleries(runs, with_images=config.images)
-    _draw(sections, config.out / "figures")
     numbers = in_numbers(config, runs, sections, shown)
+    # First of all: by it the folder is known for a report's, should we be killed before the rest is there.
     files.write_json(config.out / "summary.json", numbers)
+    _draw(sections, config.out / "figures")
     files.write_text(config.out / "summary.md", in_markdown(numbers))
     files.write_text(config.out / "index.html", render(numbers, sections, shown, config.out / "figures"))
     for section in sections:
@@ -48,9 +49,9 @@ def _draw(sections: list[Section], folder: Path) -> None:
     with TemporaryDirectory() as temporary:
         drawn = Path(temporary) / folder.name
         drawn.mkdir()
-        for section in sections:
-            for drawing in section.drawings:
-                style.save(drawing.draw, drawing.table, section.settings, drawn / drawing.name)
+        drawings = [(drawing, section.settings) for section in sections for drawing in section.drawings]
+        for drawing, title in progress(drawings, len(drawings), "drawing"):
+            style.save(drawing.draw, drawing.table, title, drawn / drawing.name)
         shutil.copytree(drawn, beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
