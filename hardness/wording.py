@@ -14,6 +14,7 @@ from hardness.verdicts import AMONG, LEAST_P, Memorization, compared
 
 _FITTED = 0.9
 _TIED = 0.5
+_ONE_SEED = "One seed tells nothing of chance: track and retrain, or memorize, with three or more."
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Words:
     sentences: list[str]
     numbers: dict[str, float] = field(default_factory=dict)
     """Those in the words that are no estimates."""
+    cautions: list[str] = field(default_factory=list)
+    """What to be wary of."""
 
 
 def hardness_words(verdicts: dict[str, Estimate]) -> Words:
@@ -53,11 +56,12 @@ def hardness_words(verdicts: dict[str, Estimate]) -> Words:
         )
         if num_controls:
             sentences.append(_told_by_controls(verdicts, name, min(num_controls)))
+    cautions = [_ONE_SEED] if within.low is None else []
     fitted = verdicts["hard train"].mean
     if fitted < _FITTED:
-        sentences.append(
-            f"To be wary of: the networks fitted {fitted:.3f} of the hard examples that they trained on; "
-            "longer training may change what they make of the others."
+        cautions.append(
+            f"The networks fitted only {fitted:.3f} of the hard examples that they trained on: longer "
+            "training may change what they make of the others."
         )
     if within.low is None:
         answer = "So it seems, from one seed" if within.mean > 0 else "It does not seem so, from one seed"
@@ -68,7 +72,7 @@ def hardness_words(verdicts: dict[str, Estimate]) -> Words:
         f"{answer}: {accuracies}; difference {within}. Against a random set of the same classes, training "
         f"among easy examples {_helps(own)} on easy ones: {own}."
     )
-    return Words(headline, sentences)
+    return Words(headline, sentences, cautions=cautions)
 
 
 def memorization_words(found: Memorization) -> Words:
@@ -110,7 +114,8 @@ def memorization_words(found: Memorization) -> Words:
             f"the accuracy on corrupt ones differs by {told}."
         )
     numbers = {f"noise {noise}": found.noise, f"noise {noise}: pristine accuracy": found.pristine}
-    return Words(headline, sentences, numbers)
+    cautions = [_ONE_SEED] if any(each.low is None for each in estimates.values()) else []
+    return Words(headline, sentences, numbers, cautions)
 
 
 def _stopped(differences: list[Estimate]) -> str:
@@ -124,18 +129,23 @@ def _stopped(differences: list[Estimate]) -> str:
     return "No, it memorizes more" if signs == {-1} else "It depends"
 
 
-def first_learned_words(estimates: dict[str, Estimate]) -> Words:
+def first_learned_words(estimates: dict[str, Estimate], record_mode: str) -> Words:
     """How many examples are learned at once, and how many never."""
     first, never = estimates["learned in epoch 1"], estimates["never learned"]
     sentences = [f"Share of the examples first learned in epoch 1: {first}; never learned: {never}."]
+    cautions = []
     if first.mean > _TIED:
-        sentences.append(
-            "To be wary of: most examples tie in epoch 1, so that mean loss chooses the easiest among them; "
-            "a smaller learning rate spreads them over the epochs."
+        cautions.append(
+            "Most examples tie in epoch 1, so that mean loss chooses the easiest among them: a smaller "
+            "learning rate spreads them over the epochs."
         )
-    return Words(
-        f"{first.mean:.3f} of the examples are learned in epoch 1, {never.mean:.3f} never.", sentences
-    )
+    if record_mode == "train":
+        cautions.append(
+            "Records are of the passes that training makes: an example that comes late in an epoch met a "
+            "better network."
+        )
+    headline = f"{first.mean:.3f} of the examples are learned in epoch 1, {never.mean:.3f} never."
+    return Words(headline, sentences, {"epoch": 1}, cautions)
 
 
 def agreement_words(summary: pd.DataFrame) -> Words:

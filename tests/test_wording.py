@@ -76,7 +76,8 @@ def test_an_interval_that_holds_zero_is_no_answer():
 
 def test_hard_examples_that_were_not_fitted_are_told():
     words = hardness_words(hardness_verdicts(retraining(0.95, 0.4)))
-    assert words.sentences[-1].startswith("To be wary of: the networks fitted 0.501 of the hard examples")
+    assert words.cautions == [words.cautions[0]]
+    assert words.cautions[0].startswith("The networks fitted only 0.501 of the hard examples")
 
 
 def test_several_controls_are_told():
@@ -100,11 +101,12 @@ def test_a_median_is_judged_against_its_own_control():
 
 def test_examples_that_tie_in_epoch_one_are_told():
     estimates = {"learned in epoch 1": Estimate.of([0.8]), "never learned": Estimate.of([0.1])}
-    words = first_learned_words(estimates)
+    words = first_learned_words(estimates, "eval")
     assert words.headline == "0.800 of the examples are learned in epoch 1, 0.100 never."
-    assert "tie in epoch 1" in words.sentences[-1]
-    spread = first_learned_words(estimates | {"learned in epoch 1": Estimate.of([0.2])})
-    assert len(spread.sentences) == 1
+    assert [caution.split(",")[0] for caution in words.cautions] == ["Most examples tie in epoch 1"]
+    spread = estimates | {"learned in epoch 1": Estimate.of([0.2])}
+    assert first_learned_words(spread, "eval").cautions == []
+    assert "met a better network" in first_learned_words(spread, "train").cautions[0]
 
 
 def every_words() -> list[tuple[Words, dict[str, Estimate]]]:
@@ -126,7 +128,7 @@ def every_words() -> list[tuple[Words, dict[str, Estimate]]]:
 def test_every_number_in_the_words_is_an_estimate_or_told_beside_them(number):
     words, estimates = every_words()[number]
     known = leaves([vars(estimate) for estimate in estimates.values()] + [words.numbers])
-    told = numbers_in(" ".join([words.headline, *words.sentences]))
+    told = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
     assert told
     assert [each for each in told if not is_told(each, known)] == []
     assert not is_told("0.1234", known)

@@ -93,5 +93,6 @@ def _describe(curves: pd.DataFrame) -> None:
             ["", *last.columns],
             ([name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()),
         )
-        for sentence in memorization_words(memorization(level)).sentences:
+        words = memorization_words(memorization(level))
+        for sentence in (*words.sentences, *words.cautions):
             say(sentence)

@@ -112,5 +112,6 @@ def _describe(curves: pd.DataFrame) -> None:
         ["", *columns],
         ([name, *(f"{row[column]:.3f}" for column in columns)] for name, row in matrix.iterrows()),
     )
-    for sentence in hardness_words(hardness_verdicts(curves)).sentences:
+    words = hardness_words(hardness_verdicts(curves))
+    for sentence in (*words.sentences, *words.cautions):
         say(sentence)

@@ -67,12 +67,22 @@ def render(
     return environment.get_template("page.html").render(
         title=summary["title"],
         questions=_questions(sections, figures),
+        cautions=_cautions(sections),
         galleries=shown,
         runs=runs,
         columns=_COLUMNS,
         suffixes=SUFFIXES,
         commands=summary["commands"],
     )
+
+
+def _cautions(sections: Sequence[Section]) -> dict[str, list[str]]:
+    """What to be wary of -> of which settings."""
+    found: dict[str, list[str]] = {}
+    for section in sections:
+        for caution in section.words.cautions:
+            found.setdefault(caution, []).append(section.settings)
+    return found
 
 
 def _questions(sections: Sequence[Section], figures: Path) -> list[_Question]:

@@ -111,6 +111,7 @@ def _memorization(runs: Runs) -> list[Section]:
             " ".join(words.headline for words in told if words.headline),
             [sentence for words in told for sentence in words.sentences],
             {name: value for words in told for name, value in words.numbers.items()},
+            list(dict.fromkeys(caution for words in told for caution in words.cautions)),
         )
         if levels:
             section.add(
@@ -172,7 +173,7 @@ def _first_learned(runs: Runs) -> list[Section]:
             "learned in epoch 1": Estimate.of([(e.fillna(0) == 1).mean() for e in by_seed.values()]),
             "never learned": Estimate.of([e.isna().mean() for e in by_seed.values()]),
         }
-        section.words = first_learned_words(section.estimates)
+        section.words = first_learned_words(section.estimates, info["record_mode"])
         num_epochs = info["config"]["epochs"]
         if logs := _logs(group):
             section.add(

@@ -47,6 +47,7 @@ def _section(section: Section) -> dict[str, Any]:
         "runs": list(section.runs),
         "headline": section.words.headline,
         "verdicts": section.words.sentences,
+        "cautions": section.words.cautions,
         "estimates": {name: asdict(value) for name, value in section.estimates.items()},
         "numbers": section.words.numbers,
         "figures": [drawing.name for drawing in section.drawings],
@@ -92,6 +93,7 @@ def in_markdown(summary: dict[str, Any]) -> str:
         lines += [f"*{_plain(section['settings'])}*", ""]
         lines += [f"**{_plain(section['headline'])}**", ""] if section["headline"] else []
         lines += [f"- {_plain(sentence)}" for sentence in section["verdicts"]]
+        lines += [f"- To be wary of: {_plain(caution)}" for caution in section["cautions"]]
         lines += ["", *_table(section["estimates"])] if section["estimates"] else []
         lines += [f"![{name}](figures/{name}.png)" for name in section["figures"][:1]]
         lines += [""]
