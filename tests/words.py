@@ -20,7 +20,7 @@ class Words(HTMLParser):
     def handle_starttag(self, tag, attrs):
         if tag not in _VOID:
             classes = (dict(attrs).get("class") or "").split()
-            self.open.append(tag in _SKIPPED or "gallery-group" in classes)
+            self.open.append(tag in _SKIPPED or bool({"gallery-group", "versions"} & set(classes)))
 
     def handle_endtag(self, tag):
         if tag not in _VOID:

@@ -205,6 +205,22 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
     return shlex.join(map(str, words))
 
 
+def uncommon(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that it would not have anyway, by default or, of a retraining, as tracked."""
+    tracked, config = info.get("tracked", {}), info["config"]
+    as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
+    found = {}
+    for field in dataclasses.fields(CONFIGS[info["stage"]]):
+        default = field.default
+        if default is None and as_tracked:
+            default = tracked.get(field.name)
+        value = config.get(field.name, default)
+        # JSON has lists for tuples.
+        if (tuple(value) if isinstance(value, list) else value) != default:
+            found[field.name] = value
+    return found
+
+
 def resume_command(run: Path, info: dict[str, Any]) -> str:
     """What to type to go on with a run, by its run.json."""
     return command(info["stage"], {**info["config"], "out": run, "resume": True}, info)

@@ -1,6 +1,5 @@
 """``hardness show``: how a run stands, from its folder alone, which is read and never written to."""
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from hardness.stages.run_folder import (
     resume_command,
     split_settings,
     started_last,
+    uncommon,
 )
 from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import last_epoch
@@ -145,21 +145,12 @@ def _whole(duration: timedelta) -> timedelta:
 
 
 def _other_settings(info: Info) -> Iterator[str]:
-    """Those that are not as they are by default; what is by default as tracked, not as tracked."""
-    for field in dataclasses.fields(CONFIGS[info["stage"]]):
-        default, value = field.default, info["config"].get(field.name, field.default)
-        if default is None and info["stage"] == "retrain":
-            default = info.get("tracked", {}).get(field.name)
-        if field.name in _TOLD_ANYWAY | OPERATIONAL or value is None or value in (default, _plain(default)):
+    for name, value in uncommon(info).items():
+        if value is None or name in _TOLD_ANYWAY | OPERATIONAL:
             continue
-        name = field.name.replace("_", " ")
         values = value if isinstance(value, list) else [value]
-        yield name if value is True else f"{name} {' '.join(map(str, values))}"
-
-
-def _plain(default: Any) -> Any:
-    """As JSON has it."""
-    return list(default) if isinstance(default, tuple) else default
+        told = name.replace("_", " ")
+        yield told if value is True else f"{told} {' '.join(map(str, values))}"
 
 
 def _progress(info: Info, log: Log) -> str:

@@ -145,7 +145,10 @@ def test_a_run_that_has_not_come_to_its_data(here, shown):
 
 def test_an_unfinished_retrain(here, shown):
     """Both seeds of easy are finished, one of hard, whose other is at work; there are three controls each."""
-    tracked = {"data": "digits", "batch_size": 32, "noise": 0.0, "augment": "none"}
+    tracked = {"data": "digits", "batch_size": 32, "noise": 0.0, "augment": "none"} | {
+        "model": "mlp",
+        "optimizer": "sgd",
+    }
     config = Retrain(
         out=here / "r",
         split=here / "q.parquet",

@@ -18,7 +18,7 @@ from hardness.stages.report.section import Drawing, Section
 _PIXELS_PER_POINT = 96 / 72
 _COLUMNS = (
     *("run", "stage", "seed", "data", "training", "took", "device"),
-    *("fingerprint", "commit", "started", "versions"),
+    *("fingerprint", "commit", "started"),
 )
 
 
@@ -68,6 +68,7 @@ def render(
         title=summary["title"],
         questions=_questions(sections, figures),
         cautions=_cautions(sections),
+        versions=dict.fromkeys(run["versions"] for run in runs),
         galleries=shown,
         runs=runs,
         columns=_COLUMNS,
