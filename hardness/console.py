@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -152,8 +153,13 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
 
 
 def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A small table: text to the left, numbers as given to the right."""
-    _out.print(_table(title, header, rows))
+    """A small table: text to the left, numbers as given to the right.
+
+    Where it is wider than the terminal, that breaks its lines: a number that is cut off is another one.
+    """
+    view = _table(title, header, rows)
+    width = Measurement.get(_out, _out.options.update(max_width=10_000), view).maximum
+    _out.print(view, width=max(width, _out.width), crop=False)
 
 
 def _table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> Table:

@@ -185,8 +185,8 @@ def agreement_words(summary: pd.DataFrame) -> Words:
             f"{lead} a Spearman correlation of {median['plain']:.2f} in the median, "
             f"{_or_constant(median)} within classes; {ends}."
         )
-        # What is said of runs that differ in least is said last.
-        if differs is None or headline.startswith("Two scores"):
+        # Of runs that differ in least; a run and its copy agree anyway.
+        if differs is None or (headline.startswith("Two scores") and differs != "nothing"):
             headline = (
                 f"{of.capitalize()}: a Spearman correlation of {median['plain']:.2f} in the median over the "
                 f"scores, {_or_constant(median)} within classes."
@@ -221,20 +221,25 @@ def coherence_words(estimates: dict[str, Estimate]) -> Words:
     return Words(headline, sentences)
 
 
-def label_error_words(estimates: dict[str, Estimate], best: str, num_scores: int, chance: float) -> Words:
-    """Which of the scores finds wrong labels best, against chance."""
+def label_error_words(
+    estimates: dict[str, Estimate], best: str, second: str, num_scores: int, chance: float
+) -> Words:
+    """Which of the scores finds wrong labels best, against chance and the one that comes next."""
+    ahead = estimates[f"{best} - {second}: average precision"]
     found = f"finds the corrupt labels best: average precision {estimates[f'{best}: average precision']}"
+    clearly = "" if ahead.sign > 0 else ", which is not clearly worse"
     sentence = (
         f"Of {num_scores} scores {best} {found} (by chance alone {chance:.3f}), AUROC "
-        f"{estimates[f'{best}: auroc']}."
+        f"{estimates[f'{best}: auroc']}. It is ahead of {second}{clearly}, by {ahead}; of many scores the "
+        "best is so in part by luck."
     )
-    headline = f"{best} {found}; by chance alone {chance:.3f}."
+    headline = f"{best} {found}; by chance alone {chance:.3f}. Next comes {second}{clearly}."
     return Words(headline, [sentence], {"scores": num_scores, "chance": chance})
 
 
 def _helps(advantage: Estimate) -> str:
     if advantage.low is None:
-        return "may help or not (one seed cannot tell)"
+        return "may help or not, one seed cannot tell,"
     return {1: "helps", -1: "hurts", 0: "makes no clear difference"}[advantage.sign]
 
 

@@ -50,5 +50,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     # As training goes.
     panels[1].invert_xaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

@@ -45,5 +45,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ncols=len(colours),
         title="optimizer",
     )
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max())))
+    set_title(figure, title, seeds_note(table["num_seeds"]))
     return figure

@@ -45,5 +45,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     draw_band(cumulative, learned["epoch"], learned, color="#0072B2", marker=".")
     cumulative.set(xlabel="epoch", ylabel="share learned at least once", ylim=(0, 1.02))
     cumulative.xaxis.get_major_locator().set_params(integer=True)
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

@@ -59,5 +59,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     # Wide intervals of few examples may leave the page; the line may not.
     by_epoch.set_ylim(0, 1.5 * max(means["mean"], default=0) or 1)
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

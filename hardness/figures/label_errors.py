@@ -66,5 +66,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))
     curves.legend(loc="lower left")
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

@@ -50,5 +50,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes_row[0].set_ylim(0, 1.02 if value == "top1" else None)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max())))
+    set_title(figure, title, seeds_note(table["num_seeds"]))
     return figure

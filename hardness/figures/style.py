@@ -74,11 +74,16 @@ def epoch_ticks(num_epochs: int) -> range:
     return range(1, num_epochs + 1 - step // 2, step)
 
 
-def seeds_note(num_seeds: int, unit: str = "seed") -> str:
-    """What lines, dots and bars are, for a figure's caption line."""
-    if num_seeds == 1:
+def seeds_note(num_seeds: pd.Series, unit: str = "seed") -> str:
+    """What lines, dots and bars are, for a figure's caption line; num_seeds: of each of them."""
+    least, most = int(num_seeds.min()), int(num_seeds.max())
+    if most == 1:
         return f"one {unit}, so no interval"
-    return f"mean over {num_seeds} {unit}s, with 95 % Student t intervals"
+    if least < most:
+        return (
+            f"mean over {least} to {most} {unit}s, with 95 % Student t intervals where there are two or more"
+        )
+    return f"mean over {most} {unit}s, with 95 % Student t intervals"
 
 
 def drawable(text: str) -> str:

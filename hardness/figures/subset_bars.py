@@ -78,5 +78,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     panels[0].set(xlabel="top-1 at the last epoch (share correct)", ylabel="runs", xlim=(0, 1.02))
     panels[1].set_xlabel("difference of two of these")
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

@@ -58,6 +58,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
     )
-    note = seeds_note(int(table["num_seeds"].max()), "tracking seed")
+    note = seeds_note(table["num_seeds"], "tracking seed")
     set_title(figure, title, note)
     return figure

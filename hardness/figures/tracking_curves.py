@@ -52,5 +52,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         legend = figure.legend(handles, map(drawable, groups), loc="outside lower center")
         for text in legend.get_texts():
             text.set_parse_math(False)
-    set_title(figure, title, seeds_note(int(table["num_seeds"].max()), "tracking seed"))
+    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

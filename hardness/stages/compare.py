@@ -1,5 +1,6 @@
 """``hardness compare``: two runs of a stage, in which settings they differ and what came of it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,15 @@ def compare(config: Compare) -> None:
 
 
 def _settings(info: dict[str, Any]) -> dict[str, Any]:
-    config = {name: value for name, value in info["config"].items() if name not in OPERATIONAL}
+    parts = {"": info["config"], "split ": info.get("split", {}), "tracked ": info.get("tracked", {})}
+    settings = {
+        f"{part}{name}": value
+        for part, settings in parts.items()
+        for name, value in settings.items()
+        if name not in OPERATIONAL
+    }
     others = {name: info.get(name) for name in ("fingerprint", "labels_fingerprint", "device", "git_commit")}
-    return config | others
+    return settings | others
 
 
 def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
@@ -62,15 +69,15 @@ def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
 
 
 def _told(estimate: Estimate | None) -> str:
-    if estimate is None:
+    if estimate is None or not math.isfinite(estimate.mean):
         return "-"
     interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
     return f"{_short(estimate.mean)}{interval}"
 
 
 def _compared(one: Estimate | None, other: Estimate | None) -> list[str]:
-    difference = "-" if one is None or other is None else _short(other.mean - one.mean, sign="+")
-    return [_told(one), _told(other), difference]
+    told = [_told(one), _told(other)]
+    return [*told, "-" if "-" in told else _short(other.mean - one.mean, sign="+")]
 
 
 def _short(value: float, sign: str = "") -> str:

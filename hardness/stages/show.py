@@ -26,6 +26,7 @@ from hardness.stages.run_folder import (
     started_last,
     uncommon,
 )
+from hardness.stages.split import split_of
 from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import last_epoch
 
@@ -196,7 +197,7 @@ def _kinds(info: Info) -> list[dict[str, Any]]:
     if info["stage"] == "memorize":
         kinds = product(config["noise"], config["optimizers"])
         return [{"noise": noise, "optimizer": optimizer} for noise, optimizer in kinds]
-    more = range(2, info["split"]["controls"] + 1)
+    more = range(2, split_of(info)["controls"] + 1)
     further = [f"{control}-{number}" for number in more for control in CONTROLS.values()]
     return [{"trained_on": name} for name in (*SUBSETS, *further)]
 

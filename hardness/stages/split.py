@@ -38,6 +38,11 @@ DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
 
 
+def split_of(info: dict) -> dict:
+    """The settings of the split that a retraining was given, by its run.json, of older versions too."""
+    return DEFAULTS | info.get("split", {})
+
+
 def split(config: Split) -> Path:
     """Write RUN/splits/NAME.parquet -> its path. The same command writes the same bytes."""
     runs = config.run or (newest_run("track"),)

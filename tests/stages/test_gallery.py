@@ -68,14 +68,17 @@ def test_each_list_by_hand():
 def test_ranks_of_several_runs_are_averaged():
     loss = [0.3, 0.2, 0.1]
     tables = [
-        table([1, 2, NAN], loss, [0, 2, NAN], [1.0, 2.0, 30.0]),
-        table([3, 2, 1], loss, [3, 1, 3], [3.0, 2.0, 1.0]),
+        table([1, 2, NAN], loss, [0, 2, NAN], [-99.0, -98.0, -70.0]),
+        table([3, 2, 1], loss, [3, 1, 3], [-97.0, -98.0, -99.0]),
     ]
     # All mean ranks and mean forgetting events are equal: mean loss decides, and the id of suspects.
     assert shown(select(tables, np.zeros(3, int), num_cards=4)) == [
         (0, 0, "hardest", "most forgotten", "likely mislabelled"),
         (2, 0, "easiest"),
     ]
+    # A label that wins on average is not suspect, however low its AUM is beside others.
+    tables = [each.assign(aum=each["aum"] + 200) for each in tables]
+    assert shown(select(tables, np.zeros(3, int), num_cards=4))[0] == (0, 0, "hardest", "most forgotten")
 
 
 def test_a_list_of_a_class_has_six_at_most():

@@ -7,19 +7,25 @@ import pandas as pd
 import pytest
 
 from hardness.config import Score, Split, Track
+from hardness.stages.report.describe import alike, describe_retraining, describe_tracking, described
 from hardness.stages.report.section import Section
 from hardness.stages.report.sections import all_sections
 from hardness.stages.run_folder import finished_info
 from hardness.stages.score import score
 from hardness.stages.split import split
 from hardness.stages.track import track
+from tests.words import is_told, leaves, numbers_in
 
 
 def sections_of(*runs: Path) -> dict[str, list[Section]]:
-    """Question -> its sections."""
+    """Question -> its sections, each of which knows the numbers in its words."""
     found = {}
     for section in all_sections({run: finished_info(run) for run in runs}):
         found.setdefault(section.title, []).append(section)
+        words = section.words
+        known = leaves([*map(vars, section.estimates.values()), words.numbers])
+        told = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
+        assert [each for each in told if not is_told(each, known)] == []
     return found
 
 
@@ -35,8 +41,11 @@ def test_only_the_tracking_seed_may_differ_within_a_group(here):
     ]
     sections = sections_of(*runs)
     learned = sections["When are examples first learned?"]
-    assert [section.estimates["never learned"].num_seeds for section in learned] == [2, 1]
-    assert "cosine" in learned[1].settings
+    # The copy is no third seed.
+    assert [section.estimates["never learned"].num_seeds for section in learned] == [2, 1, 1]
+    assert learned[0].settings.endswith("records, 0constant and 1constant")
+    assert learned[1].settings.endswith("records, 1constantb")
+    assert "cosine" in learned[2].settings
     drawn = sections["Do the scores agree?"][0].drawings[0].table
     pairs = drawn[drawn["kind"] == "runs"].groupby("differs")["num_pairs"].unique().map(list)
     assert pairs.to_dict() == {"seed": [2], "schedule+seed": [3], "nothing": [1]}
@@ -120,3 +129,51 @@ def test_several_ways_to_track_are_on_the_same_axes(here, tracked):
     learned = table.query("group == 'mlp, 6 epochs' and value == 'learned' and epoch == 6")
     assert learned["mean"].tolist() == pytest.approx([scores["first_learned_epoch"].notna().mean()])
     assert "Side by side" not in sections_of(tracked)
+
+
+def info_of(stage="track", seed=0, **settings) -> dict:
+    """run.json of a made-up run, as far as groups are concerned."""
+    config = {"data": "digits", "model": "mlp", "optimizer": "sgdm", "lr": 0.1, "batch_size": 8, "epochs": 2}
+    data = {"num_train": 10, "class_names": ["a", "b"], "image_shape": [1, 8, 8]}
+    info = {"stage": stage, "fingerprint": "f", "record_mode": "eval", "data": data, "seed": seed}
+    return info | {"config": {**config, "noise": 0.0, "noise_seed": 0, **settings}}
+
+
+def retrained_info(seed, **tracked) -> dict:
+    info = info_of("retrain", seeds=3)
+    return info | {"tracking_seed": str(seed), "split": {}, "tracked": {"model": "mlp", **tracked}}
+
+
+def groups_of(*infos: dict) -> list[list[str]]:
+    """Of runs called a, b, c, ..., which are alike."""
+    runs = {Path(name): info for name, info in zip("abcdef", infos, strict=False)}
+    return [[path.name for path in group] for group in alike(runs, infos[0]["stage"])]
+
+
+def test_what_an_older_run_did_not_say_it_did_by_default():
+    newer = info_of(seed=1, augment="none", precision="auto", coherence_sample=256)
+    assert groups_of(info_of(), newer) == [["a", "b"]]
+    assert groups_of(info_of(), info_of(seed=1, augment="crop-flip")) == [["a"], ["b"]]
+
+
+def test_neither_the_device_nor_the_place_of_the_data_tells_runs_apart():
+    assert groups_of(info_of(device="cpu"), info_of(seed=1, device="cuda", data="packed:x")) == [["a", "b"]]
+
+
+def test_a_seed_under_other_label_noise_is_no_other_seed():
+    noisy = [info_of(seed=seed, noise=0.5, noise_seed=labels) for seed, labels in ((0, 0), (1, 1), (0, 2))]
+    assert groups_of(*noisy) == [["a", "b"], ["c"]]
+    assert groups_of(retrained_info(0, noise_seed=0), retrained_info(1, noise_seed=1)) == [["a", "b"]]
+    assert groups_of(retrained_info(0, epochs=1), retrained_info(1, epochs=2)) == [["a"], ["b"]]
+
+
+def test_groups_of_the_same_description_are_told_apart():
+    infos = [info_of(augment="none"), info_of(augment="crop-flip", seed=1), info_of(lr=0.2)]
+    groups = [{Path(name): info} for name, info in zip("abc", infos, strict=True)]
+    texts = described(groups, describe_tracking)
+    ends = ("augment none", "augment crop-flip", "records")
+    assert all(text.endswith(end) for text, end in zip(texts, ends, strict=True))
+    assert len(set(texts)) == 3
+    tracked = [{Path(str(epochs)): retrained_info(0, epochs=epochs)} for epochs in (1, 2)]
+    texts = described(tracked, describe_retraining)
+    assert [text[-16:] for text in texts] == ["tracked epochs 1", "tracked epochs 2"]

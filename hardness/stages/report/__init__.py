@@ -23,6 +23,8 @@ def report(config: Report) -> Path:
     paths = config.runs or tuple(finished_runs())
     if not paths:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("each run once", " ".join(map(str, paths)), "drop the repeats")
     runs = {path: finished_info(path) for path in paths}
     if not _may_write(config.out):
         found = f"{config.out} with something else in it"
@@ -53,8 +55,12 @@ def _draw(sections: list[Section], folder: Path) -> None:
         for drawing, title in progress(drawings, len(drawings), "drawing"):
             style.save(drawing.draw, drawing.table, title, drawn / drawing.name)
         shutil.copytree(drawn, beside)
-    shutil.rmtree(folder, ignore_errors=True)
+    older = folder.with_name(f".{folder.name}.older")
+    shutil.rmtree(older, ignore_errors=True)
+    if folder.exists():
+        folder.rename(older)
     beside.rename(folder)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _may_write(out: Path) -> bool:

@@ -1,34 +1,85 @@
 """What the runs of a report are called, and which belong together."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hardness.stages.run_folder import OBSERVING, OPERATIONAL
-from hardness.stages.split import DEFAULTS
+from hardness.stages.run_folder import CONFIGS, OBSERVING, OPERATIONAL
+from hardness.stages.split import split_of
 
+Runs = dict[Path, dict[str, Any]]
+"""Run folder -> its run.json."""
 _UNCOMMON = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
-# Settings in which runs of one group may differ: seeds, what follows from them, and what is looked at.
-_NOT_COMPARED = {"seed", "noise_seed", "split", "tracking_seeds", "runs", *OBSERVING, *OPERATIONAL}
+# Settings in which runs of one group may differ: seeds, what follows from them, what is looked at, and where
+# the examples lie that the fingerprint tells of.
+_NOT_COMPARED = {
+    *("seed", "noise_seed", "split", "tracking_seeds", "runs", "name", "num_twins", "data", "device"),
+    *OBSERVING,
+    *OPERATIONAL,
+}
 
 
-def alike(runs: dict[Path, dict], stage: str) -> list[dict[Path, dict]]:
-    """Runs of a stage in groups that differ in their tracking seed alone."""
-    groups: dict[str, dict[Path, dict]] = {}
+def alike(runs: Runs, stage: str) -> list[Runs]:
+    """Runs of a stage in groups that differ in their tracking seed alone, of which each has a seed once."""
+    groups: dict[str, Runs] = {}
     for path, info in runs.items():
         if info["stage"] != stage:
             continue
-        config = {key: value for key, value in info["config"].items() if key not in _NOT_COMPARED}
-        split = {key: value for key, value in split_of(info).items() if key not in _NOT_COMPARED}
-        same = json.dumps([info["fingerprint"], config, split, info.get("tracked")], sort_keys=True)
-        groups.setdefault(same, {})[path] = info
+        same = json.dumps(_compared(info), sort_keys=True)
+        # The same seed again, perhaps under other label noise, is no other seed: it is of another group.
+        copies = 0
+        while _seed(info) in [_seed(each) for each in groups.get(f"{same} {copies}", {}).values()]:
+            copies += 1
+        groups.setdefault(f"{same} {copies}", {})[path] = info
     return list(groups.values())
 
 
-def split_of(info: dict) -> dict[str, Any]:
-    """The settings of a run's split, of older versions too."""
-    return DEFAULTS | info.get("split", {})
+def described(groups: Sequence[Runs], describe: Callable[[dict], str]) -> list[str]:
+    """Each group in words, in more where they would be the same as another's."""
+    texts = [describe(first(group)) for group in groups]
+    found = []
+    for text, group in zip(texts, groups, strict=True):
+        others = [_compared(first(each)) for other, each in zip(texts, groups, strict=True) if other == text]
+        mine = _compared(first(group))
+        differ = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
+        more = ", ".join(f"{name.replace('_', ' ')} {mine[name]}" for name in differ)
+        if len(others) > 1:
+            text = f"{text}, {more or ' and '.join(path.name for path in group)}"
+        found.append(text)
+    return found
+
+
+def first(group: Runs) -> dict[str, Any]:
+    """run.json of the group's first run."""
+    return next(iter(group.values()))
+
+
+def _seed(info: dict) -> Any:
+    return info.get("tracking_seed", info.get("seed"))
+
+
+def _compared(info: dict) -> dict[str, Any]:
+    """The settings in which runs of a group are alike; what older ones did not say is by default."""
+    config = _by_default(info["stage"]) | info["config"]
+    parts = {"": config}
+    if info["stage"] == "retrain":
+        tracked = _by_default("track") | {"precision": "float32"} | info.get("tracked", {})
+        config = {name: tracked.get(name) if value is None else value for name, value in config.items()}
+        parts = {"": config, "split ": split_of(info), "tracked ": tracked}
+    return {"data set": info["fingerprint"], "records": info.get("record_mode")} | {
+        f"{part}{name}": value
+        for part, settings in parts.items()
+        for name, value in settings.items()
+        if name not in _NOT_COMPARED
+    }
+
+
+def _by_default(stage: str) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in dataclasses.fields(CONFIGS[stage])}
+    # As JSON has it.
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def seed_of(info: dict) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardness.stages.report.describe import alike, describe_tracking
+from hardness.stages.report.describe import Runs, alike, describe_tracking, described
 from hardness.stages.report.gallery import Gallery, gallery
 
 
@@ -12,14 +12,14 @@ class Shown:
     """A gallery, and of what."""
 
     settings: str
-    runs: list[str]
+    runs: list[Path]
     gallery: Gallery
 
 
-def all_galleries(runs: dict[Path, dict], with_images: bool) -> list[Shown]:
+def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
     """One for each group of tracked runs."""
-    found = []
-    for group in alike(runs, "track"):
-        settings = describe_tracking(next(iter(group.values())))
-        found.append(Shown(settings, [path.name for path in group], gallery(group, with_images)))
-    return found
+    groups = alike(runs, "track")
+    return [
+        Shown(settings, list(group), gallery(group, with_images))
+        for group, settings in zip(groups, described(groups, describe_tracking), strict=True)
+    ]

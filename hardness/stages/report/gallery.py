@@ -191,6 +191,9 @@ def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _
     # As `hardness labels` has it: of equal ones the smaller id is the more suspicious.
     suspects = rank(tables, "aum").sort_values(["rank", "example_id"], ascending=[True, False])
     suspects = suspects.assign(label=given[suspects["example_id"]])
+    # A label that the networks preferred to all others, on average, is not suspect.
+    margin = np.mean([table["aum"] for table in tables], axis=0)
+    suspects = suspects[margin[suspects["example_id"]] < 0]
     found = (
         ranked.groupby("label").head(size),
         ranked.groupby("label").tail(size),
@@ -224,8 +227,8 @@ def _describe_choice(numbers: dict[str, float]) -> str:
     some = f"{num_shown} of {num_classes:,} classes" if num_shown < num_classes else "All classes"
     return (
         f"Of each given label the {many}easiest and the {many}hardest (by first-learned epoch, ties by mean "
-        f"loss), the {many}most often forgotten and the {many}most likely mislabelled (by AUM).{mean} "
-        f"{some}, from the easiest to the hardest."
+        f"loss), the {many}most often forgotten and the {many}most likely mislabelled (the lowest AUM, where "
+        f"it is negative).{mean} {some}, from the easiest to the hardest."
     )
 
 
@@ -233,7 +236,7 @@ def _describe_curves(numbers: dict[str, float]) -> str:
     if not numbers["epochs"]:
         return "There are no records of single epochs here, so no curves and no predictions."
     return (
-        f"Curves: cross-entropy after each of {numbers['epochs']} epochs, mean over the runs; zero is at the "
+        f"Curves: cross-entropy by epoch, {numbers['epochs']} of them, mean over the runs; zero is at the "
         f"bottom, infinity at the top, and the dotted line is that of guessing, ln "
         f"{numbers['classes guessed among']} = {numbers['loss of guessing']:.2f}."
     )
@@ -248,15 +251,16 @@ def _judge(tables: Sequence[pd.DataFrame], by: str) -> tuple[list[str], list[int
     of_runs = np.stack([table[by].to_numpy(np.float64, na_value=np.nan) for table in tables])
     counts = (~np.isnan(of_runs)).sum(0)
     means = np.nansum(of_runs, axis=0) / np.maximum(counts, 1)
-    told = [_tell(mean, count, len(tables)) for mean, count in zip(means, counts, strict=True)]
+    null = "not learned at last" if by == "learned_epoch" else "never learned"
+    told = [_tell(mean, count, len(tables), null) for mean, count in zip(means, counts, strict=True)]
     losses = np.mean([table["mean_loss"] for table in tables], axis=0)
     order = np.lexsort((tables[0]["example_id"], losses, SCORES[by].sign * means, -counts))
     return told, np.argsort(order).tolist()
 
 
-def _tell(mean: float, num_known: int, num_runs: int) -> str:
+def _tell(mean: float, num_known: int, num_runs: int, null: str) -> str:
     some = f" in {num_known} of {num_runs} runs" if num_known < num_runs else ""
-    return f"{mean:.3g}{some}" if num_known else "never learned"
+    return f"{mean:.3g}{some}" if num_known else null
 
 
 def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from hardness import files
 from hardness.config import Report
-from hardness.stages.report.describe import split_of
+from hardness.dynamics.scores import FREE
 from hardness.stages.run_folder import CONFIGS, command, uncommon
-from hardness.stages.split import DEFAULTS
+from hardness.stages.split import DEFAULTS, split_of
 
 
 def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
@@ -16,9 +17,29 @@ def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
             if info["stage"] == stage:
                 made += [_split(info)] if stage == "retrain" else []
                 made.append(command(stage, {**uncommon(info), "resume": False, "out": path}, info))
+                made += _scores(path, info) if stage == "track" else []
     # Every run by name, also where all that were there were taken.
     told = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
     return [*dict.fromkeys(made), command("report", told)]
+
+
+def _scores(path: Path, info: dict) -> list[str]:
+    """What was asked of a tracked run beside its records."""
+    table = path / "scores.parquet"
+    names, known = files.column_names(table), files.table_settings(table)
+    last, asked = known.get("last_epoch"), known.get("asked", {})
+    by_epoch: dict[int | None, list[str]] = {}
+    for name in names:
+        if name not in ("example_id", *FREE):
+            epoch = asked.get(name)
+            by_epoch.setdefault(None if epoch == last else epoch, []).append(name)
+    made = [command("score", {"run": path, "with": of, "epoch": epoch}) for epoch, of in by_epoch.items()]
+    coherence = path / "coherence.parquet"
+    if coherence.exists():
+        measured_on = files.read_table(coherence, info["fingerprint"], ["measured_on"])["measured_on"]
+        if "easy" in measured_on.unique().to_pylist():
+            made.append(command("score", {"run": path, "coherence": True}))
+    return made
 
 
 def _split(info: dict) -> str:

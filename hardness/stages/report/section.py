@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
@@ -28,8 +29,8 @@ class Section:
 
     title: str
     settings: str
-    runs: Sequence[str]
-    """The names of their folders."""
+    runs: Sequence[Path]
+    """Their folders."""
     words: Words = field(default_factory=lambda: Words("", []))
     estimates: dict[str, Estimate] = field(default_factory=dict)
     drawings: list[Drawing] = field(default_factory=list)

@@ -29,17 +29,20 @@ from hardness.figures import (
 )
 from hardness.label_errors import can_be_judged, detection
 from hardness.stages.report.describe import (
+    Runs,
     alike,
     describe_compared,
     describe_memorization,
     describe_retraining,
     describe_tracking,
+    described,
     distinct,
+    first,
     seed_of,
-    split_of,
 )
 from hardness.stages.report.section import Section
 from hardness.stages.run_folder import read_log, training_settings
+from hardness.stages.split import split_of
 from hardness.statistics import Estimate
 from hardness.verdicts import equal_pristine as read_across
 from hardness.verdicts import hardness_verdicts, memorization
@@ -53,15 +56,17 @@ from hardness.wording import (
     memorization_words,
 )
 
-Runs = dict[Path, dict]
-"""Run folder -> its run.json."""
+_NOT_READ = (
+    "Not answered: there is no label noise between none and all at which every run learned, and a median has "
+    "its control."
+)
 
 
 def _hardness(runs: Runs) -> list[Section]:
     sections = []
-    for group in alike(runs, "retrain"):
-        settings = describe_retraining(_first(group))
-        section = Section("Do easy examples generalize better amongst themselves?", settings, _names(group))
+    groups = alike(runs, "retrain")
+    for group, settings in zip(groups, described(groups, describe_retraining), strict=True):
+        section = Section("Do easy examples generalize better amongst themselves?", settings, list(group))
         curves = _retraining(group)
         section.estimates = hardness_verdicts(curves)
         section.words = hardness_words(section.estimates)
@@ -82,7 +87,7 @@ def _hardness(runs: Runs) -> list[Section]:
             "Retraining: accuracy and loss on the own train fold, on the own test fold, and on the subset's "
             "test fold, where easy and hard meet their class-matched controls.",
         )
-        if split_of(_first(group))["controls"] > 1:
+        if split_of(first(group))["controls"] > 1:
             section.add(
                 controls,
                 controls.prepare(curves),
@@ -98,7 +103,7 @@ def _memorization(runs: Runs) -> list[Section]:
     for path, info in runs.items():
         if info["stage"] != "memorize":
             continue
-        section = Section("Does the median stop memorization?", describe_memorization(info), [path.name])
+        section = Section("Does the median stop memorization?", describe_memorization(info), [path])
         curves = _curves(path, info)
         levels, told = {}, []
         for noise, level in curves.groupby("noise", sort=False):
@@ -108,7 +113,7 @@ def _memorization(runs: Runs) -> list[Section]:
             if (across := read_across(level)) is not None:
                 levels[noise] = across
         section.words = Words(
-            " ".join(words.headline for words in told if words.headline),
+            " ".join(words.headline for words in told if words.headline) or _NOT_READ,
             [sentence for words in told for sentence in words.sentences],
             {name: value for words in told for name, value in words.numbers.items()},
             list(dict.fromkeys(caution for words in told for caution in words.cautions)),
@@ -136,7 +141,7 @@ def _side_by_side(runs: Runs) -> list[Section]:
     tracked, retrained = alike(runs, "track"), alike(runs, "retrain")
     told = []
     if len(tracked) > 1:
-        names = distinct([describe_tracking(_first(group)) for group in tracked])
+        names = distinct(described(tracked, describe_tracking))
         logs = {name: _logs(group) for name, group in zip(names, tracked, strict=True)}
         if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
             section.add(
@@ -144,7 +149,7 @@ def _side_by_side(runs: Runs) -> list[Section]:
             )
             told.append(f"{len(tracked)} ways to track")
     if len(retrained) > 1:
-        names = distinct([describe_retraining(_first(group)) for group in retrained])
+        names = distinct(described(retrained, describe_retraining))
         found = {
             name: hardness_verdicts(_retraining(group)) for name, group in zip(names, retrained, strict=True)
         }
@@ -155,15 +160,16 @@ def _side_by_side(runs: Runs) -> list[Section]:
         )
         told.append(f"{len(retrained)} ways to retrain")
     section.settings = ", ".join(told)
-    section.runs = [name for group in (*tracked, *retrained) for name in _names(group)]
+    section.runs = [path for group in (*tracked, *retrained) for path in group]
     return [section] if section.drawings else []
 
 
 def _first_learned(runs: Runs) -> list[Section]:
     sections = []
-    for group in alike(runs, "track"):
-        info = _first(group)
-        section = Section("When are examples first learned?", describe_tracking(info), _names(group))
+    groups = alike(runs, "track")
+    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
+        info = first(group)
+        section = Section("When are examples first learned?", settings, list(group))
         tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
         is_readable = {seed: scores["mean_loss"].notna() for seed, scores in tables.items()}
         by_seed = {
@@ -221,7 +227,7 @@ def agreements(runs: Runs) -> list[Section]:
             groups.setdefault(same, {})[path] = info
     sections = []
     for group in groups.values():
-        section = Section("Do the scores agree?", describe_compared(list(group.values())), _names(group))
+        section = Section("Do the scores agree?", describe_compared(list(group.values())), list(group))
         tables = [_scores(path, info) for path, info in group.items()]
         given_labels = _given_labels(*next(iter(group.items())))
         settings = {str(path): training_settings(info) for path, info in group.items()}
@@ -240,7 +246,8 @@ def agreements(runs: Runs) -> list[Section]:
 def _coherence(runs: Runs) -> list[Section]:
     """A section for runs whose gradients were looked at, and which groups of examples they were of."""
     sections = []
-    for group in alike(runs, "track"):
+    groups = alike(runs, "track")
+    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
         tables = []
         for path, info in group.items():
             if (path / "coherence.parquet").exists():
@@ -252,9 +259,8 @@ def _coherence(runs: Runs) -> list[Section]:
         sizes = sorted(set(table["num_examples"]))
         section = Section(
             "Do the gradients of easy examples agree?",
-            f"{describe_tracking(_first(group))}; {' or '.join(map(str, sizes))} examples of each group, "
-            "as many of each class",
-            _names(group),
+            f"{settings}; {' or '.join(map(str, sizes))} examples of each group, as many of each class",
+            list(group),
         )
         section.estimates = coherence_estimates(table)
         words = coherence_words(section.estimates)
@@ -272,7 +278,8 @@ def _coherence(runs: Runs) -> list[Section]:
 
 def _label_errors(runs: Runs) -> list[Section]:
     sections = []
-    for group in alike(runs, "track"):
+    groups = alike(runs, "track")
+    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
         judged = {}
         for path, info in group.items():
             scores = _scores(path, info)
@@ -283,15 +290,17 @@ def _label_errors(runs: Runs) -> list[Section]:
             continue
         common = common_scores([scores for scores, _ in judged.values()])
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
-        settings = describe_tracking(_first(group))
-        section = Section("Which scores find the wrong labels?", settings, _names(group))
+        section = Section("Which scores find the wrong labels?", settings, list(group))
         found = pd.concat([detection(*each) for each in judged.values()])
         for name, rows in found.groupby("score", sort=False):
             for value in ("auroc", "average_precision"):
                 section.estimates[f"{name}: {value.replace('_', ' ')}"] = Estimate.of(rows[value])
         chance = float((found["num_corrupt"] / found["num_examples"]).mean())
-        best = max(common, key=lambda name: section.estimates[f"{name}: average precision"].mean)
-        section.words = label_error_words(section.estimates, best, len(common), chance)
+        by_score = found.groupby("score")["average_precision"]
+        best, second = by_score.mean().sort_values(ascending=False, kind="stable").index[:2]
+        ahead = by_score.get_group(best).to_numpy() - by_score.get_group(second).to_numpy()
+        section.estimates[f"{best} - {second}: average precision"] = Estimate.of(ahead)
+        section.words = label_error_words(section.estimates, best, second, len(common), chance)
         section.add(
             label_errors,
             label_errors.prepare(found, judged),
@@ -300,14 +309,6 @@ def _label_errors(runs: Runs) -> list[Section]:
         )
         sections.append(section)
     return sections
-
-
-def _first(group: Runs) -> dict:
-    return next(iter(group.values()))
-
-
-def _names(group: Runs) -> list[str]:
-    return [path.name for path in group]
 
 
 def _curves(path: Path, info: dict) -> pd.DataFrame:

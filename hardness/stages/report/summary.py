@@ -1,5 +1,6 @@
 """The report as numbers (summary.json, whose names reports/README.md has) and in Markdown (summary.md)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -21,16 +22,17 @@ def in_numbers(
     config: Report, runs: dict[Path, dict], sections: Sequence[Section], shown: Sequence[Shown]
 ) -> dict[str, Any]:
     """The object of summary.json."""
+    names = _names(list(runs))
     return {
         "format_version": files.FORMAT_VERSION,
         "title": config.title,
         "interval_level": 0.95,
-        "runs": [_run(path, info) for path, info in runs.items()],
-        "sections": [_section(section) for section in sections],
+        "runs": [{"run": names[path], **_run(info)} for path, info in runs.items()],
+        "sections": [_section(section, names) for section in sections],
         "galleries": [
             {
                 "settings": each.settings,
-                "runs": each.runs,
+                "runs": [names[path] for path in each.runs],
                 "numbers": each.gallery.numbers,
                 "notes": each.gallery.notes,
             }
@@ -40,11 +42,17 @@ def in_numbers(
     }
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each run is called: by its folder alone where that is enough."""
+    counts = Counter(path.name for path in paths)
+    return {path: path.name if counts[path.name] == 1 else str(path) for path in paths}
+
+
+def _section(section: Section, names: dict[Path, str]) -> dict[str, Any]:
     return {
         "title": section.title,
         "settings": section.settings,
-        "runs": list(section.runs),
+        "runs": [names[path] for path in section.runs],
         "headline": section.words.headline,
         "verdicts": section.words.sentences,
         "cautions": section.words.cautions,
@@ -54,12 +62,11 @@ def _section(section: Section) -> dict[str, Any]:
     }
 
 
-def _run(path: Path, info: dict) -> dict[str, Any]:
+def _run(info: dict) -> dict[str, Any]:
     started, ended = info["times"]["started"], info["times"]["ended"]
     seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
     num_seeds = info["config"].get("seeds", 1)
     return {
-        "run": path.name,
         "stage": info["stage"],
         "seed": str(info.get("seed", info.get("tracking_seed", f"0..{num_seeds - 1}"))),
         "data": describe_data(info),
@@ -73,6 +80,7 @@ def _run(path: Path, info: dict) -> dict[str, Any]:
         },
         "split": info.get("split"),
         "noise_rate": info.get("noise_rate"),
+        "noise_rates": info.get("noise_rates"),
         "fingerprint": info["fingerprint"],
         "device": info["device"],
         "started": started,
@@ -95,7 +103,7 @@ def in_markdown(summary: dict[str, Any]) -> str:
         lines += [f"- {_plain(sentence)}" for sentence in section["verdicts"]]
         lines += [f"- To be wary of: {_plain(caution)}" for caution in section["cautions"]]
         lines += ["", *_table(section["estimates"])] if section["estimates"] else []
-        lines += [f"![{name}](figures/{name}.png)" for name in section["figures"][:1]]
+        lines += ["", *(f"![{name}](figures/{name}.png)" for name in section["figures"][:1])]
         lines += [""]
     lines += ["## How to reproduce", "", *(f"    {command}" for command in summary["commands"]), ""]
     return "\n".join(lines)
@@ -115,4 +123,4 @@ def _interval(estimate: dict) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown leaves as it is."""
-    return "".join(f"\\{each}" if each in "\\`*_[]<>|" else each for each in text)
+    return "".join(f"\\{each}" if each in "\\`*_[]<>|$" else each for each in text)
