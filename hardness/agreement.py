@@ -159,15 +159,20 @@ def _codes(columns: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.array([np.unique(row, return_inverse=True)[1] for row in keys])
 
 
-def _place(code: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """For each example: how many of its class are easier, tied with it (itself among them), and there.
+def _sizes(classes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each example: how many are in the classes before its own, and in its own. (N,) each."""
+    size = np.bincount(classes, weights)
+    return (size.cumsum() - size)[classes], size[classes]
 
-    code, classes, weights: (N,). Counts are whole numbers in float64, so that what is equal is exactly so.
+
+def _place(code: np.ndarray, before: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each example: how many of its class are easier, and tied with it (itself among them).
+
+    code, weights: (N,); before: of ``_sizes``. Counts are whole numbers in float64, so that what is equal is
+    exactly so.
     """
     tied = np.bincount(code, weights)
-    size = np.bincount(classes, weights)
-    easier = (tied.cumsum() - tied)[code] - (size.cumsum() - size)[classes]
-    return easier, tied[code], size[classes]
+    return (tied.cumsum() - tied)[code] - before, tied[code]
 
 
 def _spearman(
@@ -177,10 +182,12 @@ def _spearman(
     found = np.empty((len(weights), len(first)))
     positions = np.empty(codes.shape)
     for row, weight in zip(found, weights, strict=True):
+        before, size = _sizes(classes, weight)
+        scale = np.sqrt(weight) / np.maximum(size, 1)
         for position, code in zip(positions, codes, strict=True):
-            easier, tied, size = _place(code, classes, weight)
+            easier, tied = _place(code, before, weight)
             # From -1 to 1, and 0 on average in every class.
-            position[:] = (2 * easier + tied - size) * (np.sqrt(weight) / np.maximum(size, 1))
+            position[:] = (2 * easier + tied - size) * scale
         products = positions @ positions.T
         row[:] = _cosine(products[first, second], products.diagonal(), first, second)
     return found
@@ -241,8 +248,10 @@ def _overlaps(
     taken = np.floor(quantile * size + 1e-9)
     # From 0 to 1: how far an example belongs to the easiest, and to the hardest.
     members = np.empty((2, *codes.shape))
+    everyone = np.ones(len(classes))
+    before, of_class = _sizes(classes, everyone)
     for easy, hard, code in zip(*members, codes, strict=True):
-        easier, tied, of_class = _place(code, classes, np.ones(len(classes)))
+        easier, tied = _place(code, before, everyone)
         easy[:] = (taken[classes] - easier) / tied
         hard[:] = (taken[classes] - (of_class - easier - tied)) / tied
     members = members.clip(0, 1)
