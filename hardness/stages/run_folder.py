@@ -223,7 +223,8 @@ def uncommon(info: dict[str, Any]) -> dict[str, Any]:
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
     """What to type to go on with a run, by its run.json."""
-    return command(info["stage"], {**info["config"], "out": run, "resume": True}, info)
+    settings = {name: value for name, value in info["config"].items() if name != "resume"}
+    return command(info["stage"], {**settings, "out": run, "resume": True}, info)
 
 
 def read_info(run: Path, required: Set[str] = frozenset()) -> dict[str, Any]:
