@@ -57,8 +57,8 @@ from hardness.wording import (
 )
 
 _NOT_READ = (
-    "Not answered: there is no label noise between none and all at which every run learned, and a median has "
-    "its control."
+    "Not answered here: it takes label noise strictly between none and all, runs that learn, and a median "
+    "beside SGD or its own control."
 )
 
 
