@@ -67,4 +67,4 @@ def _leave(line: str, status: int) -> None:
 
 _DESCRIPTION = """Which examples does a network find easy or hard, and why? (arXiv:2003.07422)
 
-Begin with `hardness demo`: the whole story on digits in about a minute."""
+Begin with `hardness demo`: the whole story on digits in a minute or two."""

@@ -309,7 +309,7 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The whole story on digits: track, split, retrain, memorize, report. About a minute on a laptop."""
+    """The whole story on digits: track, split, retrain, memorize, report. A minute or two on a laptop."""
 
     runs: Path = Path("runs/demo")
     """Where the runs go; what is finished there isn't run again."""
