@@ -97,9 +97,9 @@ def test_help_is_there_at_once():
 def test_the_demo_tells_the_whole_story(tmp_path):
     run("demo", cwd=tmp_path, check=True, env={**os.environ, "MPLBACKEND": "Agg"})
     report = tmp_path / "reports/demo"
-    assert len(list((report / "figures").glob("*.png"))) == 8
+    assert len(list((report / "figures").glob("*.png"))) == 15
     page = (report / "index.html").read_text()
-    for words in ("Within-subset", "Own-subset advantage", "Noise 0.5", "(3 seeds)"):
+    for words in ("Within-subset", "Own-subset advantage", "Noise 0.5", "(3 seeds)", "likely mislabelled"):
         assert words in page
     again = run("demo", cwd=tmp_path, check=True).stdout
     assert again.count("finished already") == 10
