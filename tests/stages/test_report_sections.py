@@ -169,11 +169,11 @@ def test_a_seed_under_other_label_noise_is_no_other_seed():
 
 def test_groups_of_the_same_description_are_told_apart():
     infos = [info_of(augment="none"), info_of(augment="crop-flip", seed=1), info_of(lr=0.2)]
-    groups = [{Path(name): info} for name, info in zip("abc", infos, strict=True)]
-    texts = described(groups, describe_tracking)
+    runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
+    texts = [text for _, text in described(runs, "track", describe_tracking)]
     ends = ("augment none", "augment crop-flip", "records")
     assert all(text.endswith(end) for text, end in zip(texts, ends, strict=True))
     assert len(set(texts)) == 3
-    tracked = [{Path(str(epochs)): retrained_info(0, epochs=epochs)} for epochs in (1, 2)]
-    texts = described(tracked, describe_retraining)
+    tracked = {Path(str(epochs)): retrained_info(0, epochs=epochs) for epochs in (1, 2)}
+    texts = [text for _, text in described(tracked, "retrain", describe_retraining)]
     assert [text[-16:] for text in texts] == ["tracked epochs 1", "tracked epochs 2"]

@@ -36,8 +36,9 @@ def alike(runs: Runs, stage: str) -> list[Runs]:
     return list(groups.values())
 
 
-def described(groups: Sequence[Runs], describe: Callable[[dict], str]) -> list[str]:
-    """Each group in words, in more where they would be the same as another's."""
+def described(runs: Runs, stage: str, describe: Callable[[dict], str]) -> list[tuple[Runs, str]]:
+    """The groups of ``alike``, each in words: in more of them where another's would be the same."""
+    groups = alike(runs, stage)
     texts = [describe(first(group)) for group in groups]
     found = []
     for text, group in zip(texts, groups, strict=True):
@@ -47,7 +48,7 @@ def described(groups: Sequence[Runs], describe: Callable[[dict], str]) -> list[s
         more = ", ".join(f"{name.replace('_', ' ')} {mine[name]}" for name in differ)
         if len(others) > 1:
             text = f"{text}, {more or ' and '.join(path.name for path in group)}"
-        found.append(text)
+        found.append((group, text))
     return found
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardness.stages.report.describe import Runs, alike, describe_tracking, described
+from hardness.stages.report.describe import Runs, describe_tracking, described
 from hardness.stages.report.gallery import Gallery, gallery
 
 
@@ -18,8 +18,7 @@ class Shown:
 
 def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
     """One for each group of tracked runs."""
-    groups = alike(runs, "track")
     return [
         Shown(settings, list(group), gallery(group, with_images))
-        for group, settings in zip(groups, described(groups, describe_tracking), strict=True)
+        for group, settings in described(runs, "track", describe_tracking)
     ]

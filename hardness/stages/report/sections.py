@@ -30,7 +30,6 @@ from hardness.figures import (
 from hardness.label_errors import can_be_judged, detection
 from hardness.stages.report.describe import (
     Runs,
-    alike,
     describe_compared,
     describe_memorization,
     describe_retraining,
@@ -64,8 +63,7 @@ _NOT_READ = (
 
 def _hardness(runs: Runs) -> list[Section]:
     sections = []
-    groups = alike(runs, "retrain")
-    for group, settings in zip(groups, described(groups, describe_retraining), strict=True):
+    for group, settings in described(runs, "retrain", describe_retraining):
         section = Section("Do easy examples generalize better amongst themselves?", settings, list(group))
         curves = _retraining(group)
         section.estimates = hardness_verdicts(curves)
@@ -138,36 +136,34 @@ def _memorization(runs: Runs) -> list[Section]:
 def _side_by_side(runs: Runs) -> list[Section]:
     """Several models, data sets or ways to split, on the same axes."""
     section = Section("Side by side", "", [])
-    tracked, retrained = alike(runs, "track"), alike(runs, "retrain")
     told = []
+    tracked = described(runs, "track", describe_tracking)
     if len(tracked) > 1:
-        names = distinct(described(tracked, describe_tracking))
-        logs = {name: _logs(group) for name, group in zip(names, tracked, strict=True)}
+        names = distinct([settings for _, settings in tracked])
+        logs = {name: _logs(group) for name, (group, _) in zip(names, tracked, strict=True)}
         if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
             section.add(
                 tracking_curves, tracking_curves.prepare(logs), "How each of the tracked networks learned."
             )
             told.append(f"{len(tracked)} ways to track")
+    retrained = described(runs, "retrain", describe_retraining)
     if len(retrained) > 1:
-        names = distinct(described(retrained, describe_retraining))
-        found = {
-            name: hardness_verdicts(_retraining(group)) for name, group in zip(names, retrained, strict=True)
-        }
+        names = distinct([settings for _, settings in retrained])
+        found = [hardness_verdicts(_retraining(group)) for group, _ in retrained]
         section.add(
             subset_bars,
-            subset_bars.prepare(found),
+            subset_bars.prepare(dict(zip(names, found, strict=True))),
             "Within-subset accuracy and own-subset advantage of each way to track, split and retrain.",
         )
         told.append(f"{len(retrained)} ways to retrain")
     section.settings = ", ".join(told)
-    section.runs = [path for group in (*tracked, *retrained) for path in group]
+    section.runs = [path for group, _ in (*tracked, *retrained) for path in group]
     return [section] if section.drawings else []
 
 
 def _first_learned(runs: Runs) -> list[Section]:
     sections = []
-    groups = alike(runs, "track")
-    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
+    for group, settings in described(runs, "track", describe_tracking):
         info = first(group)
         section = Section("When are examples first learned?", settings, list(group))
         tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
@@ -246,8 +242,7 @@ def agreements(runs: Runs) -> list[Section]:
 def _coherence(runs: Runs) -> list[Section]:
     """A section for runs whose gradients were looked at, and which groups of examples they were of."""
     sections = []
-    groups = alike(runs, "track")
-    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
+    for group, settings in described(runs, "track", describe_tracking):
         tables = []
         for path, info in group.items():
             if (path / "coherence.parquet").exists():
@@ -278,8 +273,7 @@ def _coherence(runs: Runs) -> list[Section]:
 
 def _label_errors(runs: Runs) -> list[Section]:
     sections = []
-    groups = alike(runs, "track")
-    for group, settings in zip(groups, described(groups, describe_tracking), strict=True):
+    for group, settings in described(runs, "track", describe_tracking):
         judged = {}
         for path, info in group.items():
             scores = _scores(path, info)
@@ -339,8 +333,8 @@ def _logs(group: Runs) -> dict[str, pd.DataFrame]:
         if (log := pd.DataFrame(read_log(path))).empty:
             continue
         scores = _scores(path, info)
-        first = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
-        learned = first.value_counts().reindex(log["epoch"], fill_value=0).cumsum() / len(first)
+        epochs = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
+        learned = epochs.value_counts().reindex(log["epoch"], fill_value=0).cumsum() / len(epochs)
         logs[seed_of(info)] = log.assign(learned=learned.to_numpy(np.float64))
     return logs
 
