@@ -10,7 +10,7 @@ from hardness.config import Report
 from hardness.console import progress, say
 from hardness.errors import UserError
 from hardness.figures import style
-from hardness.stages.report.galleries import all_galleries
+from hardness.stages.report.gallery import all_galleries
 from hardness.stages.report.page import render
 from hardness.stages.report.section import Section
 from hardness.stages.report.sections import all_sections

@@ -18,6 +18,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, Score
 from hardness.errors import UserError
+from hardness.stages.report.describe import Runs, describe_tracking, described
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabelled")
@@ -101,6 +102,23 @@ class Gallery:
     @property
     def num_cards(self) -> int:
         return sum(len(group.cards) for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A gallery, and of what."""
+
+    settings: str
+    runs: list[Path]
+    gallery: Gallery
+
+
+def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
+    """One for each group of tracked runs."""
+    return [
+        Shown(settings, list(group), gallery(group, with_images))
+        for group, settings in described(runs, "track", describe_tracking)
+    ]
 
 
 def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:

@@ -12,7 +12,7 @@ import jinja2
 
 from hardness.figures.style import SUFFIXES
 from hardness.stages.report.describe import distinct
-from hardness.stages.report.galleries import Shown
+from hardness.stages.report.gallery import Shown
 from hardness.stages.report.section import Drawing, Section
 
 _PIXELS_PER_POINT = 96 / 72

@@ -10,7 +10,7 @@ from typing import Any
 from hardness import files
 from hardness.config import Report
 from hardness.stages.report.describe import describe_data, describe_training
-from hardness.stages.report.galleries import Shown
+from hardness.stages.report.gallery import Shown
 from hardness.stages.report.reproduce import commands
 from hardness.stages.report.section import Section
 
