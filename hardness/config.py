@@ -77,6 +77,25 @@ class Pack(Workers, Source):
         entry, _ = parse_data(self.data)
         require(entry.name != "packed", "images to pack", self.data, "name their source")
 
+    @property
+    def folder(self) -> Path:
+        """Where the packed images go."""
+        return self.out or packed_folder(self.data)
+
+
+def packed_folder(data: str) -> Path:
+    """Where the images of a data set are packed, unless told: beside them."""
+    entry, place = parse_data(data)
+    if entry.name == "digits":
+        return Path("data/digits.packed")
+    if entry.name == "torchvision":
+        name, _, root = place.partition(":")
+        return Path(root, f"{name}.packed")
+    # A pattern of files: beside their folder.
+    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).parent
+    folder = folder if folder.name else folder.resolve()
+    return folder.with_name(f"{folder.name}.packed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Workers):

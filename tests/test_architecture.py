@@ -31,6 +31,7 @@ ROOMS = [
     "equal_loss",
     "figures",
     "stages",
+    "recipes",
     "cli",
 ]
 ROOT = Path(hardness.__file__).parent

@@ -23,7 +23,6 @@ from hardness.datasets.packed import (
 )
 from hardness.datasets.samples import leave_out, read_in_order
 from hardness.errors import UserError
-from hardness.registry import parse_data
 
 _SHARD_BYTES = 256 * 2**20
 
@@ -42,7 +41,7 @@ def pack(config: Pack) -> Path:
     names = ("data", "size", "val_fraction", "download")
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
     data = datasets.load(source, model="", workers=config.num_workers)
-    out = config.out or _default_out(config.data)
+    out = config.folder
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
     if (out / "pack.json").exists() and _is_whole(out, data):
         say(f"{out} is packed already")
@@ -78,19 +77,6 @@ def pack(config: Pack) -> Path:
         f"{size / 1e6:,.0f} MB in all; track them with --data packed:{out}"
     )
     return out
-
-
-def _default_out(data: str) -> Path:
-    entry, place = parse_data(data)
-    if entry.name == "digits":
-        return Path("data/digits.packed")
-    if entry.name == "torchvision":
-        name, _, root = place.partition(":")
-        return Path(root, f"{name}.packed")
-    # A pattern of files: beside their folder.
-    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).parent
-    folder = folder if folder.name else folder.resolve()
-    return folder.with_name(f"{folder.name}.packed")
 
 
 def _is_whole(out: Path, data: DataSet) -> bool:

@@ -47,7 +47,7 @@ class RunFolder:
 
     def __init__(self, stage: str, config: Any):
         self.stage = stage
-        self.settings = _plain(config)
+        self.settings = plain(dataclasses.asdict(config))
         self.defaults = {field.name: field.default for field in dataclasses.fields(config)}
         self.path, self.info = distributed.first_decides(lambda: self._open(config))
         self._lock = None
@@ -360,9 +360,9 @@ def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
     return RUNS / f"{stage}-{max(numbers, default=0) + 1}"
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON would give it back."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON would give them back."""
+    return json.loads(json.dumps(settings, default=str))
 
 
 def _now(to: str = "seconds") -> str:

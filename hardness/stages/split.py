@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -71,7 +72,7 @@ def split(config: Split) -> Path:
         tables, settings["num_twins"] = _without_twins(tables, infos[0])
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
-    path = runs[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
+    path = split_path(replace(config, run=runs))
     if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         raise UserError(
@@ -159,6 +160,11 @@ def _form(
         }
     )
     return table, cut
+
+
+def split_path(config: Split) -> Path:
+    """Where the split of the runs that are named goes."""
+    return config.run[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
 
 
 def _default_name(config: Split) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack, Track
+from hardness.config import Data, Pack, Track, packed_folder
 from hardness.errors import UserError
 from hardness.stages import pack as stage
 from hardness.stages.pack import pack
@@ -181,9 +181,9 @@ def test_packing_what_is_packed_makes_no_sense(folder):
     ],
 )
 def test_where_it_goes_unless_told(data, out):
-    assert stage._default_out(data).as_posix() == out
+    assert packed_folder(data).as_posix() == out
 
 
 def test_where_it_goes_from_the_folder_itself(here):
-    assert stage._default_out("imagefolder:.") == here.with_name(f"{here.name}.packed")
-    assert stage._default_out("tar:*.tar") == here.with_name(f"{here.name}.packed")
+    assert packed_folder("imagefolder:.") == here.with_name(f"{here.name}.packed")
+    assert packed_folder("tar:*.tar") == here.with_name(f"{here.name}.packed")

@@ -1,0 +1,1 @@
+"""Recipes: TOML files that name stages, their settings and which feeds which."""

@@ -1,0 +1,223 @@
+"""A plan: the runs of a recipe, each after those that feed it, and what has been done of them."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hardness import config as c
+from hardness import files
+from hardness.errors import UserError
+from hardness.recipes.recipe import FEEDS, TRAINING, Recipe, Stage
+from hardness.stages.run_folder import OPERATIONAL, command, plain, read_log
+from hardness.stages.split import split_path
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a stage."""
+
+    name: str
+    stage: Stage
+    settings: dict[str, Any]
+    """Those of its dataclass, what feeds it and where it goes among them."""
+    axes: dict[str, Any]
+    """Its place in the grid: setting -> value, also of the stages that feed it."""
+    needs: tuple["Run", ...]
+    """Those that feed it."""
+    product: Path
+    """What those take that it feeds: a run's folder, a split's file, packed images, a report."""
+    fingerprint: str
+    """Of its settings and those of all that it needs."""
+    stamp: Path
+    """The file that says that it is done."""
+
+    @cached_property
+    def config(self) -> Any:
+        """Its dataclass. Raises ``UserError`` for what cannot work, such as a data set that isn't there."""
+        return self.stage.kind(**self.settings)
+
+    @property
+    def command(self) -> str:
+        """What to type to make this run alone."""
+        told = {}
+        for field in dataclasses.fields(self.stage.kind):
+            value = self.settings.get(field.name, field.default)
+            if value != field.default:
+                told[f"no_{field.name}" if value is False else field.name.rstrip("_")] = (
+                    value is False or value
+                )
+        return command(self.stage.kind.__name__.lower(), told)
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder of one that has one."""
+        return self.product if self.stage.kind in TRAINING else None
+
+    @property
+    def is_done(self) -> bool:
+        """Raises ``UserError`` where what is in its place was made otherwise."""
+        if not self.stamp.exists() or not self.product.exists():
+            return False
+        found = files.read_json(self.stamp, {"fingerprint", "settings"}, f"remove {self.stamp}")
+        if found["fingerprint"] == self.fingerprint:
+            return True
+        if self.folder is None:
+            return False
+        settings = _shaping(self.settings)
+        differs = [name for name in settings if found["settings"].get(name) != settings[name]]
+        was = f"{differs[0]} {found['settings'].get(differs[0])}" if differs else "other runs that feed it"
+        now = f"{differs[0]} {settings[differs[0]]}" if differs else "those that feed it now"
+        raise UserError(
+            f"{self.name} with {now} in {self.product}",
+            f"one made with {was}",
+            "choose other folders (--set runs=DIR), or remove it",
+        )
+
+    @property
+    def num_epochs_done(self) -> int:
+        """How far one that was interrupted has come, or that is at work."""
+        return len(read_log(self.folder)) if self.folder else 0
+
+    def mark_done(self, seconds: float) -> None:
+        told = {"fingerprint": self.fingerprint, "seconds": seconds, "settings": _shaping(self.settings)}
+        files.write_json(self.stamp, {"format_version": files.FORMAT_VERSION, **told})
+
+
+def expand(recipe: Recipe) -> dict[str, Run]:
+    """Every run of a recipe by its name, each after those that it needs; their settings are checked.
+
+    A stage has a run for every combination of its grid's values with a run of each stage that feeds it, as
+    far as they agree in the settings in which both vary: each run of track is split by itself. A report takes
+    all that agree, and so does the choice of a learning rate.
+    """
+    runs: dict[str, Run] = {}
+    of_stage: dict[str, list[Run]] = {}
+    for stage in recipe.stages.values():
+        of_stage[stage.id] = [
+            _run(recipe, stage, own, fed) for own, fed in _combinations(stage, recipe, of_stage)
+        ]
+        if not of_stage[stage.id]:
+            found = f"none of {', '.join(stage.sources)} that agree with it"
+            raise UserError(f"runs that feed [{stage.id}]", found, "mend its grid")
+        for run in of_stage[stage.id]:
+            if run.name in runs:
+                do = "give one of the two stages another id"
+                raise UserError("runs of different names", f"{run.name} twice", do)
+            runs[run.name] = run
+    made: dict[Path, str] = {}
+    for run in runs.values():
+        # These add to what another has made.
+        if run.stage.kind not in (c.Score, c.Labels) and made.setdefault(run.product, run.name) != run.name:
+            found = f"{made[run.product]} and {run.name}"
+            raise UserError(f"one run that makes {run.product}", found, "tell their outputs apart")
+    return runs
+
+
+def _combinations(
+    stage: Stage, recipe: Recipe, of_stage: dict[str, list[Run]]
+) -> Iterator[tuple[dict[str, Any], dict[str, Run | list[Run]]]]:
+    """(own values of the grid, setting -> the run or all the runs that feed it)."""
+    each: dict[str, list[Run]] = {}
+    every: dict[str, list[Run]] = {}
+    for source in stage.sources:
+        setting, takes_all = FEEDS[stage.kind, recipe.stages[source].kind]
+        (every if takes_all else each).setdefault(setting, []).extend(of_stage[source])
+    for values in itertools.product(*stage.grid.values()):
+        own = dict(zip(stage.grid, values, strict=True))
+        for fed in itertools.product(*each.values()):
+            axes = [own, *(run.axes for run in fed)]
+            if not all(_agree(a, b) for a, b in itertools.combinations(axes, 2)):
+                continue
+            here = {name: value for each_axes in axes for name, value in each_axes.items()}
+            gathered = {
+                setting: [run for run in runs if _agree(run.axes, here)] for setting, runs in every.items()
+            }
+            if all(gathered.values()):
+                yield own, {**dict(zip(each, fed, strict=True)), **gathered}
+
+
+def _agree(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(a[name] == b[name] for name in a.keys() & b.keys())
+
+
+def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run | list[Run]]) -> Run:
+    settings, axes, needs, parts = {**stage.settings, **own}, {}, [], []
+    for setting, source in fed.items():
+        if isinstance(source, list):
+            settings[setting] = tuple(dict.fromkeys(run.product for run in source))
+            needs += source
+            continue
+        needs.append(source)
+        axes |= source.axes
+        settings |= _fed_by(stage.kind, setting, source)
+        if (
+            len([id for id in stage.sources if FEEDS[stage.kind, recipe.stages[id].kind] == (setting, False)])
+            > 1
+        ):
+            parts.append(source.stage.id)
+    axes |= own
+    parts += [_told(name, value) for name, value in axes.items()]
+    name = re.sub(r"[^\w.+-]+", "-", "-".join([stage.id, *parts]))
+    if stage.kind in TRAINING:
+        settings |= {"out": recipe.runs / name, "resume": True}
+    if stage.kind is c.Report:
+        settings.setdefault("out", Path("reports") / recipe.path.stem)
+    config = stage.kind(**{**settings, **_until_packed(fed)})
+    told = [stage.kind.__name__, _shaping(settings), [run.fingerprint for run in needs]]
+    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return Run(
+        name=name,
+        stage=stage,
+        settings=settings,
+        axes=axes,
+        needs=tuple(dict.fromkeys(needs)),
+        product=_product(config),
+        fingerprint=fingerprint,
+        stamp=recipe.runs / "done" / f"{name}.json",
+    )
+
+
+def _fed_by(kind: type, setting: str, source: Run) -> dict[str, Any]:
+    """The settings that a run of that kind takes from one that feeds it."""
+    if setting == "data":
+        return {"data": f"packed:{source.product}", "val_fraction": None}
+    if kind is c.Score and setting == "split":
+        return {"split": source.product, "run": (source.product.parents[1],)}
+    return {setting: (source.product,) if setting == "run" and kind is not c.Labels else source.product}
+
+
+def _until_packed(fed: dict[str, Run | list[Run]]) -> dict[str, Any]:
+    """Images that are yet to be packed are checked by their source."""
+    packing = fed.get("data")
+    if packing is None or (packing.product / "pack.json").exists():
+        return {}
+    return {name: packing.settings[name] for name in ("data", "val_fraction") if name in packing.settings}
+
+
+def _product(config: Any) -> Path:
+    if isinstance(config, c.Pack):
+        return config.folder
+    if isinstance(config, c.Split):
+        return split_path(config)
+    if isinstance(config, (c.Score, c.Labels)):
+        return config.run[0] if isinstance(config, c.Score) else config.run
+    return config.out
+
+
+def _shaping(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has them, those that make no difference left out."""
+    return plain({name: value for name, value in settings.items() if name not in OPERATIONAL})
+
+
+def _told(setting: str, value: Any) -> str:
+    """A value of the grid in a run's name; a word says by itself what it is of."""
+    values = value if isinstance(value, tuple) else (value,)
+    text = "+".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
+    return text if all(isinstance(each, str) for each in values) else f"{setting}{text}"
