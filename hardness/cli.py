@@ -10,25 +10,13 @@ import tyro
 from hardness import config as c
 from hardness import distributed
 from hardness.errors import UserError, unknown_name
+from hardness.stages import STAGES
 
-STAGES = {
-    c.Demo: "hardness.stages.demo:demo",
-    c.Pack: "hardness.stages.pack:pack",
-    c.Track: "hardness.stages.track:track",
-    c.Show: "hardness.stages.show:show",
-    c.Score: "hardness.stages.score:score",
-    c.Labels: "hardness.stages.labels:labels",
-    c.Split: "hardness.stages.split:split",
-    c.Retrain: "hardness.stages.retrain:retrain",
-    c.Memorize: "hardness.stages.memorize:memorize",
-    c.Report: "hardness.stages.report:report",
-    c.Compare: "hardness.stages.compare:compare",
-    c.Export: "hardness.stages.export:export",
-}
+COMMANDS = {c.Demo: "hardness.recipes.run:demo", c.Run: "hardness.recipes.run:run", **STAGES}
 
 # Union of the dataclasses, each under its own name.
 _COMMANDS = Annotated[c.Demo, tyro.conf.subcommand("demo")]
-for _stage in list(STAGES)[1:]:
+for _stage in list(COMMANDS)[1:]:
     _COMMANDS = _COMMANDS | Annotated[_stage, tyro.conf.subcommand(_stage.__name__.lower())]
 
 
@@ -43,7 +31,7 @@ def main() -> None:
         if num_ranks > 1 and not isinstance(config, c.Track):
             found = f"torchrun with {num_ranks}"
             raise UserError("one process for every stage but track", found, "run it without torchrun")
-        module, function = STAGES[type(config)].split(":")
+        module, function = COMMANDS[type(config)].split(":")
         getattr(importlib.import_module(module), function)(config)
     except UserError as error:
         _leave(f"hardness: {error}", 2)
@@ -55,7 +43,7 @@ def main() -> None:
 
 def _check_stage(words: list[str]) -> None:
     """A mistyped stage; tyro answers mistyped flags."""
-    stages = [stage.__name__.lower() for stage in STAGES]
+    stages = [stage.__name__.lower() for stage in COMMANDS]
     if words and not words[0].startswith("-") and words[0] not in stages:
         raise unknown_name("a stage", words[0], stages)
 

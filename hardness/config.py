@@ -327,8 +327,24 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Run:
+    """Do what a recipe says, as far as it isn't done; given again after a kill it goes on."""
+
+    recipe: tyro.conf.Positional[Path]
+    """A TOML file, such as those in pipelines/."""
+    set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set"), tyro.conf.UseAppendAction] = ()
+    """Another value of a setting, e.g. track.epochs=3, all.model=mlp, runs=DIR; as often as needed."""
+    dry_run: bool = False
+    """Show the plan, what of it is done, and what the rest costs; run nothing."""
+    engine: Literal["local", "ray"] = "local"
+    """local: as many runs at once as this machine has GPUs. ray: on the cluster of RAY_ADDRESS."""
+    yes: bool = False
+    """Also a grid of more than 1,000 runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The whole story on digits: track, split, retrain, memorize, report. A minute or two on a laptop."""
+    """The whole story on digits: the recipe of track, split, retrain, memorize, report. A minute or two."""
 
     runs: Path = Path("runs/demo")
     """Where the runs go; what is finished there isn't run again."""

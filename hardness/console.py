@@ -11,8 +11,16 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.tree import Tree
 
 # Of many processes that do the same the first speaks.
 _is_silent = os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") != "0"
@@ -118,6 +126,44 @@ class Epochs:
     def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
+
+
+class Runs:
+    """The runs of a plan, told as they go by: used as a context while it lasts.
+
+    On a terminal: a bar of all of them, below it one for each that is at work. Elsewhere: a line a run.
+    """
+
+    def __init__(self, total: int, done: int):
+        self._bars = Progress(*_BAR, **_screen(), disable=not _draws())
+        self._all = self._bars.add_task("runs", total=total, completed=done)
+        self._tasks: dict[str, TaskID] = {}
+        self._total, self._done = total, done
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """A run of so many epochs, if it trains at all, of which some are done."""
+        self._tasks[name] = self._bars.add_task(name, total=total or None, completed=done)
+
+    def advance(self, name: str, done: int) -> None:
+        self._bars.update(self._tasks[name], completed=done)
+
+    def end(self, name: str, how: str) -> None:
+        """Say how it came out."""
+        self._bars.remove_task(self._tasks.pop(name))
+        self._bars.advance(self._all)
+        self._done += 1
+        say(f"[{self._done}/{self._total}] {name}: {how}")
+
+    def __enter__(self) -> "Runs":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+
+def tree(view: Tree) -> None:
+    _out.print(view)
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -44,6 +44,11 @@ class Run:
         return self.stage.kind(**self.settings)
 
     @property
+    def log(self) -> Path:
+        """The file to which goes what its process says."""
+        return self.stamp.parents[1] / "logs" / f"{self.name}.log"
+
+    @property
     def command(self) -> str:
         """What to type to make this run alone."""
         told = {}
@@ -65,18 +70,18 @@ class Run:
         """Raises ``UserError`` where what is in its place was made otherwise."""
         if not self.stamp.exists() or not self.product.exists():
             return False
-        found = files.read_json(self.stamp, {"fingerprint", "settings"}, f"remove {self.stamp}")
+        found = self._stamped()
         if found["fingerprint"] == self.fingerprint:
             return True
         if self.folder is None:
             return False
-        settings = _shaping(self.settings)
-        differs = [name for name in settings if found["settings"].get(name) != settings[name]]
-        was = f"{differs[0]} {found['settings'].get(differs[0])}" if differs else "other runs that feed it"
-        now = f"{differs[0]} {settings[differs[0]]}" if differs else "those that feed it now"
+        defaults = _defaults(self.stage.kind)
+        told = _shaping(self.stage.kind, self.settings)
+        now, was = ({**defaults, **settings} for settings in (told, found["settings"]))
+        what = next((name for name in defaults if now[name] != was[name]), "")
         raise UserError(
-            f"{self.name} with {now} in {self.product}",
-            f"one made with {was}",
+            f"{self.name} with {what} {now[what]}" if what else f"{self.name} fed as it is now",
+            f"{self.product} with {what} {was[what]}" if what else f"{self.product} fed otherwise",
             "choose other folders (--set runs=DIR), or remove it",
         )
 
@@ -85,17 +90,32 @@ class Run:
         """How far one that was interrupted has come, or that is at work."""
         return len(read_log(self.folder)) if self.folder else 0
 
+    @property
+    def seconds(self) -> float:
+        """That it took, once it is done."""
+        return self._stamped()["seconds"]
+
+    def _stamped(self) -> dict[str, Any]:
+        names = {"fingerprint", "seconds", "settings"}
+        return files.read_json(self.stamp, names, "remove it, and what it is of is looked at again")
+
     def mark_done(self, seconds: float) -> None:
-        told = {"fingerprint": self.fingerprint, "seconds": seconds, "settings": _shaping(self.settings)}
+        told = {
+            "fingerprint": self.fingerprint,
+            "seconds": seconds,
+            "settings": _shaping(self.stage.kind, self.settings),
+        }
         files.write_json(self.stamp, {"format_version": files.FORMAT_VERSION, **told})
 
 
-def expand(recipe: Recipe) -> dict[str, Run]:
+def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
     """Every run of a recipe by its name, each after those that it needs; their settings are checked.
 
     A stage has a run for every combination of its grid's values with a run of each stage that feeds it, as
     far as they agree in the settings in which both vary: each run of track is split by itself. A report takes
     all that agree, and so does the choice of a learning rate.
+
+    Raises ``UserError`` where they are more than ``most``.
     """
     runs: dict[str, Run] = {}
     of_stage: dict[str, list[Run]] = {}
@@ -170,7 +190,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
     if stage.kind is c.Report:
         settings.setdefault("out", Path("reports") / recipe.path.stem)
     config = stage.kind(**{**settings, **_until_packed(fed)})
-    told = [stage.kind.__name__, _shaping(settings), [run.fingerprint for run in needs]]
+    told = [stage.kind.__name__, _shaping(stage.kind, settings), [run.fingerprint for run in needs]]
     fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return Run(
         name=name,
@@ -211,9 +231,15 @@ def _product(config: Any) -> Path:
     return config.out
 
 
-def _shaping(settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has them, those that make no difference left out."""
-    return plain({name: value for name, value in settings.items() if name not in OPERATIONAL})
+def _shaping(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has them, the settings that are not by default, and make a difference."""
+    defaults = _defaults(kind)
+    differ = {name: value for name, value in settings.items() if value != defaults[name]}
+    return plain({name: value for name, value in differ.items() if name not in OPERATIONAL})
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(kind)}
 
 
 def _told(setting: str, value: Any) -> str:

@@ -1,0 +1,125 @@
+"""The engine of one machine: as many runs at once as it has GPUs, each in a process of its own."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+
+from hardness.errors import UserError
+from hardness.recipes.plan import Run
+from hardness.recipes.work import Engine, Event, do
+
+_TICK = 0.5
+"""Seconds after which we say that nothing is new."""
+_PATIENCE = 60.0
+"""Seconds in which a run that is asked to stop ends the write of its epoch."""
+
+
+def on_this_machine(runs: Sequence[Run]) -> Engine:
+    """Do the runs, of which each comes after those that it needs.
+
+    Without GPUs one at a time, with all cores.
+    """
+    # Each run is forked from a process that has imported what takes long, and computed nothing yet.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["hardness.stages.track", "hardness.stages.retrain", "hardness.stages.report"]
+    )
+    gpus = _gpus()
+    _check_asked(runs, len(gpus))
+    # Without GPUs there is one place, that of the processor.
+    free = gpus or [""]
+    waiting, failed = list(runs), set()
+    running: dict[int, tuple[Run, BaseProcess, Connection, list[str]]] = {}
+    try:
+        while waiting or running:
+            at_work = {run.name for run in waiting} | {run.name for run, *_ in running.values()}
+            for run in list(waiting):
+                needs = {need.name for need in run.needs}
+                num_taken = max(1, int(run.stage.gpus)) if gpus else 1
+                if needs & failed:
+                    waiting.remove(run)
+                    failed.add(run.name)
+                elif not needs & at_work and num_taken <= len(free):
+                    waiting.remove(run)
+                    taken, free = free[:num_taken], free[num_taken:]
+                    process, told = _start(context, run, taken)
+                    running[process.sentinel] = run, process, told, taken
+                    yield Event(run, "began")
+            ended = wait(list(running), _TICK)
+            for sentinel in ended:
+                run, process, told, taken = running.pop(sentinel)
+                free = [*free, *taken]
+                error = told.recv() if told.poll() else f"killed, exit status {process.exitcode}"
+                process.join()
+                if error:
+                    failed.add(run.name)
+                yield Event(run, "failed" if error else "done", error)
+            if not ended:
+                yield None
+    finally:
+        for _, process, *_ in running.values():
+            process.terminate()
+        for _, process, *_ in running.values():
+            process.join(_PATIENCE)
+            process.kill()
+
+
+def _gpus() -> list[str]:
+    """Their names for CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, itertools.count())
+    return list(itertools.islice(names, torch.cuda.device_count()))
+
+
+def _check_asked(runs: Sequence[Run], num_gpus: int) -> None:
+    for run in runs:
+        if run.stage.gpus > num_gpus > 0:
+            do = f"lower it, e.g. --set {run.stage.id}.gpus={num_gpus}"
+            raise UserError(f"at most {num_gpus} gpus in [{run.stage.id}]", f"{run.stage.gpus:g}", do)
+
+
+def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess, Connection]:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(run, gpus, theirs), name=run.name)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _work(run: Run, gpus: list[str], told: Connection) -> None:
+    """Do the run, its output in its log; say what went wrong, or nothing."""
+    # The keyboard interrupts us, and we ask our runs to stop.
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if gpus != [""]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    try:
+        do(run, num_gpus=len(gpus) if any(gpus) else 0)
+        told.send("")
+    except UserError as error:
+        told.send(str(error))
+    except KeyboardInterrupt:
+        told.send("interrupted")
+    except BaseException as error:
+        traceback.print_exc()
+        told.send(f"{type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """Whoever is killed leaves no run behind: nothing is lost, since files are whole or not there."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,147 @@
+"""``hardness run``: do what a recipe says, as far as it isn't done; ``hardness demo``: the one that ships."""
+
+import importlib.util
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.tree import Tree
+
+from hardness import console
+from hardness.config import Demo
+from hardness.config import Run as Config
+from hardness.console import say
+from hardness.errors import UserError
+from hardness.recipes.cost import Cost, costs, duration, num_epochs
+from hardness.recipes.local import on_this_machine
+from hardness.recipes.plan import Run, expand
+from hardness.recipes.recipe import Recipe, read
+from hardness.recipes.work import Engine
+
+_DEMO = Path(__file__).with_name("demo.toml")
+_MOST = 1000
+"""Runs that need no --yes."""
+_LISTED = 12
+"""Runs of a stage that are shown one by one."""
+
+
+def run(config: Config) -> Path:
+    """Do the runs of a recipe that aren't done -> the folder that they are in.
+
+    Raises ``UserError`` at last where some failed; all that don't need those have been done then.
+    """
+    words = ["hardness", "run", str(config.recipe)]
+    for change in config.set_:
+        words += ["--set", change]
+    words += ["--engine", config.engine] if config.engine != "local" else []
+    words += ["--yes"] if config.yes else []
+    recipe = read(config.recipe, config.set_)
+    _do(recipe, shlex.join(words), config.engine, config.dry_run, most=None if config.yes else _MOST)
+    return recipe.runs
+
+
+def demo(config: Demo) -> Path:
+    """The recipe of the demo -> the report's folder."""
+    started = time.perf_counter()
+    recipe = read(_DEMO, [f"runs={config.runs}", f"report.out={config.out}"])
+    _do(recipe, shlex.join(["hardness", "demo", "--runs", str(config.runs), "--out", str(config.out)]))
+    say(f"the demo took {time.perf_counter() - started:.0f} s; look at {config.out / 'index.html'}")
+    return config.out
+
+
+def _do(
+    recipe: Recipe, again: str, engine: str = "local", only_show: bool = False, most: int | None = _MOST
+) -> None:
+    """``again``: the command to repeat."""
+    do_all = _engine(engine)
+    runs = list(expand(recipe, most).values())
+    to_do: list[Run] = []
+    for run in runs:
+        # What is fed by something that is made again is made again.
+        if not run.is_done or any(need in to_do for need in run.needs):
+            to_do.append(run)
+    console.tree(_tree(recipe, runs, costs(to_do)))
+    if only_show or not to_do:
+        return
+    failed: dict[Run, str] = {}
+    at_work: list[Run] = []
+    try:
+        with console.Runs(len(runs), len(runs) - len(to_do)) as told:
+            for event in do_all(to_do):
+                if event is None:
+                    for run in at_work:
+                        told.advance(run.name, run.num_epochs_done)
+                elif event.kind == "began":
+                    at_work.append(event.run)
+                    told.begin(event.run.name, num_epochs(event.run), event.run.num_epochs_done)
+                else:
+                    at_work.remove(event.run)
+                    how = f"failed: {event.error}" if event.error else f"done, {duration(event.run.seconds)}"
+                    told.end(event.run.name, how)
+                    if event.error:
+                        failed[event.run] = event.error
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: {again}")
+        raise
+    if failed:
+        _tell_failures(failed, [run for run in to_do if run not in failed and not run.is_done], again)
+
+
+def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:
+    if name == "local":
+        return on_this_machine
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("Ray, for --engine ray", "none installed", "pip install 'hardness-toolkit[ray]'")
+    from hardness.recipes.on_ray import on_ray
+
+    return on_ray
+
+
+def _tree(recipe: Recipe, runs: Sequence[Run], left: Mapping[Run, Cost]) -> Tree:
+    """The stages, each under the one that feeds it, and their runs."""
+    view = Tree(f"[bold]{escape(str(recipe.path))}[/]: {_summary(runs, left)}, in {escape(str(recipe.runs))}")
+    branches = {}
+    for stage in recipe.stages.values():
+        here = [run for run in runs if run.stage is stage]
+        fed = f" [dim]from {' and '.join(stage.sources)}[/]" if len(stage.sources) > 1 else ""
+        above = branches[stage.sources[0]] if len(stage.sources) == 1 else view
+        branch = branches[stage.id] = above.add(f"[bold]{escape(stage.id)}[/]{fed}: {_summary(here, left)}")
+        if 1 < len(here) <= _LISTED:
+            for run in here:
+                branch.add(f"{escape(run.name)}: {_state(run, left)}", style="dim" if run not in left else "")
+    return view
+
+
+def _summary(runs: Sequence[Run], left: Mapping[Run, Cost]) -> str:
+    to_do = [left[run] for run in runs if run in left]
+    done = f"{len(runs) - len(to_do)} done" if len(to_do) < len(runs) else ""
+    count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
+    rest = f"{len(to_do)} to do, {_price(to_do)}" if to_do else ""
+    return ": ".join(filter(None, [count, ", ".join(filter(None, [done, rest]))]))
+
+
+def _state(run: Run, left: Mapping[Run, Cost]) -> str:
+    if run not in left:
+        return f"done, {duration(run.seconds)}"
+    done = run.num_epochs_done
+    begun = f"at epoch {done} of {num_epochs(run)}, " if done else ""
+    return f"{begun}{_price([left[run]])}"
+
+
+def _price(found: Sequence[Cost]) -> str:
+    seconds, size = (sum(getattr(each, name) for each in found) for name in ("seconds", "bytes"))
+    return f"about {duration(seconds)}, {decimal(size)}"
+
+
+def _tell_failures(failed: Mapping[Run, str], left: Sequence[Run], again: str) -> None:
+    """Raises the ``UserError`` that ends the command, after what failed and what was not begun."""
+    for run, error in failed.items():
+        say(f"{run.name} failed: {error}")
+        say(f"  what it said: {run.log}; by itself: {run.command}")
+    if left:
+        say(f"not begun, since what feeds them failed: {', '.join(run.name for run in left)}")
+    names = ", ".join(run.name for run in failed)
+    raise UserError("every run to end well", f"{names} failed", f"mend it, and repeat: {again}")
