@@ -56,8 +56,11 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
             for sentinel in ended:
                 run, process, told, taken = running.pop(sentinel)
                 free = [*free, *taken]
-                error = told.recv() if told.poll() else f"killed, exit status {process.exitcode}"
                 process.join()
+                try:
+                    error = told.recv()
+                except EOFError:
+                    error = f"its process was killed, exit status {process.exitcode}"
                 if error:
                     failed.add(run.name)
                 yield Event(run, "failed" if error else "done", error)

@@ -120,9 +120,12 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     of_stage: dict[str, list[Run]] = {}
     for stage in recipe.stages.values():
-        of_stage[stage.id] = [
-            _run(recipe, stage, own, fed) for own, fed in _combinations(stage, recipe, of_stage)
-        ]
+        of_stage[stage.id] = []
+        for own, fed in _combinations(stage, recipe, of_stage):
+            of_stage[stage.id].append(_run(recipe, stage, own, fed))
+            if most is not None and sum(map(len, of_stage.values())) > most:
+                found, do = f"more, with those of [{stage.id}]", "narrow its grids, or insist with --yes"
+                raise UserError(f"at most {most:,} runs in {recipe.path}", found, do)
         if not of_stage[stage.id]:
             found = f"none of {', '.join(stage.sources)} that agree with it"
             raise UserError(f"runs that feed [{stage.id}]", found, "mend its grid")
@@ -177,10 +180,8 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
         needs.append(source)
         axes |= source.axes
         settings |= _fed_by(stage.kind, setting, source)
-        if (
-            len([id for id in stage.sources if FEEDS[stage.kind, recipe.stages[id].kind] == (setting, False)])
-            > 1
-        ):
+        settings_fed = [FEEDS[stage.kind, recipe.stages[id].kind][0] for id in stage.sources]
+        if settings_fed.count(setting) > 1:
             parts.append(source.stage.id)
     axes |= own
     parts += [_told(name, value) for name, value in axes.items()]

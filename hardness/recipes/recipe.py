@@ -101,7 +101,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     runs = Path(_converted("runs", tables.pop("runs", f"runs/{path.stem}"), Path))
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise unknown_name(f"a setting of {path} itself", name, ["runs"])
+            raise UserError(f"{name} under a stage of {path}, or [all]", "it above them", "move it")
     shared = tables.pop("all", {})
     stages = {id: _stage(id, table, list(tables)) for id, table in tables.items()}
     if not stages:

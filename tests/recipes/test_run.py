@@ -1,0 +1,137 @@
+"""`hardness run`, the real command line: a dry run, a kill midway, a failure, and going on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hardness.stages.run_folder import read_info, read_log
+
+# A network takes a few seconds: long enough to be killed in its midst.
+RECIPE = """
+[track]
+seed = [0, 1]
+epochs = 3
+
+[split]
+from = "track"
+
+[retrain]
+from = "split"
+seeds = 1
+epochs = 40
+
+[report]
+from = ["track", "retrain"]
+"""
+WORDS = [sys.executable, "-m", "hardness", "run", "small.toml"]
+
+
+@pytest.fixture
+def recipe(here, monkeypatch):
+    """Runs the recipe -> what it said; or begins it -> the process."""
+    Path("small.toml").write_text(RECIPE)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*words, begin=False, status=0):
+        if begin:
+            return subprocess.Popen([*WORDS, *words], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([*WORDS, *words], capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def wait_for(holds, process):
+    while not holds():
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_plan_is_shown_run_killed_and_gone_on_with(recipe, how):
+    told = recipe("--dry-run")
+    assert "7 runs: 7 to do, about" in told
+    assert not Path("runs").exists()
+
+    process = recipe(begin=True)
+    second = Path("runs/small/retrain-seed1")
+    wait_for(lambda: (second / "members").exists() and len(read_log(second)) > 40, process)
+    process.send_signal(how)
+    out, _ = process.communicate()
+    assert ("go on with: hardness run small.toml" in out) == (how != signal.SIGKILL)
+    first = Path("runs/small/retrain-seed0")
+    before = {path: path.stat().st_mtime_ns for path in Path("runs/small").rglob("run.json")}
+    done = {path.stem for path in Path("runs/small/done").iterdir()}
+    assert done == {"track-seed0", "track-seed1", "split-seed0", "split-seed1", "retrain-seed0"}
+    if how != signal.SIGKILL:
+        assert read_info(second)["status"] == "interrupted"
+
+    assert "retrain-seed1: at epoch" in recipe("--dry-run")
+    told = recipe()
+    # Only what was missing runs.
+    assert [line.split(":")[0] for line in told.splitlines() if line.startswith("[")] == [
+        "[6/7] retrain-seed1",
+        "[7/7] report",
+    ]
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert [path.parent.name for path in before if after[path] != before[path]] == ["retrain-seed1"]
+    for run in (first, second):
+        epochs = [(line["trained_on"], line["epoch"]) for line in read_log(run)]
+        assert len(epochs) == len(set(epochs)) == 5 * 40
+    assert Path("reports/small/index.html").exists()
+    assert "7 runs: 7 done" in recipe()
+
+
+@pytest.mark.slow
+def test_what_does_not_depend_on_a_failure_is_done(recipe):
+    told = recipe("--set", "track.lr=[0.01, 1e30]", "--set", "retrain.epochs=1", status=2)
+    assert "track-seed0-lr1e+30: failed: expected a finite loss" in told
+    for seed in (0, 1):
+        assert Path(f"runs/small/retrain-seed{seed}-lr0.01/curves.parquet").exists()
+        assert not Path(f"runs/small/retrain-seed{seed}-lr1e+30").exists()
+    assert not Path("reports/small").exists()
+    assert (
+        "not begun, since what feeds them failed: split-seed0-lr1e+30, split-seed1-lr1e+30, retrain" in told
+    )
+    assert "by itself: hardness track --epochs 3 --lr 1e+30" in told
+    last = told.splitlines()[-1]
+    assert last.startswith("hardness: expected every run to end well; found track-seed0-lr1e+30")
+    assert last.endswith(
+        "repeat: hardness run small.toml --set 'track.lr=[0.01, 1e30]' --set retrain.epochs=1"
+    )
+    assert "lower --lr" in Path("runs/small/logs/track-seed0-lr1e+30.log").read_text() or "lower --lr" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_a_run_that_failed(recipe):
+    process = recipe("--set", "track.epochs=400", "--set", "track.seed=0", begin=True)
+    tracked = Path("runs/small/track")
+    wait_for(lambda: len(read_log(tracked)) > 2, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("no way to find the process of a run here")
+    (forker,) = [int(pid) for pid in children.read_text().split() if _forks(int(pid))]
+    worker = int(Path(f"/proc/{forker}/task/{forker}/children").read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    out, _ = process.communicate()
+    assert process.returncode == 2
+    assert "track: failed: its process was killed, exit status -9" in out
+
+
+def _forks(pid: int) -> bool:
+    return "forkserver" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_a_grid_that_is_large_asks(recipe):
+    seeds = f"track.seed={list(range(600))}"
+    told = recipe("--set", seeds, status=2)
+    assert told.startswith("hardness: expected at most 1,000 runs in small.toml")
+    assert told.count("\n") == 1
