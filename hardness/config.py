@@ -262,7 +262,10 @@ class Retrain(Training):
 class Memorize(Training, GivenLabels, Network, Data):
     """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
 
-    lr: float = 0.2
+    lr: float | None = None
+    """Learning rate. Default: 0.2, or of --lr-from each optimizer's best."""
+    lr_from: tuple[Path, ...] = ()
+    """Finished runs of memorize that differ in --lr: each optimizer takes the rate that was best for it."""
     batch_size: int = 32
     epochs: int = 40
     optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
@@ -276,6 +279,8 @@ class Memorize(Training, GivenLabels, Network, Data):
         for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         require_positive(seeds=self.seeds)
+        one = self.lr is None or not self.lr_from
+        require(one, "--lr or --lr-from", "both", "leave one of them out")
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
             require(len(values) > 0, f"at least one of --{name}", "none", "name one")
             require(len(set(values)) == len(values), f"each of --{name} once", values, "drop the repeats")

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,7 @@ from hardness.errors import UserError
         (lambda: Memorize(noise=(0.5, 2)), "--noise within 0..1"),
         (lambda: Memorize(noise=()), "at least one of --noise"),
         (lambda: Memorize(optimizers=("sgd", "sgd")), "each of --optimizers once"),
+        (lambda: Memorize(lr=0.1, lr_from=(Path("r"),)), "--lr or --lr-from; found both"),
         (lambda: Memorize(seeds=0), "a positive --seeds"),
         (lambda: Retrain(seeds=0), "a positive --seeds"),
         (lambda: Retrain(momentum=-1), "--momentum < 1"),

@@ -8,7 +8,7 @@ from hardness.config import Compare
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.stages.report.sections import agreements, all_sections
-from hardness.stages.run_folder import OPERATIONAL, finished_info, read_log
+from hardness.stages.run_folder import CONFIGS, OPERATIONAL, defaults, finished_info, read_log
 from hardness.statistics import Estimate
 
 _LAST_EPOCH = "The last epoch"
@@ -45,7 +45,8 @@ def compare(config: Compare) -> None:
 
 
 def _settings(info: dict[str, Any]) -> dict[str, Any]:
-    parts = {"": info["config"], "split ": info.get("split", {}), "tracked ": info.get("tracked", {})}
+    config = defaults(CONFIGS[info["stage"]]) | info["config"]
+    parts = {"": config, "split ": info.get("split", {}), "tracked ": info.get("tracked", {})}
     settings = {
         f"{part}{name}": value
         for part, settings in parts.items()

@@ -31,6 +31,7 @@ class Member:
 
     trained_on: str
     optimizer: str
+    lr: float
     noise: float
     seed: int
     """As the curves name it."""
@@ -98,7 +99,7 @@ def _train_all(
             compile=config.compile,
         ).to(device)
         optimizer = optim.build(
-            member.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
+            member.optimizer, model.parameters(), member.lr, config.weight_decay, config.momentum
         )
         rows = []
 

@@ -1,5 +1,6 @@
 """``hardness memorize``: every optimizer under the same label noise, everything else equal."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,22 @@ from hardness.console import say, table
 from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.stages.grid import Member, train_grid
+from hardness.stages.learning_rates import searched_rates
 from hardness.stages.run_folder import RunFolder
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import last_epoch, memorization
 from hardness.wording import memorization_words
 
+_LR = 0.2
 _SAMPLE = 50_000
 """Examples measured of each kind, as in the paper."""
 
 
 def memorize(config: Memorize) -> Path:
     """Train the grid of noise x optimizer x seed -> the run's folder, with curves.parquet."""
+    if config.lr is None and not config.lr_from:
+        config = replace(config, lr=_LR)
     run = RunFolder("memorize", config)
     if run.is_finished:
         return run.path
@@ -31,8 +36,15 @@ def memorize(config: Memorize) -> Path:
         device = resolve_device(config.device)
         data = datasets.load(config, model=config.model, workers=config.num_workers, device=device)
         noisy = {noise: data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise}
+        # Those with which it was begun, should it go on.
+        rates = run.info.get("learning_rates") or (
+            searched_rates(config.lr_from, data.fingerprint, config.optimizers)
+            if config.lr_from
+            else dict.fromkeys(config.optimizers, config.lr)
+        )
         run.update(
             fingerprint=data.fingerprint,
+            learning_rates=rates,
             device=describe_device(device),
             precision=resolve_precision(config.precision, device),
             data=data.describe(),
@@ -44,6 +56,7 @@ def memorize(config: Memorize) -> Path:
             Member(
                 trained_on="all",
                 optimizer=optimizer,
+                lr=rates[optimizer],
                 noise=noise,
                 seed=seed,
                 stream=seed,

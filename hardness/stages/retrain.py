@@ -71,6 +71,7 @@ def retrain(config: Retrain) -> Path:
             Member(
                 trained_on=name,
                 optimizer=config.optimizer,
+                lr=config.lr,
                 noise=tracked_config["noise"],
                 seed=seed,
                 # Its own stream: neither the tracking seed's generators nor another seed's retraining.

@@ -48,7 +48,7 @@ class RunFolder:
     def __init__(self, stage: str, config: Any):
         self.stage = stage
         self.settings = plain(dataclasses.asdict(config))
-        self.defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        self.defaults = defaults(type(config))
         self.path, self.info = distributed.first_decides(lambda: self._open(config))
         self._lock = None
         if self.is_finished:
@@ -56,7 +56,7 @@ class RunFolder:
 
     def _open(self, config: Any) -> tuple[Path, dict[str, Any]]:
         """The folder, and the run.json of the run that it holds."""
-        path = config.out or _next_path(self.stage, config.resume, self._shapes_run())
+        path = config.out or _next_path(self.stage, config.resume, self._shapes_run(), self.defaults)
         if not (path / "run.json").exists():
             # A kill may have left half a run.json, which nobody has ever seen.
             others = {".lock", ".run.json.writing"}
@@ -188,7 +188,7 @@ class RunFolder:
 
 
 def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = None) -> str:
-    """A stage with its settings as one types it, without those that are not set or false.
+    """A stage with its settings as one types it, without those that are not set, false or an empty list.
 
     info: the run.json of a run, which perhaps many ranks share.
     """
@@ -199,7 +199,7 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
         nodes = ["--nnodes", num_ranks // num_local_ranks] if num_ranks > num_local_ranks else []
         words = ["torchrun", *nodes, "--nproc-per-node", num_local_ranks, "-m", *words]
     for key, value in settings.items():
-        if value is not None and value is not False:
+        if value is not None and value is not False and value != []:
             words.append(f"--{key.replace('_', '-')}")
             words += value if isinstance(value, (list, tuple)) else [] if value is True else [value]
     return shlex.join(map(str, words))
@@ -210,15 +210,29 @@ def uncommon(info: dict[str, Any]) -> dict[str, Any]:
     tracked, config = info.get("tracked", {}), info["config"]
     as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
     found = {}
-    for field in dataclasses.fields(CONFIGS[info["stage"]]):
-        default = field.default
+    for name, default in defaults(CONFIGS[info["stage"]]).items():
         if default is None and as_tracked:
-            default = tracked.get(field.name)
-        value = config.get(field.name, default)
-        # JSON has lists for tuples.
-        if (tuple(value) if isinstance(value, list) else value) != default:
-            found[field.name] = value
+            default = tracked.get(name)
+        value = config.get(name, default)
+        if value != default:
+            found[name] = value
     return found
+
+
+def defaults(stage: type) -> dict[str, Any]:
+    """What a stage does if not told otherwise, as JSON has it."""
+    return {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in dataclasses.fields(stage)
+    }
+
+
+def describe_lr(info: dict[str, Any]) -> str:
+    """The learning rate of a run, or of memorize --lr-from those of its optimizers, once they are known."""
+    if not info["config"].get("lr_from"):
+        return f"lr {info['config']['lr']:g}"
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in info.get("learning_rates", {}).items())
+    return f"lr of each by search{f': {rates}' if rates else ''}"
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
@@ -345,7 +359,7 @@ def _info_or_none(run: Path) -> dict[str, Any] | None:
         return None
 
 
-def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
+def _next_path(stage: str, resume: bool, shape: dict[str, Any], by_default: dict[str, Any]) -> Path:
     """runs/track-3 after runs/track-2; with ``resume``, the newest unfinished one of this configuration."""
     numbers = {}
     for path in RUNS.glob(f"{stage}-*"):
@@ -354,7 +368,7 @@ def _next_path(stage: str, resume: bool, shape: dict[str, Any]) -> Path:
     if resume:
         for _, path in sorted(numbers.items(), reverse=True):
             info = _info_or_none(path)
-            same = info and all(info["config"].get(key) == value for key, value in shape.items())
+            same = info and shape.items() <= {**by_default, **info["config"]}.items()
             if same and info["status"] != "finished":
                 return path
     return RUNS / f"{stage}-{max(numbers, default=0) + 1}"

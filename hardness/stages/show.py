@@ -19,6 +19,7 @@ from hardness.stages.run_folder import (
     OPERATIONAL,
     RUNS,
     all_runs,
+    describe_lr,
     read_info,
     read_log,
     resume_command,
@@ -106,7 +107,7 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     size = f" ({info['num_parameters']:,} parameters)" if "num_parameters" in info else ""
     yield (
         "training",
-        f"{config['model']}{size}, {', '.join(optimizers)}, lr {config['lr']:g}, "
+        f"{config['model']}{size}, {', '.join(optimizers)}, {describe_lr(info)}, "
         f"batch size {config['batch_size']}, {config['epochs']} epochs",
     )
     if others := ", ".join(_other_settings(info)):

@@ -1,12 +1,11 @@
 """What the runs of a report are called, and which belong together."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hardness.stages.run_folder import CONFIGS, OBSERVING, OPERATIONAL
+from hardness.stages.run_folder import CONFIGS, OBSERVING, OPERATIONAL, defaults, describe_lr
 from hardness.stages.split import split_of
 
 Runs = dict[Path, dict[str, Any]]
@@ -63,10 +62,10 @@ def _seed(info: dict) -> Any:
 
 def _compared(info: dict) -> dict[str, Any]:
     """The settings in which runs of a group are alike; what older ones did not say is by default."""
-    config = _by_default(info["stage"]) | info["config"]
+    config = defaults(CONFIGS[info["stage"]]) | info["config"]
     parts = {"": config}
     if info["stage"] == "retrain":
-        tracked = _by_default("track") | {"precision": "float32"} | info.get("tracked", {})
+        tracked = defaults(CONFIGS["track"]) | {"precision": "float32"} | info.get("tracked", {})
         config = {name: tracked.get(name) if value is None else value for name, value in config.items()}
         parts = {"": config, "split ": split_of(info), "tracked ": tracked}
     return {"data set": info["fingerprint"], "records": info.get("record_mode")} | {
@@ -75,12 +74,6 @@ def _compared(info: dict) -> dict[str, Any]:
         for name, value in settings.items()
         if name not in _NOT_COMPARED
     }
-
-
-def _by_default(stage: str) -> dict[str, Any]:
-    defaults = {field.name: field.default for field in dataclasses.fields(CONFIGS[stage])}
-    # As JSON has it.
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def seed_of(info: dict) -> str:
@@ -99,7 +92,7 @@ def distinct(settings: Sequence[str]) -> list[str]:
 def describe_tracking(info: dict) -> str:
     config = info["config"]
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
-    return f"{describe_data(info)}, {describe_training(config)}{noise}, {info['record_mode']} records"
+    return f"{describe_data(info)}, {describe_training(info)}{noise}, {info['record_mode']} records"
 
 
 def describe_compared(infos: Sequence[dict]) -> str:
@@ -123,15 +116,14 @@ def describe_retraining(info: dict) -> str:
     within = " within each class" if split["balance"] == "class" else ""
     controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
     twins = ", without near-duplicates" if split["drop_twins"] else ""
-    config = info["config"]
     return (
         f"{describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
-        f"{describe_training(config)}, {config['seeds']} retrainings a tracking seed"
+        f"{describe_training(info)}, {info['config']['seeds']} retrainings a tracking seed"
     )
 
 
 def describe_memorization(info: dict) -> str:
-    return f"{describe_data(info)}, {describe_training(info['config'])}"
+    return f"{describe_data(info)}, {describe_training(info)}"
 
 
 def describe_data(info: dict) -> str:
@@ -144,8 +136,9 @@ def describe_data(info: dict) -> str:
     )
 
 
-def describe_training(config: dict) -> str:
+def describe_training(info: dict) -> str:
     """The settings of training; those that are often left alone only where they were not."""
+    config = info["config"]
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
     uncommon = [
         f", {name.replace('_', ' ')} {value}"
@@ -153,6 +146,6 @@ def describe_training(config: dict) -> str:
         if name in _UNCOMMON and value not in (None, _UNCOMMON[name])
     ]
     return (
-        f"{config['model']},{optimizer} lr {config['lr']:g}, batch {config['batch_size']}, "
+        f"{config['model']},{optimizer} {describe_lr(info)}, batch {config['batch_size']}, "
         f"{config['epochs']} epochs{''.join(uncommon)}"
     )

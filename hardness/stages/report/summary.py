@@ -70,7 +70,7 @@ def _run(info: dict) -> dict[str, Any]:
         "stage": info["stage"],
         "seed": str(info.get("seed", info.get("tracking_seed", f"0..{num_seeds - 1}"))),
         "data": describe_data(info),
-        "training": describe_training(info["config"]),
+        "training": describe_training(info),
         "config": info["config"],
         "data_set": {
             "num_train": info["data"]["num_train"],
