@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 
 from hardness import datasets, models
 from hardness.config import Data
+from hardness.recipes.plan import expand
+from hardness.recipes.recipe import read
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -57,3 +59,12 @@ def test_a_loader_in_a_strangers_loop(names):
     exec(lines.replace("range(1, 31)", "range(1, 3)"), names)
     assert names["example_ids"].tolist() == list(names["loader"].batches)[-1]
     assert torch.equal(names["data"].train.given_labels[names["example_ids"]], names["labels"])
+
+
+def test_the_recipe_becomes_as_many_runs_as_it_says(here):
+    (recipe,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    Path("mine.toml").write_text(recipe)
+    runs = expand(read(Path("mine.toml")))
+    (count,) = re.findall(r"Each of these (\d+) runs has a name \(`retrain-seed1-class`\)", README.read_text())
+    assert len(runs) == int(count)
+    assert "retrain-seed1-class" in runs
