@@ -28,7 +28,7 @@ class Track(Training, GivenLabels, Network, Data):
     """Train, and record for every example, every epoch, what the network made of it."""
 
     optimizer: str = "sgdm"
-    """sgd | sgdm | m3 | a3 | rm3 | ra3 | adam | adamw | winsorized, or a method on a base, e.g. rm3+adamw."""
+    """sgd | sgdm | m3 | a3 | rm3 | ra3 | ra3-scaled | adam | adamw | winsorized, or on a base: rm3+adamw."""
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32", "bf16"] = "auto"

@@ -26,6 +26,12 @@ class Entry:
     """Keyword arguments that the name stands for."""
     is_robust: bool = False
     """Optimizers: steps along a statistic of three gradients, where momentum was found unstable."""
+    stands_alone: bool = False
+    """Robust optimizers: its direction is no method for another one."""
+
+    @property
+    def is_method(self) -> bool:
+        return self.is_robust and not self.stands_alone
 
     def load(self) -> Any:
         module, attribute = self.target.split(":")
@@ -55,6 +61,13 @@ OPTIMIZERS = Registry(
     Entry("a3", "mean of the same three", "hardness.optim.m3:A3", is_robust=True),
     Entry("rm3", "median of the last three gradients", "hardness.optim.rolling:RM3", is_robust=True),
     Entry("ra3", "average of the last three gradients", "hardness.optim.rolling:RA3", is_robust=True),
+    Entry(
+        "ra3-scaled",
+        "the average of the last three gradients, as long as their median",
+        "hardness.optim.rolling:ScaledRA3",
+        is_robust=True,
+        stands_alone=True,
+    ),
     Entry("adam", "Adam", "torch.optim:Adam"),
     Entry("adamw", "Adam, weight decay apart from it", "torch.optim:AdamW"),
     Entry(
@@ -114,10 +127,10 @@ def parse_optimizer(name: str) -> tuple[str | None, Entry]:
     method, plus, base = name.rpartition("+")
     if not plus:
         return None, OPTIMIZERS[name]
-    robust = [each.name for each in OPTIMIZERS.values() if each.is_robust]
-    if method not in robust:
-        raise unknown_name("a robust method before the +", method, robust)
-    if base in robust or base == "winsorized":
+    methods = [each.name for each in OPTIMIZERS.values() if each.is_method]
+    if method not in methods:
+        raise unknown_name("a robust method before the +", method, methods)
+    if OPTIMIZERS[base].is_robust or base == "winsorized":
         raise UserError("a plain optimizer after the +", name, f"write {method}+sgd or {method}+adamw")
     return method, OPTIMIZERS[base]
 

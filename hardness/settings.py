@@ -98,7 +98,7 @@ class Training(Workers):
     momentum: float | None = None
     """Momentum; default: the optimizer's own (sgd 0, sgdm 0.9, the others 0)."""
     allow_momentum: bool = False
-    """Allow momentum with m3, a3, rm3 and ra3, which the paper's authors found unstable."""
+    """Allow momentum with m3, a3, rm3, ra3 and ra3-scaled, which the paper's authors found unstable."""
     weight_decay: float = 0.0
     """Times the parameter, added to its gradient."""
     schedule: Schedule = "constant"

@@ -182,13 +182,14 @@ def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) 
 def compared(optimizers: list[str]) -> list[tuple[str, str]]:
     """Control and test: what the second does beyond the first is due to the median (of groups, or rolling).
 
-    Those that are there, each on plain SGD and on every base (``rm3+adamw``); of a test its own control last.
+    Those that are there, each on plain SGD and on every base (``rm3+adamw``); of a test the closest control
+    last: RA3 scaled, where it is there, takes steps as long as RM3's.
     """
     bases = [name.partition("+")[2] for name in optimizers]
     pairs = []
     for plain, on_it in [("sgd", ""), *((base, f"+{base}") for base in dict.fromkeys(filter(None, bases)))]:
-        for test, control in (("m3", "a3"), ("rm3", "ra3")):
-            pairs += [(plain, test + on_it), (control + on_it, test + on_it)]
+        for test, *controls in (("m3", "a3"), ("rm3", "ra3", "ra3-scaled")):
+            pairs += [(plain, test + on_it), *((control + on_it, test + on_it) for control in controls)]
     return [pair for pair in pairs if set(pair) <= set(optimizers)]
 
 

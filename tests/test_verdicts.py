@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hardness.subsets import SUBSETS
 from hardness.verdicts import (
     at_first_crossing,
+    compared,
     equal_pristine,
     hardness_verdicts,
     memorization,
@@ -105,6 +106,15 @@ def test_equal_pristine_by_hand():
     assert across.at_maximum("m3") == pytest.approx([0.3])
     assert across.clean_at_maximum("m3") == pytest.approx([0.7])
     assert across.mean_over_grid("sgd")[0] > across.mean_over_grid("m3")[0]
+
+
+def test_what_is_compared_ends_with_the_closest_control():
+    assert compared(["rm3", "ra3-scaled", "sgd", "ra3"]) == [
+        ("sgd", "rm3"),
+        ("ra3", "rm3"),
+        ("ra3-scaled", "rm3"),
+    ]
+    assert compared(["adamw", "ra3-scaled", "rm3+adamw"]) == [("adamw", "rm3+adamw")]
 
 
 def test_memorization_by_hand():

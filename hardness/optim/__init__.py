@@ -8,11 +8,11 @@ from torch.optim import Optimizer
 from hardness.optim.m3 import A3, M3
 from hardness.optim.median import median_of_three
 from hardness.optim.robust import robust
-from hardness.optim.rolling import RA3, RM3
+from hardness.optim.rolling import RA3, RM3, ScaledRA3
 from hardness.optim.winsorized import WinsorizedSGD
 from hardness.registry import parse_optimizer
 
-__all__ = ["A3", "M3", "RA3", "RM3", "WinsorizedSGD", "build", "median_of_three", "robust"]
+__all__ = ["A3", "M3", "RA3", "RM3", "ScaledRA3", "WinsorizedSGD", "build", "median_of_three", "robust"]
 
 
 def build(

@@ -39,8 +39,8 @@ def robust(
     Raises ``ValueError`` for another method, and for a base that is robust already or takes more than dense
     gradients.
     """
-    if method not in OPTIMIZERS or not OPTIMIZERS[method].is_robust:
-        known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_robust)
+    if method not in OPTIMIZERS or not OPTIMIZERS[method].is_method:
+        known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_method)
         raise ValueError(f"expected a method among {known}; found {method!r}")
     if isinstance(base, _NOT_PLAIN):
         raise ValueError(f"expected a plain optimizer to make robust; found {type(base).__name__}")

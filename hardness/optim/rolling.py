@@ -1,4 +1,4 @@
-"""RM3 and RA3: the median, or the average, of this step's gradient and the previous two.
+"""RM3 and RA3: the median, or the average, of this step's gradient and the previous two; and RA3 scaled.
 
 Zielinski, Krishnan, Chatterjee, arXiv:2003.07422v2 (2020). RA3 is the control for RM3: whatever RM3 does
 beyond it is due to the median, not to the averaging. No step is taken until three gradients have been seen.
@@ -7,14 +7,14 @@ Six numbers of memory traffic a parameter: read it, its gradient and the two bef
 older of these the gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hardness.optim.kernels import Kernel, Rate, arrived, move_, run, run_foreach
-from hardness.optim.median import median_from_ordered_
+from hardness.optim.median import median_from_ordered_, median_of_three
 from hardness.optim.three import Alike, ThreeGradients, asks_for_state, loss_of, rates
 
 _NUM_KEPT = 2
@@ -41,15 +41,21 @@ class _Rolling(ThreeGradients):
         if asks_for_state(self):
             self.make_state()
             return loss
-        for group in self.param_groups:
-            for alike in self._arrived(group):
-                if self._keep(alike, group):
-                    continue
-                columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
-                settings = {**rates(group), "capturable": group["capturable"]}
-                run(self._step_, [*columns, alike.momenta(group)], group, **settings)
-                self._take_turns(alike, group)
+        self._move(
+            (alike, group)
+            for group in self.param_groups
+            for alike in self._arrived(group)
+            if not self._keep(alike, group)
+        )
         return loss
+
+    def _move(self, ready: Iterable[tuple[Alike, dict[str, Any]]]) -> None:
+        """Move the parameters of which three gradients have been seen, each with its group's settings."""
+        for alike, group in ready:
+            columns = alike.parameters, alike.gradients, *alike.buffers(*self._buffers)
+            settings = {**rates(group), "capturable": group["capturable"]}
+            run(self._step_, [*columns, alike.momenta(group)], group, **settings)
+            self._take_turns(alike, group)
 
     @torch.no_grad()
     def replace_gradients(self) -> None:
@@ -198,3 +204,49 @@ class RA3(_Rolling):
 
     _step_ = staticmethod(_ra3_)
     _filter_ = staticmethod(_ra3_filter_)
+
+
+class ScaledRA3(_Rolling):
+    """RA3 scaled to the L2 norm, over all parameters together, of RM3's direction.
+
+    The control that says whether RM3 does more than take shorter steps: used in the same way, but by foreach
+    operations alone, of parameters that are whole, and not for ``robust``. A zero average is a zero step.
+
+    Raises ``ValueError`` for fused and capturable; ``TypeError`` for sharded parameters.
+    """
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **settings)
+        if any(group["fused"] or group["capturable"] for group in self.param_groups):
+            raise ValueError("ScaledRA3 steps by foreach operations alone: leave out fused and capturable")
+
+    def _make(self, state: dict[str, Any], gradient: Tensor) -> None:
+        if hasattr(gradient, "placements"):
+            raise TypeError(f"{self._name} takes no sharded parameters: its norms are of whole ones")
+        super()._make(state, gradient)
+
+    def _move(self, ready: Iterable[tuple[Alike, dict[str, Any]]]) -> None:
+        ready, averages, medians = list(ready), [], []
+        for alike, group in ready:
+            decay, maximize = rates(group)["weight_decay"], group["maximize"]
+            gradients = arrived(alike.parameters, alike.gradients, decay, maximize)
+            older, previous = alike.buffers(*self._buffers)
+            medians += map(median_of_three, older, previous, gradients)
+            sums = torch._foreach_add(torch._foreach_add(older, previous), gradients)
+            averages.append(torch._foreach_div(sums, 3.0))
+            _store_(gradients, older, previous, capturable=False)
+            self._take_turns(alike, group)
+        if not ready:
+            return
+        average = _norm([each for directions in averages for each in directions])
+        scale = torch.where(average == 0, 0.0, _norm(medians) / average)
+        for (alike, group), directions in zip(ready, averages, strict=True):
+            torch._foreach_mul_(directions, scale)
+            settings = rates(group)
+            momenta, momentum = alike.momenta(group), settings["momentum"]
+            move_(alike.parameters, directions, momenta, lr=settings["lr"], momentum=momentum)
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """The L2 norm of all of them together, () float64."""
+    return torch.stack([torch.linalg.vector_norm(each, dtype=torch.float64) for each in tensors]).norm()

@@ -29,7 +29,7 @@ def test_recorder():
 def test_optimizers():
     told = smoke("optimizers")
     for name, entry in OPTIMIZERS.items():
-        if entry.is_robust:
+        if entry.is_method:
             assert told.count(f"| {name.upper()}, fused | ") >= 2
     assert "RM3, published" in told
     assert "x." in told.split("An epoch of M3")[1]

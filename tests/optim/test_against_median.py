@@ -9,7 +9,7 @@ from torch import nn
 from hardness import optim
 from hardness.registry import OPTIMIZERS
 
-ROBUST = [name for name, entry in OPTIMIZERS.items() if entry.is_robust]
+ROBUST = [name for name, entry in OPTIMIZERS.items() if entry.is_method]
 NAMES = ROBUST + [f"{name}+sgd" for name in ROBUST]
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hardness.optim import A3, M3, RA3, RM3
+from hardness.optim import A3, M3, RA3, RM3, ScaledRA3, robust
 
 GRADIENTS = [1.0, 10.0, 4.0, -2.0, 7.0]
 # Medians of (1, 10, 4), (10, 4, -2), (4, -2, 7); averages of the same.
@@ -35,12 +35,57 @@ def test_a_hand_worked_sequence(optimizer_class, directions):
     assert run(optimizer_class, GRADIENTS, lr=0.5) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+def test_the_scaled_average_by_hand():
+    # Of (3, 0), (0, 0), (6, 3) the average is (3, 1) and the median (3, 0): sqrt(10) becomes 3. The numbers
+    # are of two parameters, in groups of two learning rates: the norms are of both together.
+    first, second = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    optimizer = ScaledRA3([{"params": [first]}, {"params": [second], "lr": 2.0}], lr=1.0)
+    expected = [[0, 0], [0, 0], [-9 / 10**0.5, -2 * 3 / 10**0.5]]
+    # Of (0, 0), (6, 3), (-6, -3) both are zero, and so is the step.
+    for gradients, values in zip(((3, 0), (0, 0), (6, 3), (-6, -3)), [*expected, expected[-1]], strict=True):
+        for parameter, gradient in zip((first, second), gradients, strict=True):
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        assert [first.item(), second.item()] == pytest.approx(values)
+
+
+def test_the_scaled_average_is_parallel_to_the_average_and_as_long_as_the_median():
+    generator = torch.Generator().manual_seed(0)
+    shapes = (3, 4), (5,), ()
+    steps = {each: [] for each in (RM3, RA3, ScaledRA3)}
+    gradients = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(6)]
+    for optimizer_class, directions in steps.items():
+        parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+        optimizer = optimizer_class(parameters, lr=0.5, maximize=True)
+        for of_step in gradients:
+            before = torch.cat([each.detach().flatten() for each in parameters])
+            for parameter, gradient in zip(parameters, of_step, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+            directions.append(torch.cat([each.detach().flatten() for each in parameters]) - before)
+    for median, average, scaled in list(zip(*steps.values(), strict=True))[2:]:
+        torch.testing.assert_close(scaled.norm(), median.norm())
+        torch.testing.assert_close(scaled / scaled.norm(), average / average.norm())
+        assert not torch.allclose(scaled, average)
+
+
+@pytest.mark.parametrize("setting", ["fused", "capturable"])
+def test_what_the_scaled_average_cannot_do_is_refused(setting):
+    parameter = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match="ScaledRA3 steps by foreach operations alone"):
+        ScaledRA3([parameter], lr=1.0, **{setting: True})
+    with pytest.raises(ValueError, match="expected a method among m3, a3, rm3, ra3; found 'ra3-scaled'"):
+        robust(torch.optim.SGD([parameter], lr=1.0), "ra3-scaled")
+    with pytest.raises(ValueError, match="expected a plain optimizer"):
+        robust(ScaledRA3([parameter], lr=1.0))
+
+
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3, ScaledRA3])
 def test_the_first_two_steps_move_nothing(optimizer_class):
     assert run(optimizer_class, GRADIENTS, lr=0.5, weight_decay=0.1)[:2] == [0, 0]
 
 
-@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3, ScaledRA3])
 def test_weight_decay_is_added_when_a_gradient_arrives(optimizer_class):
     # From 2, lr 1, decay 0.5: arrivals 1 + 1, 2 + 1, 3 + 1 -> direction 3 -> -1.
     # Then 0 + 0.5 * -1 arrives: of 3, 4, -0.5 the median is 3 and the average 6.5 / 3.
@@ -49,7 +94,8 @@ def test_weight_decay_is_added_when_a_gradient_arrives(optimizer_class):
     for gradient in (1.0, 2.0, 3.0, 0.0):
         parameter.grad = torch.tensor([gradient])
         optimizer.step()
-    expected = -1 - (3 if optimizer_class is RM3 else 6.5 / 3)
+    # Of one number, the average scaled is as long as the median.
+    expected = -1 - (6.5 / 3 if optimizer_class is RA3 else 3)
     assert parameter.item() == pytest.approx(expected)
 
 
@@ -58,7 +104,7 @@ def test_momentum_is_of_the_direction():
     assert run(RM3, GRADIENTS, lr=1.0, momentum=0.5) == pytest.approx([0, 0, -4, -10, -17])
 
 
-@pytest.mark.parametrize("optimizer_class", [RM3, RA3, M3, A3])
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3, ScaledRA3, M3, A3])
 def test_decay_maximize_and_momentum_against_a_plain_loop(optimizer_class):
     # A gradient that arrives is negated, then decayed; the direction goes into the running sum.
     gradients = torch.randn(9, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -73,9 +119,11 @@ def test_decay_maximize_and_momentum_against_a_plain_loop(optimizer_class):
         seen.append(-gradient + 0.3 * expected)
         if number % 3 == 0 if in_groups else number >= 3:
             three = torch.stack(seen[-3:])
-            running = 0.5 * running + (
-                three.median(0).values if optimizer_class in (RM3, M3) else three.mean(0)
-            )
+            median, average = three.median(0).values, three.mean(0)
+            direction = median if optimizer_class in (RM3, M3) else average
+            if optimizer_class is ScaledRA3:
+                direction = average * median.norm() / average.norm()
+            running = 0.5 * running + direction
             expected = expected - 0.1 * running
             if in_groups:
                 optimizer.step()
@@ -112,7 +160,7 @@ def test_a_parameter_counts_its_own_gradients():
     assert (always.item(), sometimes.item()) == (-2, -1)
 
 
-@pytest.mark.parametrize("optimizer_class", [RM3, RA3])
+@pytest.mark.parametrize("optimizer_class", [RM3, RA3, ScaledRA3])
 @pytest.mark.parametrize("saved_after", [1, 2, 3, 4])
 def test_the_state_continues_bit_for_bit(optimizer_class, saved_after, tmp_path):
     generator = torch.Generator().manual_seed(1)
@@ -182,7 +230,7 @@ def test_the_state_of_another_optimizer_is_refused(of, into):
 
 def test_state_is_two_numbers_a_parameter_and_is_made_once():
     parameter = nn.Parameter(torch.zeros(5))
-    for optimizer in (RM3([parameter], lr=1.0), RA3([parameter], lr=1.0)):
+    for optimizer in (each([parameter], lr=1.0) for each in (RM3, RA3, ScaledRA3)):
         places = []
         for _ in range(6):
             parameter.grad = torch.ones(5)
