@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,9 +50,13 @@ def _join() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray would have SIGTERM end us where we stand.
     handler = signal.getsignal(signal.SIGTERM)
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "/" not in host:
+            # Where nobody answers, Ray asks on for many minutes.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
+    except OSError as error:
         found = str(error).splitlines()[0]
         raise UserError(f"a Ray cluster at {address}", found, "start it, or unset RAY_ADDRESS") from error
     signal.signal(signal.SIGTERM, handler)
@@ -133,7 +138,7 @@ def _error(run: Run, task: ray.ObjectRef) -> str:
     except RayTaskError as error:
         return str(error.cause)
     except RayError as error:
-        return f"lost {_RETRIES + 1} times: {str(error).splitlines()[0]}"
+        return f"lost with its worker or node: {str(error).strip().splitlines()[0]}"
     if not _comes_true(run.stamp.exists):
         return f"done, but {run.stamp} isn't to be seen here: run the recipe in a folder that all nodes share"
     return ""

@@ -164,7 +164,7 @@ def test_a_run_that_fails_ends_those_that_need_it(on_cluster, hardness):
     assert answer.status == 2
     assert answer.err.count("\n") == 1
     assert answer.err.endswith("repeat: hardness run mine.toml --engine ray\n")
-    assert "track-lr1e+09 failed: expected finite" in answer.out
+    assert "track-lr1e+09 failed: expected a finite loss" in answer.out
     assert "not begun, since what feeds them failed: split-lr1e+09, labels-lr1e+09" in answer.out
     done = {path.stem for path in Path("runs/mine/done").iterdir()}
     assert done == {f"{stage}-lr0.005" for stage in ("track", "split", "labels")}
@@ -219,4 +219,15 @@ def test_without_ray_it_says_how_to_get_it(hardness, monkeypatch):
     assert answer.err == (
         "hardness: expected Ray, for --engine ray; found none installed; "
         "pip install 'hardness-toolkit[ray]'\n"
+    )
+
+
+def test_where_no_cluster_answers_it_says_so(hardness, monkeypatch):
+    Path("mine.toml").write_text("[track]\n")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    answer = hardness("run", "mine.toml", "--engine", "ray")
+    assert answer.status == 2
+    assert answer.err == (
+        "hardness: expected a Ray cluster at 127.0.0.1:1; found [Errno 111] Connection refused; "
+        "start it, or unset RAY_ADDRESS\n"
     )
