@@ -5,15 +5,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
-from hardness.errors import UserError
 from hardness.recipes.plan import Run
-from hardness.recipes.work import Engine, Event, do
+from hardness.recipes.work import Engine, Event, attempt, check_asked
 
 _TICK = 0.5
 """Seconds after which we say that nothing is new."""
@@ -32,7 +30,8 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
         ["hardness.stages.track", "hardness.stages.retrain", "hardness.stages.report"]
     )
     gpus = _gpus()
-    _check_asked(runs, len(gpus))
+    if gpus:
+        check_asked(runs, "gpus", len(gpus))
     # Without GPUs there is one place, that of the processor.
     free = gpus or [""]
     waiting, failed = list(runs), set()
@@ -83,13 +82,6 @@ def _gpus() -> list[str]:
     return list(itertools.islice(names, torch.cuda.device_count()))
 
 
-def _check_asked(runs: Sequence[Run], num_gpus: int) -> None:
-    for run in runs:
-        if run.stage.gpus > num_gpus > 0:
-            do = f"lower it, e.g. --set {run.stage.id}.gpus={num_gpus}"
-            raise UserError(f"at most {num_gpus} gpus in [{run.stage.id}]", f"{run.stage.gpus:g}", do)
-
-
 def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess, Connection]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(run, gpus, theirs), name=run.name)
@@ -99,27 +91,14 @@ def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess
 
 
 def _work(run: Run, gpus: list[str], told: Connection) -> None:
-    """Do the run, its output in its log; say what went wrong, or nothing."""
+    """Do the run in this process; send what went wrong, or nothing."""
     # The keyboard interrupts us, and we ask our runs to stop.
     os.setsid()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    with run.log.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
     if gpus != [""]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    try:
-        do(run, num_gpus=len(gpus) if any(gpus) else 0)
-        told.send("")
-    except UserError as error:
-        told.send(str(error))
-    except KeyboardInterrupt:
-        told.send("interrupted")
-    except BaseException as error:
-        traceback.print_exc()
-        told.send(f"{type(error).__name__}: {error}")
+    told.send(attempt(run, num_gpus=len(gpus) if any(gpus) else 0))
 
 
 def _end_with_parent() -> None:

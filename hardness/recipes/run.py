@@ -4,6 +4,7 @@ import importlib.util
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -69,8 +70,8 @@ def _do(
     failed: dict[Run, str] = {}
     at_work: list[Run] = []
     try:
-        with console.Runs(len(runs), len(runs) - len(to_do)) as told:
-            for event in do_all(to_do):
+        with console.Runs(len(runs), len(runs) - len(to_do)) as told, closing(do_all(to_do)) as events:
+            for event in events:
                 if event is None:
                     for run in at_work:
                         told.advance(run.name, run.num_epochs_done)

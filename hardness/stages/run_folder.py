@@ -267,6 +267,18 @@ def finished_info(run: Path, stage: str | None = None) -> dict[str, Any]:
     return read_info(run, _OF_STAGE.get(info["stage"], set()))
 
 
+def is_in_use(run: Path) -> bool:
+    """Is a process at work in a run folder, perhaps on another machine?"""
+    try:
+        with (run / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def read_log(run: Path) -> list[dict[str, Any]]:
     """The lines of log.jsonl; a last one that a kill cut short is left out."""
     path = run / "log.jsonl"

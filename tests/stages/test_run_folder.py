@@ -93,10 +93,13 @@ def test_where_it_goes_does_not_make_it_another_run(here):
 
 
 def test_a_second_process_is_refused(here):
+    assert not run_folder.is_in_use(here / "r")
     with start(here / "r"):
+        assert run_folder.is_in_use(here / "r")
         second = start(here / "r", resume=True)
         with pytest.raises(UserError, match="another process"):
             second.__enter__()
+    assert not run_folder.is_in_use(here / "r")
 
 
 def test_a_run_that_came_and_went_since_we_looked_is_not_written_over(here):

@@ -1,0 +1,233 @@
+"""Recipes on a Ray cluster of two nodes, of which one is killed."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hardness.recipes.plan import Run, expand
+from hardness.recipes.recipe import read
+from hardness.recipes.work import do
+from hardness.stages.run_folder import read_info, read_log
+
+slow = pytest.mark.slow
+PIPELINE = """
+[track]
+seed = [0, 1]
+epochs = 3
+lr = 0.005
+
+[split]
+from = "track"
+
+[retrain]
+from = "split"
+epochs = 2
+seeds = 1
+lr = 0.1
+
+[report]
+from = ["track", "retrain"]
+"""
+
+
+def plan(text: str, *changes: str) -> dict[str, Run]:
+    Path("mine.toml").write_text(text)
+    return expand(read(Path("mine.toml"), changes))
+
+
+def told(engine, runs: dict[str, Run]) -> list[tuple[str, str, str]]:
+    return [(event.run.name, event.kind, event.error) for event in engine([*runs.values()]) if event]
+
+
+def commands(run: Run) -> int:
+    """How often it was begun, or gone on with."""
+    return sum(line.startswith("$ hardness") for line in run.log.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head that runs nothing, and two nodes of a core each."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("OMP_NUM_THREADS", "1")
+        from ray.cluster_utils import Cluster
+
+        quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 1000}
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def on_cluster(cluster, here):
+    """The engine, in a cluster that the caller is in already, and stays in."""
+    import ray
+
+    from hardness.recipes.on_ray import on_ray
+
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield on_ray
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
+@slow
+def test_what_comes_out_is_what_comes_out_without_ray(on_cluster):
+    runs = plan(PIPELINE)
+    # Whoever was at work on the first is dying still.
+    first = runs["track-seed0"]
+    first.folder.mkdir(parents=True)
+    held = (first.folder / ".lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    events = []
+    for event in on_cluster([*runs.values()]):
+        if event is None and len(events) > 1 and not held.closed:
+            assert (first, "began") not in events
+            held.close()
+        events += [(event.run, event.kind)] if event else []
+    assert held.closed
+    assert {kind for _, kind in events} == {"began", "done"}
+    for run in runs.values():
+        assert run.is_done
+        assert events.index((run, "began")) < events.index((run, "done"))
+        assert all(events.index((need, "done")) < events.index((run, "began")) for need in run.needs)
+        assert commands(run) == 1
+    apart = plan(PIPELINE.partition("[report]")[0], "runs=apart")
+    for run in apart.values():
+        do(run, num_gpus=0)
+    tables = sorted(path for run in runs.values() if run.folder for path in run.folder.rglob("*.parquet"))
+    assert {"scores.parquet", "curves.parquet"} <= {path.name for path in tables}
+    for path in tables:
+        other = Path("apart", *path.parts[2:])
+        assert pq.read_table(path).equals(pq.read_table(other)), path
+
+
+TO_KILL = """
+[warm]
+stage = "track"
+epochs = 2
+
+[track]
+seed = [0, 1]
+epochs = 200
+
+[split]
+from = "track"
+"""
+
+
+@slow
+def test_a_killed_node_loses_nothing_and_nothing_is_run_twice(on_cluster, cluster):
+    runs = plan(TO_KILL)
+    long = [runs["track-seed0"], runs["track-seed1"]]
+    node, before = None, {}
+    events = []
+    for event in on_cluster([*runs.values()]):
+        events += [(event.run.name, event.kind)] if event else []
+        if event is None and node is None and all(run.num_epochs_done >= 3 for run in long):
+            before = {run: read_log(run.folder) for run in long}
+            when = runs["warm"].folder.joinpath("run.json").stat().st_mtime_ns
+            node = next(iter(cluster.worker_nodes))
+            cluster.remove_node(node, allow_graceful=False)
+    assert node is not None
+    cluster.add_node(num_cpus=1)
+    assert sorted(events) == sorted((name, kind) for name in runs for kind in ("began", "done"))
+    assert all(run.is_done for run in runs.values())
+    for run in long:
+        lines = read_log(run.folder)
+        assert [line["epoch"] for line in lines] == [*range(1, 201)]
+        # One that was logged and not yet saved was made again.
+        kept = before[run][:-1]
+        assert lines[: len(kept)] == kept
+    # One of the two was on that node, and was gone on with, no other.
+    assert sorted(commands(run) for run in long) == [1, 2]
+    assert [commands(run) for run in runs.values() if run not in long] == [1, 1, 1]
+    assert runs["warm"].folder.joinpath("run.json").stat().st_mtime_ns == when
+
+
+@slow
+def test_a_run_that_fails_ends_those_that_need_it(on_cluster, hardness):
+    Path("mine.toml").write_text(
+        '[track]\nlr = [0.005, 1e9]\nepochs = 2\n[split]\nfrom = "track"\n[labels]\nfrom = "track"\n'
+    )
+    answer = hardness("run", "mine.toml", "--engine", "ray")
+    assert answer.status == 2
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("repeat: hardness run mine.toml --engine ray\n")
+    assert "track-lr1e+09 failed: expected a finite loss" in answer.out
+    assert "not begun, since what feeds them failed: split-lr1e+09, labels-lr1e+09" in answer.out
+    done = {path.stem for path in Path("runs/mine/done").iterdir()}
+    assert done == {f"{stage}-lr0.005" for stage in ("track", "split", "labels")}
+    # It was no loss of a worker: one try.
+    assert Path("runs/mine/logs/track-lr1e+09.log").read_text().count("$ hardness") == 1
+    answer = hardness("run", "mine.toml", "--engine", "ray", "--set", "track.cpus=2")
+    assert "expected at most 1 cpus in [track]; found 2; lower it" in answer.err
+
+
+@slow
+def test_a_run_over_several_gpus_starts_through_torchrun(on_cluster, cluster):
+    node = cluster.add_node(num_cpus=1, num_gpus=2)
+    runs = plan("[track]\nepochs = 2\ngpus = 2\n[split]\nfrom = 'track'\n")
+    try:
+        assert [kind for _, kind, _ in told(on_cluster, runs)] == ["began", "done"] * 2
+    finally:
+        cluster.remove_node(node)
+    info = read_info(runs["track"].folder)
+    assert (info["num_ranks"], info["status"]) == (2, "finished")
+
+
+@slow
+def test_interrupted_it_asks_its_runs_to_stop(cluster, here):
+    Path("mine.toml").write_text("[track]\nepochs = 2000\nseed = [0, 1, 2]\n")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "hardness", "run", "mine.toml", "--engine", "ray"],
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    logs = [Path(f"runs/mine/track-seed{seed}/log.jsonl") for seed in (0, 1)]
+    until = time.monotonic() + 120
+    while not all(log.exists() for log in logs):
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 130
+    assert out.endswith("interrupted; go on with: hardness run mine.toml --engine ray\n")
+    assert err == ""
+    assert {read_info(log.parent)["status"] for log in logs} == {"interrupted"}
+    assert not Path("runs/mine/track-seed2").exists()
+
+
+def test_without_ray_it_says_how_to_get_it(hardness, monkeypatch):
+    Path("mine.toml").write_text("[track]\n")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = hardness("run", "mine.toml", "--engine", "ray")
+    assert answer.status == 2
+    assert answer.err == (
+        "hardness: expected Ray, for --engine ray; found none installed; "
+        "pip install 'hardness-toolkit[ray]'\n"
+    )
+
+
+def test_where_no_cluster_answers_it_says_so(hardness, monkeypatch):
+    Path("mine.toml").write_text("[track]\n")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    answer = hardness("run", "mine.toml", "--engine", "ray")
+    assert answer.status == 2
+    assert answer.err == (
+        "hardness: expected a Ray cluster at 127.0.0.1:1; found [Errno 111] Connection refused; "
+        "start it, or unset RAY_ADDRESS\n"
+    )
