@@ -65,6 +65,8 @@ def test_the_recipe_becomes_as_many_runs_as_it_says(here):
     (recipe,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     Path("mine.toml").write_text(recipe)
     runs = expand(read(Path("mine.toml")))
-    (count,) = re.findall(r"Each of these (\d+) runs has a name \(`retrain-seed1-class`\)", README.read_text())
+    (count,) = re.findall(
+        r"Each of these (\d+) runs has a name \(`retrain-seed1-class`\)", README.read_text()
+    )
     assert len(runs) == int(count)
     assert "retrain-seed1-class" in runs
