@@ -124,19 +124,16 @@ class EqualPristine:
     def optimizers(self) -> list[str]:
         return list(dict.fromkeys(optimizer for optimizer, _ in self.corrupt))
 
-    def at_maximum(self, optimizer: str) -> np.ndarray:
-        """A value a seed, at the largest p that every optimizer reached."""
-        return self._a_seed(optimizer)[:, -1]
+    def at_maximum(self, optimizer: str) -> pd.Series:
+        """By seed, at the largest p that every optimizer reached."""
+        return pd.Series({seed: v[-1] for (name, seed), v in self.corrupt.items() if name == optimizer})
 
-    def mean_over_grid(self, optimizer: str) -> np.ndarray:
-        return self._a_seed(optimizer).mean(1)
+    def mean_over_grid(self, optimizer: str) -> pd.Series:
+        return pd.Series({seed: v.mean() for (name, seed), v in self.corrupt.items() if name == optimizer})
 
-    def clean_at_maximum(self, optimizer: str) -> np.ndarray:
-        """A value a seed: corrupt examples against their clean labels."""
-        return np.array([v[-1] for (name, _), v in sorted(self.corrupt_clean.items()) if name == optimizer])
-
-    def _a_seed(self, optimizer: str) -> np.ndarray:
-        return np.array([v for (name, _), v in sorted(self.corrupt.items()) if name == optimizer])
+    def clean_at_maximum(self, optimizer: str) -> pd.Series:
+        """By seed: corrupt examples against their clean labels."""
+        return pd.Series({seed: v[-1] for (name, seed), v in self.corrupt_clean.items() if name == optimizer})
 
 
 def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
@@ -208,9 +205,9 @@ def memorization(curves: pd.DataFrame) -> Memorization:
     """The memorization verdict of one noise level.
 
     Between 0 and 1: accuracy on corrupt examples at equal pristine accuracy, at the largest that every run
-    reached and as a mean over the grid, and the paired differences that test the hypothesis: positive where
-    the second optimizer memorized less. Where no example is pristine or none is corrupt: training accuracy
-    at the last epoch.
+    reached and as a mean over the grid, and the paired differences that test the hypothesis, over the seeds
+    that both have: positive where the second optimizer memorized less. Where no example is pristine or none
+    is corrupt: training accuracy at the last epoch.
     """
     across = equal_pristine(curves)
     noise = float(curves["noise"].iloc[0])
@@ -227,5 +224,5 @@ def memorization(curves: pd.DataFrame) -> Memorization:
     }
     for first, second in compared(across.optimizers):
         for name, read in readings.items():
-            estimates[f"{first} - {second} {name}"] = Estimate.of(read(first) - read(second))
+            estimates[f"{first} - {second} {name}"] = Estimate.of((read(first) - read(second)).dropna())
     return Memorization(noise, across.optimizers, estimates, float(across.grid[-1]))

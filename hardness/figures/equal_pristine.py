@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hardness.figures.style import WIDTH, draw_band, optimizer_colours, seeds_note, set_title
 from hardness.statistics import summarize
@@ -32,18 +33,15 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         for axes, (value, against) in zip(axes_row, names.items(), strict=True):
             panel = table[(table["noise"] == noise) & (table["value"] == value)]
             for optimizer, line in panel.groupby("optimizer", sort=False):
-                draw_band(axes, line["pristine"], line, color=colours[optimizer], label=optimizer)
+                draw_band(axes, line["pristine"], line, color=colours[optimizer])
             axes.set(
                 title=f"label noise {noise:g}: against {against}",
                 xlabel="pristine accuracy (share correct), first reached",
                 ylabel="accuracy on corrupt examples",
             )
             axes.set_ylim(bottom=0)
-    figure.legend(
-        *grid[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(colours),
-        title="optimizer",
-    )
+    # A level may have optimizers that another has not.
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
     set_title(figure, title, seeds_note(table["num_seeds"]))
     return figure

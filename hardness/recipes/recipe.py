@@ -17,6 +17,7 @@ Settings are the fields of the stage's dataclass in ``hardness.config``. Of its 
 
 import dataclasses
 import graphlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ FEEDS = {
 TRAINING = (c.Track, c.Retrain, c.Memorize)
 """Those that have run folders, which a recipe names and resumes."""
 _OWN = ("stage", "from", "cpus", "gpus")
+_OTHER_FOLDERS = ("done", "logs")
 _NOT_SET = {"resume", "download", "verify", "list"}
 
 
@@ -143,6 +145,10 @@ def _change(tables: dict[str, Any], change: str) -> None:
 
 
 def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
+    # It becomes the names of folders.
+    if not re.fullmatch(r"[\w-]+", id) or id in _OTHER_FOLDERS:
+        found = f"{id!r}, a folder of every recipe" if id in _OTHER_FOLDERS else repr(id)
+        raise UserError("an id of letters, digits, - and _", found, "choose another")
     kind_name = table.get("stage", id)
     if kind_name not in KINDS:
         raise unknown_name(f"a stage for [{id}]", kind_name, KINDS)

@@ -227,12 +227,17 @@ def defaults(stage: type) -> dict[str, Any]:
     }
 
 
-def describe_lr(info: dict[str, Any]) -> str:
-    """The learning rate of a run, or of memorize --lr-from those of its optimizers, once they are known."""
-    if not info["config"].get("lr_from"):
-        return f"lr {info['config']['lr']:g}"
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in info.get("learning_rates", {}).items())
-    return f"lr of each by search{f': {rates}' if rates else ''}"
+def describe_lr(*infos: dict[str, Any]) -> str:
+    """The learning rate of runs of a group; of memorize --lr-from each optimizer's, once it is known."""
+    config = infos[0]["config"]
+    if not config.get("lr_from"):
+        return f"lr {config['lr']:g}"
+    rates: dict[str, dict[str, None]] = {}
+    for info in infos:
+        for optimizer, rate in info.get("learning_rates", {}).items():
+            rates.setdefault(optimizer, {})[f"{rate:g}"] = None
+    told = ", ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
+    return f"lr of each by search{f': {told}' if told else ''}"
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:

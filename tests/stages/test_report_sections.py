@@ -6,14 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.config import Score, Split, Track
-from hardness.stages.report.describe import alike, describe_retraining, describe_tracking, described
+from hardness import files
+from hardness.config import Report, Score, Split, Track
+from hardness.stages.report.describe import (
+    alike,
+    describe_memorization,
+    describe_retraining,
+    describe_tracking,
+    described,
+)
+from hardness.stages.report.reproduce import commands
 from hardness.stages.report.section import Section
 from hardness.stages.report.sections import all_sections
 from hardness.stages.run_folder import finished_info
 from hardness.stages.score import score
 from hardness.stages.split import split
 from hardness.stages.track import track
+from tests.figures.made_up import memorizing
 from tests.words import is_told, leaves, numbers_in
 
 
@@ -177,3 +186,106 @@ def test_groups_of_the_same_description_are_told_apart():
     tracked = {Path(str(epochs)): retrained_info(0, epochs=epochs) for epochs in (1, 2)}
     texts = [text for _, text in described(tracked, "retrain", describe_retraining)]
     assert [text[-16:] for text in texts] == ["tracked epochs 1", "tracked epochs 2"]
+
+
+def memorized_info(rates=None, **settings) -> dict:
+    """Of a run of memorize; ``rates``: by search."""
+    searched = {"lr": None, "lr_from": ["searched"]} if rates else {}
+    config = {"optimizers": ["sgd"], "noise": [0.5], "seeds": 1, "given_labels": None}
+    info = info_of("memorize", **{**config, **searched, **settings})
+    del info["config"]["optimizer"]
+    return info | {"learning_rates": rates or {}, "labels_fingerprint": "l", "device": "cpu"}
+
+
+def test_runs_of_memorize_that_differ_in_their_networks_alone_are_one_comparison():
+    one = memorized_info()
+    others = [
+        memorized_info(optimizers=["m3"], seeds=3, out="elsewhere"),
+        memorized_info(noise=[0.0]) | {"labels_fingerprint": "of other levels"},
+    ]
+    assert groups_of(one, *others) == [["a", "b", "c"]]
+    # What the group has already is of another one, in which there is room for more.
+    assert groups_of(one, memorized_info(seeds=2), *others) == [["a", "c", "d"], ["b"]]
+    assert groups_of(one, one, others[0], others[0]) == [["a", "c"], ["b", "d"]]
+    for other in (
+        memorized_info(optimizers=["m3"], lr=0.2),
+        memorized_info(optimizers=["m3"], epochs=3),
+        memorized_info(optimizers=["m3"], noise_seed=1),
+        memorized_info({"m3": 0.1}, optimizers=["m3"]),
+        memorized_info(optimizers=["m3"]) | {"fingerprint": "g"},
+    ):
+        assert groups_of(one, other) == [["a"], ["b"]]
+    given = [memorized_info(noise=[0.0], optimizers=[name], given_labels=name) for name in ("sgd", "m3")]
+    assert groups_of(*given) == [["a", "b"]]
+    assert groups_of(given[0], given[1] | {"labels_fingerprint": "k"}) == [["a"], ["b"]]
+
+
+def test_rates_by_search_are_of_one_comparison_and_told():
+    infos = [
+        memorized_info({"sgd": 0.1}),
+        memorized_info({"m3": 0.2}, optimizers=["m3"], lr_from=["others"]),
+        memorized_info({"m3": 0.4}, optimizers=["m3"], noise=[0.25]),
+    ]
+    runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
+    ((group, text),) = described(runs, "memorize", describe_memorization)
+    assert list(group) == list(runs)
+    assert "mlp, lr of each by search: sgd 0.1, m3 0.2 or 0.4, batch 8, 2 epochs" in text
+    fixed = {Path(name): memorized_info(lr=lr) for name, lr in (("a", 0.1), ("b", 0.2))}
+    assert ["lr 0.1" in text for _, text in described(fixed, "memorize", describe_memorization)] == [
+        True,
+        False,
+    ]
+
+
+def test_the_runs_of_a_grid_are_one_section(here):
+    curves = memorizing(3, levels=(0.0, 0.25, 0.5)).assign(top5=1.0)
+    runs = {}
+    for name, optimizers, noise, seeds in (
+        ("high", ["rm3"], [0.5], 3),
+        ("low", ["rm3"], [0.25], 3),
+        ("sgd", ["sgd"], [0.0, 0.25, 0.5], 2),
+        ("mine", ["mine"], [0.5], 1),
+    ):
+        mine = curves["optimizer"].isin(optimizers) & curves["noise"].isin(noise) & (curves["seed"] < seeds)
+        (here / name).mkdir()
+        files.write_table(here / name / "curves.parquet", curves[mine], "f")
+        rates = dict.fromkeys(optimizers, 0.1)
+        runs[here / name] = memorized_info(rates, optimizers=optimizers, noise=noise, seeds=seeds)
+    (section,) = all_sections(runs)
+    assert section.runs == list(runs)
+    assert section.estimates["noise 0.25: sgd - rm3 at the maximum"].num_seeds == 2
+    assert section.estimates["noise 0.5: mine at the maximum"].num_seeds == 1
+    assert [name for name in section.estimates if name.startswith("noise 0:")] == ["noise 0: sgd train"]
+    assert [sentence[:9] for sentence in section.words.sentences[:2]] == ["Noise 0: ", "Noise 0.2"]
+    across, drawn = (drawing.table for drawing in section.drawings)
+    assert across.groupby("noise")["optimizer"].unique().map(set).to_dict() == {
+        0.25: {"sgd", "rm3"},
+        0.5: {"sgd", "rm3", "mine"},
+    }
+    of_rm3 = drawn.query(
+        "optimizer == 'rm3' and noise == 0.5 and measured_on == 'corrupt' and value == 'top1'"
+    )
+    assert of_rm3["mean"].tolist() == pytest.approx([0.1 * epoch + 0.01 for epoch in range(4)])
+    for drawing in section.drawings:
+        (legend,) = drawing.draw(drawing.table, "t").legends
+        assert {text.get_text() for text in legend.get_texts()} == {"sgd", "rm3", "mine"}
+
+
+def test_a_searched_run_is_made_again_after_those_that_searched(here):
+    def made(name, info):
+        (here / name).mkdir()
+        info |= {"format_version": files.FORMAT_VERSION, "status": "finished", "times": {}, "versions": {}}
+        info |= {"git_commit": None}
+        files.write_json(here / name / "run.json", info)
+        return info
+
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        made(name, memorized_info(lr=lr))
+    made("again", memorized_info({"sgd": 0.2}, lr_from=["a", "b"]))
+    last = made("last", memorized_info({"sgd": 0.2}, lr_from=["again", "b", "gone"]))
+    runs = {Path("b"): memorized_info(lr=0.2), Path("last"): last}
+    told = commands(Report(), runs)
+    outs = [command.split("--out ")[1].split()[0] for command in told]
+    assert outs == ["b", "a", "again", "last", "reports/report"]
+    assert "--lr-from again b gone" in told[3]
+    assert " --lr 0.1" in told[1]

@@ -62,7 +62,8 @@ def test_a_loader_in_a_strangers_loop(names):
 
 
 def test_the_recipe_becomes_as_many_runs_as_it_says(here):
-    (recipe,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    readme = README.read_text()
+    (recipe,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     Path("mine.toml").write_text(recipe)
     runs = expand(read(Path("mine.toml")))
     (count,) = re.findall(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,16 @@ _NOT_COMPARED = {
 }
 
 
+# And those of memorize: in what tells a grid's networks apart, and in how their rates were found. The given
+# labels' fingerprint is compared, not their file.
+_OF_A_GRID = {"optimizers", "noise", "seeds", "lr_from", "given_labels"}
+
+
 def alike(runs: Runs, stage: str) -> list[Runs]:
-    """Runs of a stage in groups that differ in their tracking seed alone, of which each has a seed once."""
+    """Runs of a stage in groups of which each has a network once.
+
+    They differ in their tracking seed alone; those of memorize in optimizers, noise levels and seeds.
+    """
     groups: dict[str, Runs] = {}
     for path, info in runs.items():
         if info["stage"] != stage:
@@ -29,16 +38,16 @@ def alike(runs: Runs, stage: str) -> list[Runs]:
         same = json.dumps(_compared(info), sort_keys=True)
         # The same seed again, perhaps under other label noise, is no other seed: it is of another group.
         copies = 0
-        while _seed(info) in [_seed(each) for each in groups.get(f"{same} {copies}", {}).values()]:
+        while any(_networks(info) & _networks(each) for each in groups.get(f"{same} {copies}", {}).values()):
             copies += 1
         groups.setdefault(f"{same} {copies}", {})[path] = info
     return list(groups.values())
 
 
-def described(runs: Runs, stage: str, describe: Callable[[dict], str]) -> list[tuple[Runs, str]]:
+def described(runs: Runs, stage: str, describe: Callable[[Sequence[dict]], str]) -> list[tuple[Runs, str]]:
     """The groups of ``alike``, each in words: in more of them where another's would be the same."""
     groups = alike(runs, stage)
-    texts = [describe(first(group)) for group in groups]
+    texts = [describe(list(group.values())) for group in groups]
     found = []
     for text, group in zip(texts, groups, strict=True):
         others = [_compared(first(each)) for other, each in zip(texts, groups, strict=True) if other == text]
@@ -56,23 +65,32 @@ def first(group: Runs) -> dict[str, Any]:
     return next(iter(group.values()))
 
 
-def _seed(info: dict) -> Any:
-    return info.get("tracking_seed", info.get("seed"))
+def _networks(info: dict) -> set[tuple]:
+    """What tells a run's networks from those of runs like it."""
+    if info["stage"] == "memorize":
+        config = info["config"]
+        return set(product(config["optimizers"], config["noise"], range(config["seeds"])))
+    return {(info.get("tracking_seed", info.get("seed")),)}
 
 
 def _compared(info: dict) -> dict[str, Any]:
     """The settings in which runs of a group are alike; what older ones did not say is by default."""
     config = defaults(CONFIGS[info["stage"]]) | info["config"]
-    parts = {"": config}
+    parts, others, aside = {"": config}, {}, _NOT_COMPARED
+    if info["stage"] == "memorize":
+        labels = info.get("labels_fingerprint") if config["given_labels"] else None
+        others = {"noise_seed": config["noise_seed"], "given labels": labels}
+        aside = _NOT_COMPARED | _OF_A_GRID
     if info["stage"] == "retrain":
         tracked = defaults(CONFIGS["track"]) | {"precision": "float32"} | info.get("tracked", {})
         config = {name: tracked.get(name) if value is None else value for name, value in config.items()}
         parts = {"": config, "split ": split_of(info), "tracked ": tracked}
-    return {"data set": info["fingerprint"], "records": info.get("record_mode")} | {
+    others |= {"data set": info["fingerprint"], "records": info.get("record_mode")}
+    return others | {
         f"{part}{name}": value
         for part, settings in parts.items()
         for name, value in settings.items()
-        if name not in _NOT_COMPARED
+        if name not in aside
     }
 
 
@@ -89,8 +107,8 @@ def distinct(settings: Sequence[str]) -> list[str]:
     return [", ".join(part for part in each if part not in shared) or ", ".join(each) for each in parts]
 
 
-def describe_tracking(info: dict) -> str:
-    config = info["config"]
+def describe_tracking(infos: Sequence[dict]) -> str:
+    info, config = infos[0], infos[0]["config"]
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
     return f"{describe_data(info)}, {describe_training(info)}{noise}, {info['record_mode']} records"
 
@@ -106,7 +124,8 @@ def describe_compared(infos: Sequence[dict]) -> str:
     return f"{data}, {runs} of {models} with {optimizers}"
 
 
-def describe_retraining(info: dict) -> str:
+def describe_retraining(infos: Sequence[dict]) -> str:
+    info = infos[0]
     split = split_of(info)
     rule = (
         f"correct at epoch {split['epoch']}"
@@ -122,8 +141,8 @@ def describe_retraining(info: dict) -> str:
     )
 
 
-def describe_memorization(info: dict) -> str:
-    return f"{describe_data(info)}, {describe_training(info)}"
+def describe_memorization(infos: Sequence[dict]) -> str:
+    return f"{describe_data(infos[0])}, {describe_training(*infos)}"
 
 
 def describe_data(info: dict) -> str:
@@ -136,9 +155,9 @@ def describe_data(info: dict) -> str:
     )
 
 
-def describe_training(info: dict) -> str:
-    """The settings of training; those that are often left alone only where they were not."""
-    config = info["config"]
+def describe_training(*infos: dict) -> str:
+    """The settings in which runs of a group train; those often left alone only where they were not."""
+    config = infos[0]["config"]
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
     uncommon = [
         f", {name.replace('_', ' ')} {value}"
@@ -146,6 +165,6 @@ def describe_training(info: dict) -> str:
         if name in _UNCOMMON and value not in (None, _UNCOMMON[name])
     ]
     return (
-        f"{config['model']},{optimizer} {describe_lr(info)}, batch {config['batch_size']}, "
+        f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
         f"{config['epochs']} epochs{''.join(uncommon)}"
     )

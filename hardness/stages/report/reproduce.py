@@ -5,22 +5,44 @@ from pathlib import Path
 from hardness import files
 from hardness.config import Report
 from hardness.dynamics.scores import FREE
-from hardness.stages.run_folder import CONFIGS, command, uncommon
+from hardness.errors import UserError
+from hardness.stages.run_folder import CONFIGS, command, read_info, uncommon
 from hardness.stages.split import DEFAULTS, split_of
 
 
 def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
-    """One a run, before each retraining that of its split, the report's at last."""
+    """One a run, the report's at last.
+
+    Before each retraining that of its split; before a run of memorize those that searched its learning rates,
+    as far as they are still there.
+    """
     made = []
     for stage in CONFIGS:
         for path, info in runs.items():
             if info["stage"] == stage:
                 made += [_split(info)] if stage == "retrain" else []
-                made.append(command(stage, {**uncommon(info), "resume": False, "out": path}, info))
+                made += _searched(info)
+                made.append(_made(path, info))
                 made += _scores(path, info) if stage == "track" else []
     # Every run by name, also where all that were there were taken.
     told = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
     return [*dict.fromkeys(made), command("report", told)]
+
+
+def _made(path: Path, info: dict) -> str:
+    return command(info["stage"], {**uncommon(info), "resume": False, "out": path}, info)
+
+
+def _searched(info: dict) -> list[str]:
+    """The runs by which the learning rates of a run were found."""
+    made = []
+    for path in map(Path, info["config"].get("lr_from", ())):
+        try:
+            searched = read_info(path)
+        except UserError:
+            continue
+        made += [*_searched(searched), _made(path, searched)]
+    return made
 
 
 def _scores(path: Path, info: dict) -> list[str]:

@@ -98,11 +98,10 @@ def _hardness(runs: Runs) -> list[Section]:
 
 def _memorization(runs: Runs) -> list[Section]:
     sections = []
-    for path, info in runs.items():
-        if info["stage"] != "memorize":
-            continue
-        section = Section("Does the median stop memorization?", describe_memorization(info), [path])
-        curves = _curves(path, info)
+    for group, settings in described(runs, "memorize", describe_memorization):
+        section = Section("Does the median stop memorization?", settings, list(group))
+        parts = [_curves(path, info) for path, info in group.items()]
+        curves = pd.concat(parts).sort_values("noise", kind="stable")
         levels, told = {}, []
         for noise, level in curves.groupby("noise", sort=False):
             found = memorization(level)
