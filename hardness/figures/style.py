@@ -37,6 +37,7 @@ _OPTIMIZER_COLOURS = {
     "a3": "#56B4E9",
     "m3": "#0072B2",
     "rm3": "#D55E00",
+    "ra3-scaled": "#882255",
 }
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
@@ -49,8 +50,8 @@ SUFFIXES = (*_METADATA, "csv")
 
 
 def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
-    """A colour a name: always the same one for the paper's."""
-    others = [name for name in optimizers if name not in _OPTIMIZER_COLOURS]
+    """A colour a name: always the same one for the paper's, of others whatever their order."""
+    others = sorted(name for name in optimizers if name not in _OPTIMIZER_COLOURS)
     spare = {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
     return {name: _OPTIMIZER_COLOURS.get(name) or spare[name] for name in optimizers}
 

@@ -114,7 +114,7 @@ def _places(subject: Subject, ids: np.ndarray):
     subject.model.eval()
     try:
         for pixels, _, example_ids in Loader(
-            subject.data.train, cut(ids, EVAL_BATCH), subject.device, subject.workers
+            subject.data.train, cut(ids, EVAL_BATCH[subject.device.type]), subject.device, subject.workers
         ):
             logits = subject.model(pixels)
             found = [

@@ -264,8 +264,9 @@ def test_controls_are_averaged_in_the_other_figures():
 
 
 def test_colours_are_apart():
-    names = ["sgd", "sgdm", "ra3", "m3", "rm3", "a", "b"]
+    names = ["sgd", "sgdm", "ra3", "ra3-scaled", "m3", "rm3", "a", "b"]
     assert len(set(style.optimizer_colours(names).values())) == len(names)
+    assert style.optimizer_colours(names[::-1]) == style.optimizer_colours(names)
 
 
 @pytest.mark.parametrize("name", ["noise_curves", "subset_curves"])
