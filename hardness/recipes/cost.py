@@ -46,6 +46,8 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     Raises ``UserError`` where a data set is gone.
     """
     # What stands here imports torch.
+    import torch
+
     from hardness import datasets
     from hardness.recipes import rate
 
@@ -87,7 +89,8 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
             numbers = 1 + rate.state_size(settings["optimizer"], settings["momentum"])
             size += 4 * found.num_parameters * (numbers + num_looks(settings, "checkpoint_every"))
         left = 1 - run.num_epochs_done / (num_epochs(run) or 1)
-        return Cost(_OVERHEAD + left * seconds / max(1, run.stage.gpus), round(left * size))
+        share = max(1, min(run.stage.gpus, torch.cuda.device_count()))
+        return Cost(_OVERHEAD + left * seconds / share, round(left * size))
 
     return {run: cost(run) for run in runs}
 

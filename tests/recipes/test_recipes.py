@@ -1,5 +1,6 @@
 """The recipes that ship: read, expanded, as published; the first of ImageNet's in miniature."""
 
+import re
 import subprocess
 import sys
 from itertools import product
@@ -58,6 +59,15 @@ def test_each_makes_a_plan_that_ends_in_a_report(images, name):
     assert {c.Track, c.Retrain, c.Memorize} <= fed
     assert report.product == Path("reports") / name
     assert all(num_epochs(run) > 0 for run in report.needs if run.folder)
+
+
+def test_the_one_of_the_readme_is_one(images):
+    (text,) = re.findall(r"```toml\n(.*?)```", (PIPELINES / "README.md").read_text(), re.DOTALL)
+    Path("mine.toml").write_text(text.replace("data/mine", "data/imagenet"))
+    runs = expand(read(Path("mine.toml")))
+    assert "retrain-seed1-class" in runs
+    numbers = [len(of_stage(runs, kind)) for kind in (c.Track, c.Split, c.Retrain, c.Memorize, c.Report)]
+    assert numbers == [3, 6, 6, 2, 1]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
