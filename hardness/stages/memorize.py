@@ -21,7 +21,7 @@ from hardness.verdicts import last_epoch, memorization
 from hardness.wording import memorization_words
 
 _LR = 0.2
-_SAMPLE = 50_000
+SAMPLE = 50_000
 """Examples measured of each kind, as in the paper."""
 
 
@@ -85,7 +85,7 @@ def _groups(images: ImageSet, data: DataSet, noise_seed: int) -> list[Group]:
     generator = seeding.generator(noise_seed, "measured examples")
 
     def sample(ids: np.ndarray) -> np.ndarray:
-        return ids if len(ids) <= _SAMPLE else np.sort(generator.choice(ids, _SAMPLE, replace=False))
+        return ids if len(ids) <= SAMPLE else np.sort(generator.choice(ids, SAMPLE, replace=False))
 
     corrupt = sample(images.ids[is_corrupt])
     groups = [

@@ -17,7 +17,7 @@ from hardness.datasets import DataSet, ImageSet, augment
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
-from hardness.dynamics.store import recorded_epochs
+from hardness.dynamics.store import BYTES_PER_RECORD, recorded_epochs
 from hardness.errors import UserError
 from hardness.stages.coherence import add_coherence
 from hardness.stages.run_folder import RunFolder
@@ -26,9 +26,6 @@ from hardness.training import checkpoint
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.fit import fit
 from hardness.training.measure import Group, measure, measure_coherence, predict
-
-_BYTES_PER_RECORD = {"float16": 7, "float32": 12}
-"""On disk: three numbers that hardly compress, and labels that do."""
 
 
 def track(config: Track) -> Path:
@@ -212,7 +209,7 @@ def examples(images: ImageSet) -> pd.DataFrame:
 
 def _announce(config: Track, train: ImageSet, info: dict) -> None:
     num_records = len(train) * config.epochs
-    size = filesize.decimal(num_records * _BYTES_PER_RECORD[config.record_precision])
+    size = filesize.decimal(num_records * BYTES_PER_RECORD[config.record_precision])
     say(
         f"track {config.data} with {config.model} and {config.optimizer}: {len(train):,} images, "
         f"{info['num_parameters']:,} parameters, {num_records:,} records in {config.epochs} epochs, "

@@ -1,0 +1,146 @@
+"""The recipes that ship: read, expanded, as published; the first of ImageNet's in miniature."""
+
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from hardness import config as c
+from hardness import datasets
+from hardness.recipes.count import num_epochs, work
+from hardness.recipes.plan import expand
+from hardness.recipes.recipe import read
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+RECIPES = sorted(path.stem for path in PIPELINES.glob("*.toml"))
+# Model, schedule of the 90 epochs, and what is done to a picture: arXiv:2003.07422, sections 3 and 4.
+PUBLISHED = {
+    "imagenet-resnet18": ("resnet18", "step", "short side to 256, centre 224 x 224"),
+    "imagenet-vgg13": ("vgg13_bn", "cosine", "short side to 256, centre 224 x 224"),
+    "imagenet-inception": ("inception_v3", "cosine", "short side to 299, centre 299 x 299"),
+}
+IMAGENET = (1_281_167, 50_000, 1000)
+MINIATURE = [
+    "pack.size=8",
+    "all.model=mlp",
+    "all.batch_size=8",
+    "all.lr=0.01",
+    "all.compile=false",
+    "track.seed=[0, 1]",
+    "split.train_size=2",
+    "split.test_size=1",
+    "retrain.epochs=2",
+    "memorize.epochs=2",
+    'memorize.optimizers=[["sgd"], ["m3"]]',
+    "memorize.noise=[[0.5]]",
+]
+
+
+@pytest.fixture
+def images(here, image_folder):
+    """The data that the recipes name, made up."""
+    Path("data").mkdir()
+    for name in ("imagenet", "tiny-imagenet-20", "tiny-imagenet-20-small"):
+        Path("data", name).symlink_to(image_folder)
+
+
+def of_stage(runs, kind):
+    return [run for run in runs.values() if run.stage.kind is kind]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_makes_a_plan_that_ends_in_a_report(images, name):
+    runs = expand(read(PIPELINES / f"{name}.toml"))
+    (report,) = of_stage(runs, c.Report)
+    fed = {need.stage.kind for need in report.needs}
+    assert {c.Track, c.Retrain, c.Memorize} <= fed
+    assert report.product == Path("reports") / name
+    assert all(num_epochs(run) > 0 for run in report.needs if run.folder)
+
+
+def test_the_one_of_the_readme_is_one(images):
+    (text,) = re.findall(r"```toml\n(.*?)```", (PIPELINES / "README.md").read_text(), re.DOTALL)
+    Path("mine.toml").write_text(text.replace("data/mine", "data/imagenet"))
+    runs = expand(read(Path("mine.toml")))
+    assert "retrain-seed1-class" in runs
+    numbers = [len(of_stage(runs, kind)) for kind in (c.Track, c.Split, c.Retrain, c.Memorize, c.Report)]
+    assert numbers == [3, 6, 6, 2, 1]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_those_of_imagenet_are_as_published(images, name):
+    model, schedule, transform = PUBLISHED[name]
+    runs = expand(read(PIPELINES / f"{name}.toml"))
+    (pack,) = of_stage(runs, c.Pack)
+    assert datasets.load(c.Data(data=pack.config.data, size=pack.config.size)).transform == transform
+    alike = {"batch_size": 256, "lr": 0.1, "weight_decay": 0.0, "momentum": None, "augment": "none"}
+
+    def settings(run):
+        return {name: run.settings.get(name, getattr(run.stage.kind, name)) for name in asked}
+
+    asked = [*alike, "model", "schedule", "epochs", "optimizer", "record"]
+    track = alike | {
+        "model": model,
+        "schedule": "constant",
+        "epochs": 2,
+        "optimizer": "sgdm",
+        "record": "eval",
+    }
+    assert [settings(run) for run in of_stage(runs, c.Track)] == [track] * 3
+    asked = ["rule", "epoch", "train_size", "test_size"]
+    split = {"rule": "learned-by", "epoch": 2, "train_size": 500_000, "test_size": 100_000}
+    assert [settings(run) for run in of_stage(runs, c.Split)] == [split] * 3
+    asked = ["model", "schedule", "epochs", "optimizer", "lr", "batch_size"]
+    retrain = {"model": model, "schedule": schedule, "epochs": 90, "optimizer": None, "lr": 0.1}
+    assert [settings(run) for run in of_stage(runs, c.Retrain)] == [{**retrain, "batch_size": 256}] * 3
+    asked = [*alike, "model", "schedule", "epochs"]
+    memorize = alike | {"model": model, "schedule": schedule, "epochs": 90}
+    assert [settings(run) for run in of_stage(runs, c.Memorize)] == [memorize] * 18
+    trained = {(run.settings["optimizers"], run.settings["noise"]) for run in of_stage(runs, c.Memorize)}
+    optimizers = (("sgd",), ("sgdm",), ("m3",), ("a3",), ("rm3",), ("ra3",))
+    assert trained == set(product(optimizers, ((0.0,), (0.5,), (1.0,))))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_their_headers_say_what_they_cost(images, name):
+    path = PIPELINES / f"{name}.toml"
+    done = [work(run, *IMAGENET) for run in expand(read(path)).values()]
+    header = path.read_text().partition("[")[0]
+    assert f"{sum(each.trained for each in done):,}" in header
+    assert f"{sum(each.evaluated for each in done):,}" in header
+
+
+def test_a_dry_run_shows_the_plan_and_what_it_costs(images, hardness):
+    told = hardness("run", PIPELINES / "imagenet-resnet18.toml", "--dry-run")
+    assert told.status == 0, told.err
+    lines = told.out.splitlines()
+    assert "29 runs: 29 to do, about" in lines[0]
+    # 36 pictures; of ResNet-18 for three classes 11.2 million weights, with their momentum.
+    assert "pack: one run: 1 to do, about" in lines[1]
+    assert lines[1].endswith("5.4 MB")
+    track = next(line for line in lines if "track-seed0" in line)
+    assert 89 < float(track.split()[-2]) < 91
+    assert track.endswith("MB")
+    assert "memorize: 18 runs: 18 to do, about" in told.out
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_imagenet_in_miniature(images, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = [sys.executable, "-m", "hardness", "run", str(PIPELINES / "imagenet-resnet18.toml")]
+    for change in MINIATURE:
+        words += ["--set", change]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Path("data/imagenet-224.packed/pack.json").exists()
+    stamps = {path.stem for path in Path("runs/imagenet-resnet18/done").iterdir()}
+    assert {f"{stage}-seed{seed}" for stage in ("track", "split", "retrain") for seed in (0, 1)} < stamps
+    assert len(stamps) == 10
+    summary = Path("reports/imagenet-resnet18/summary.md").read_text()
+    assert "M3" in summary or "m3" in summary
+    again = subprocess.run(words, capture_output=True, text=True)
+    assert "10 runs: 10 done" in again.stdout
