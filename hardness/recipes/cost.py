@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
     """40 s, 12 minutes, 3.5 hours, 20 days."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+            return f"{seconds / size:,.{0 if seconds >= 10 * size else 1}f} {unit}"
     return f"{math.ceil(seconds)} s"
 
 
