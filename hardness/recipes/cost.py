@@ -14,14 +14,14 @@ from typing import Any
 from hardness import config as c
 from hardness.dynamics.store import BYTES_PER_RECORD
 from hardness.recipes.count import (
-    Work,
+    Passes,
     ancestor,
     num_epochs,
     num_looks,
     num_subsets,
+    passes,
     settings_of,
     subset_sizes,
-    work,
 )
 from hardness.recipes.plan import Run
 
@@ -77,8 +77,8 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         if kind is c.Split:
             rows = num_subsets(settings) * sum(subset_sizes(settings, sizes[0])[:2])
             return Cost(_OVERHEAD, rows * _ROW)
-        todo, seconds, size = work(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs(run)
-        if todo != Work():
+        todo, seconds, size = passes(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs(run)
+        if todo != Passes():
             names = ("model", "stem", "precision", "batch_size", "device")
             found = measured(source, *(settings[name] for name in names))
             seconds = todo.trained * found.trained + todo.evaluated * found.evaluated

@@ -15,7 +15,7 @@ _GRADIENT = 3
 
 
 @dataclass(frozen=True)
-class Work:
+class Passes:
     """Images that a run takes through its networks, from its beginning."""
 
     trained: int = 0
@@ -29,7 +29,7 @@ def num_epochs(run: Run) -> int:
     return (settings_of(run)["epochs"] or 0) * _num_networks(run)
 
 
-def work(run: Run, num_train: int, num_validation: int, num_classes: int) -> Work:
+def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> Passes:
     """Of a run of track, retrain, memorize or score on a data set of that size.
 
     Test folds overlap as they do on average; the samples of memorize are counted as if they didn't, unless
@@ -41,11 +41,11 @@ def work(run: Run, num_train: int, num_validation: int, num_classes: int) -> Wor
         seen = num_train * (settings["record"] == "eval") + num_validation
         num_groups = 3 if settings["noise"] or settings["given_labels"] else 1
         sampled = num_groups * settings["coherence_sample"] * num_looks(settings, "coherence_every")
-        return Work(epochs * num_train + _GRADIENT * sampled, epochs * seen)
+        return Passes(epochs * num_train + _GRADIENT * sampled, epochs * seen)
     if kind is c.Retrain and epochs:
         train, _, tested = subset_sizes(source_of(run, c.Split), num_train)
         # Each is measured before its first epoch as well.
-        return Work(epochs * train, (epochs + _num_networks(run)) * (train + tested + num_validation))
+        return Passes(epochs * train, (epochs + _num_networks(run)) * (train + tested + num_validation))
     if kind is c.Memorize:
         from hardness.stages.memorize import SAMPLE
 
@@ -55,7 +55,7 @@ def work(run: Run, num_train: int, num_validation: int, num_classes: int) -> Wor
             groups = (num_train - num_corrupt, num_corrupt, num_train)
             evaluated += min(sum(min(size, SAMPLE) for size in groups), num_train) + num_validation
         per_noise = epochs // len(settings["noise"]) + len(settings["optimizers"]) * settings["seeds"]
-        return Work(epochs * num_train, per_noise * evaluated)
+        return Passes(epochs * num_train, per_noise * evaluated)
     if kind is c.Score:
         from hardness.dynamics.scores import SCORES
 
@@ -64,8 +64,8 @@ def work(run: Run, num_train: int, num_validation: int, num_classes: int) -> Wor
         if settings["coherence"]:
             looks = max(1, num_looks(settings, "checkpoint_every"))
             trained += _GRADIENT * 5 * settings["coherence_sample"] * looks
-        return Work(trained, num_train * sum(SCORES[name].probe is not None for name in names))
-    return Work()
+        return Passes(trained, num_train * sum(SCORES[name].probe is not None for name in names))
+    return Passes()
 
 
 def _num_networks(run: Run) -> int:

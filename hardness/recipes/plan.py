@@ -119,10 +119,16 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
     """
     runs: dict[str, Run] = {}
     of_stage: dict[str, list[Run]] = {}
+    scored: dict[Path, tuple[Run]] = {}
     for stage in recipe.stages.values():
         of_stage[stage.id] = []
         for own, fed in _combinations(stage, recipe, of_stage):
-            of_stage[stage.id].append(_run(recipe, stage, own, fed))
+            run = _run(recipe, stage, own, fed)
+            if stage.kind is c.Score:
+                # One after the other, since they add to the same table.
+                run = dataclasses.replace(run, needs=(*run.needs, *scored.get(run.product, ())))
+                scored[run.product] = (run,)
+            of_stage[stage.id].append(run)
             if most is not None and sum(map(len, of_stage.values())) > most:
                 found, do = f"more, with those of [{stage.id}]", "narrow its grids, or insist with --yes"
                 raise UserError(f"at most {most:,} runs in {recipe.path}", found, do)
@@ -190,7 +196,10 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
         settings |= {"out": recipe.runs / name, "resume": True}
     if stage.kind is c.Report:
         settings.setdefault("out", Path("reports") / recipe.path.stem)
-    config = stage.kind(**{**settings, **_until_packed(fed)})
+    product = _product(stage.kind, settings)
+    if stage.kind is not c.Pack or not _is_packed(product):
+        # What cannot work is met here; the source of what is packed may be gone.
+        stage.kind(**{**settings, **_until_packed(fed)})
     told = [stage.kind.__name__, _shaping(stage.kind, settings), [run.fingerprint for run in needs]]
     fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return Run(
@@ -199,7 +208,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
         settings=settings,
         axes=axes,
         needs=tuple(dict.fromkeys(needs)),
-        product=_product(config),
+        product=product,
         fingerprint=fingerprint,
         stamp=recipe.runs / "done" / f"{name}.json",
     )
@@ -217,19 +226,23 @@ def _fed_by(kind: type, setting: str, source: Run) -> dict[str, Any]:
 def _until_packed(fed: dict[str, Run | list[Run]]) -> dict[str, Any]:
     """Images that are yet to be packed are checked by their source."""
     packing = fed.get("data")
-    if packing is None or (packing.product / "pack.json").exists():
+    if packing is None or _is_packed(packing.product):
         return {}
-    return {name: packing.settings[name] for name in ("data", "val_fraction") if name in packing.settings}
+    return {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
 
 
-def _product(config: Any) -> Path:
-    if isinstance(config, c.Pack):
-        return config.folder
-    if isinstance(config, c.Split):
-        return split_path(config)
-    if isinstance(config, (c.Score, c.Labels)):
-        return config.run[0] if isinstance(config, c.Score) else config.run
-    return config.out
+def _is_packed(folder: Path) -> bool:
+    return (folder / "pack.json").exists()
+
+
+def _product(kind: type, settings: dict[str, Any]) -> Path:
+    if kind is c.Pack:
+        return settings.get("out") or c.packed_folder(settings.get("data", c.Pack.data))
+    if kind is c.Split:
+        return split_path(c.Split(**settings))
+    if kind in (c.Score, c.Labels):
+        return settings["run"][0] if kind is c.Score else settings["run"]
+    return settings["out"]
 
 
 def _shaping(kind: type, settings: dict[str, Any]) -> dict[str, Any]:

@@ -112,9 +112,9 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
         known = [known for stage in stages.values() for known in _known(stage.kind)]
         if name not in known:
             raise unknown_name("a setting of [all]", name, known)
-    stages = {id: _with_shared(stage, shared) for id, stage in stages.items()}
     for stage in stages.values():
         _check_sources(stage, stages)
+    stages = {id: _with_shared(stage, shared, stages) for id, stage in stages.items()}
     try:
         order = [
             *graphlib.TopologicalSorter({id: stage.sources for id, stage in stages.items()}).static_order()
@@ -149,12 +149,12 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
     if not re.fullmatch(r"[\w-]+", id) or id in _OTHER_FOLDERS:
         found = f"{id!r}, a folder of every recipe" if id in _OTHER_FOLDERS else repr(id)
         raise UserError("an id of letters, digits, - and _", found, "choose another")
-    kind_name = table.get("stage", id)
+    kind_name = _converted(f"{id}.stage", table.get("stage", id), str)
     if kind_name not in KINDS:
         raise unknown_name(f"a stage for [{id}]", kind_name, KINDS)
     kind = KINDS[kind_name]
-    sources = table.get("from", [])
-    sources = tuple([sources] if isinstance(sources, str) else sources)
+    sources = _converted(f"{id}.from", table.get("from", []), str | list[str])
+    sources = (sources,) if isinstance(sources, str) else tuple(sources)
     for source in sources:
         if source not in ids:
             raise unknown_name(f"the id of a stage for [{id}] from", source, ids)
@@ -186,13 +186,16 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
     return Stage(id, kind, settings, grid, sources, cpus, gpus)
 
 
-def _with_shared(stage: Stage, shared: dict[str, Any]) -> Stage:
+def _with_shared(stage: Stage, shared: dict[str, Any], stages: dict[str, Stage]) -> Stage:
     """What [all] says holds where the stage says nothing else, and no other stage feeds it that."""
-    own = {*stage.settings, *stage.grid}
+    taken = {*stage.settings, *stage.grid}
+    fed = {FEEDS[stage.kind, stages[source].kind][0] for source in stage.sources}
+    # A learning rate that is searched for.
+    taken |= {"lr"} if "lr_from" in fed else set()
     more = {
         _field(name): _converted(f"all.{name}", value, _known(stage.kind)[name])
         for name, value in shared.items()
-        if name in _known(stage.kind) and _field(name) not in own
+        if name in _known(stage.kind) and _field(name) not in taken
     }
     return dataclasses.replace(stage, settings={**more, **stage.settings})
 

@@ -65,6 +65,8 @@ def _do(
         if not run.is_done or any(need in to_do for need in run.needs):
             to_do.append(run)
     console.tree(_tree(recipe, runs, costs(to_do)))
+    if to_do:
+        say("times: one run after the other, at rates that were measured just now")
     if only_show or not to_do:
         return
     failed: dict[Run, str] = {}

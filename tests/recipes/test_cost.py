@@ -7,7 +7,7 @@ import pytest
 
 from hardness.recipes import rate
 from hardness.recipes.cost import costs, duration
-from hardness.recipes.count import Work, num_epochs, work
+from hardness.recipes.count import Passes, num_epochs, passes
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
 
@@ -35,18 +35,18 @@ def known_rate(monkeypatch):
 def test_tracking_trains_on_all_and_records_all(plan):
     runs = plan("[track]\nepochs = 4")
     assert num_epochs(runs["track"]) == 4
-    assert work(runs["track"], *DIGITS) == Work(4 * 1437, 4 * (1437 + 360))
+    assert passes(runs["track"], *DIGITS) == Passes(4 * 1437, 4 * (1437 + 360))
 
 
 def test_the_passes_of_training_are_recorded_for_free(plan):
     runs = plan('[track]\nepochs = 4\nrecord = "train"')
-    assert work(runs["track"], *DIGITS) == Work(4 * 1437, 4 * 360)
+    assert passes(runs["track"], *DIGITS) == Passes(4 * 1437, 4 * 360)
 
 
 def test_coherence_takes_three_trainings_a_gradient(plan):
     runs = plan("[track]\nepochs = 5\nnoise = 0.5\ncoherence_every = 2\ncoherence_sample = 10")
     # Before the first epoch, after 2 and 4; all, pristine and corrupt ones.
-    assert work(runs["track"], *DIGITS).trained == 5 * 1437 + 3 * (3 * 3 * 10)
+    assert passes(runs["track"], *DIGITS).trained == 5 * 1437 + 3 * (3 * 3 * 10)
 
 
 def test_retraining_trains_on_each_subset(plan):
@@ -66,7 +66,7 @@ def test_retraining_trains_on_each_subset(plan):
     assert num_epochs(runs["retrain"]) == 7 * 3 * 7
     # A fifth is 287, of which a sixth is 48. Of all test examples, 1437 x 48 / 287 = 240.3, easy and hard are
     # two fifths; random and the first controls each leave four fifths of the rest: 1 - 0.6 x 0.8^3 = 0.6928.
-    done = work(runs["retrain"], *DIGITS)
+    done = passes(runs["retrain"], *DIGITS)
     assert done.trained == 147 * 239
     # Before the first epoch as well.
     assert done.evaluated == pytest.approx((147 + 21) * (239 + 0.6928 * 240.3 + 360), rel=1e-3)
@@ -88,19 +88,19 @@ def test_the_papers_split_has_the_sizes_that_it_is_given(plan):
         seeds = 1
         """
     )
-    done = work(runs["retrain"], 1200, 50, 10)
+    done = passes(runs["retrain"], 1200, 50, 10)
     # Easy and hard are all there is, and all of the tests are 200.
-    assert done == Work(15 * 500, (15 + 5) * (500 + 200 + 50))
+    assert done == Passes(15 * 500, (15 + 5) * (500 + 200 + 50))
 
 
 def test_memorizing_measures_samples(plan):
     runs = plan('[memorize]\noptimizers = ["sgd", "m3"]\nnoise = [0.0, 0.5, 1.0]\nepochs = 4\nseeds = 3')
     run = runs["memorize"]
     assert num_epochs(run) == 2 * 3 * 3 * 4
-    assert work(run, *DIGITS) == Work(72 * 1437, (4 + 1) * 18 * (1437 + 360))
+    assert passes(run, *DIGITS) == Passes(72 * 1437, (4 + 1) * 18 * (1437 + 360))
     # Half of 999 in 1000 labels are corrupt at noise 0.5, at noise 1 all but one in 1000.
     measured = (50_000 + 0 + 50_000) + 3 * 50_000 + (1000 + 50_000 + 50_000)
-    assert work(run, 1_000_000, 7, 1000) == Work(72_000_000, (4 + 1) * 6 * (measured + 3 * 7))
+    assert passes(run, 1_000_000, 7, 1000) == Passes(72_000_000, (4 + 1) * 6 * (measured + 3 * 7))
 
 
 def test_scores_that_ask_the_network(plan):
@@ -116,7 +116,7 @@ def test_scores_that_ask_the_network(plan):
         """
     )
     # Coherence before the first epoch, after 2, 4 and 6.
-    assert work(runs["score"], *DIGITS) == Work(4 * 6 * 1437 + 3 * 5 * 256 * 4, 2 * 1437)
+    assert passes(runs["score"], *DIGITS) == Passes(4 * 6 * 1437 + 3 * 5 * 256 * 4, 2 * 1437)
     assert num_epochs(runs["score"]) == 0
 
 

@@ -115,6 +115,30 @@ def test_packed_images_are_checked_by_their_source_until_they_are_there(plan, im
     Path("data/small/pack.json").write_text("{}")
     assert plan(text)["track"].fingerprint == before
     assert plan(text)["track"].config.data == "packed:data/small"
+    # The source may be gone by now.
+    assert plan(text.replace(str(image_folder), "gone"))["track"].config.data == "packed:data/small"
+
+
+def test_digits_are_packed_unless_told(plan):
+    assert plan("[pack]\n[track]\nfrom = 'pack'")["track"].settings["data"] == "packed:data/digits.packed"
+
+
+def test_scores_of_a_run_are_added_one_after_the_other(plan):
+    runs = plan(
+        """
+        [track]
+        [grand]
+        stage = "score"
+        from = "track"
+        with = ["grand"]
+        [depth]
+        stage = "score"
+        from = "track"
+        with = ["prediction-depth"]
+        """
+    )
+    assert sorted(map(needs, (runs["grand"], runs["depth"])), key=len)[1] == ["track", "grand"]
+    assert runs["depth"].config.with_ == ("prediction-depth",)
 
 
 def test_a_stage_that_asks_two_stages_takes_what_belongs_together(plan):

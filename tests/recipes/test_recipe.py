@@ -75,6 +75,22 @@ def test_stages_come_after_those_that_feed_them(recipe):
     assert list(found.stages) == ["track", "split", "retrain", "report"]
 
 
+def test_what_is_searched_for_is_not_shared(recipe):
+    text = """
+        [all]
+        lr = 0.3
+        [search]
+        stage = "memorize"
+        lr = [0.1, 0.2]
+        [memorize]
+        from = "search"
+        [track]
+        """
+    found = recipe(text)
+    assert "lr" not in found.stages["memorize"].settings
+    assert found.stages["track"].settings == {"lr": 0.3}
+
+
 def test_every_feed_fills_a_setting_of_its_stage():
     for (fed, by), (setting, _) in FEEDS.items():
         assert setting in fed.__dataclass_fields__
@@ -109,6 +125,8 @@ def test_every_feed_fills_a_setting_of_its_stage():
         ("[a]\nstage = 'memorize'\nfrom = 'b'\n[b]\nstage = 'memorize'\nfrom = 'a'", [], "break the circle"),
         ("[split]\ngpus = 2", [], "of all stages track alone uses several"),
         ("[track]\ncpus = 0", [], "a positive cpus"),
+        ("[track]\nfrom = 3", [], "another track.from: "),
+        ("[a]\nstage = ['track']", [], "another a.stage: input should be a valid string"),
         ("['..']\nstage = 'track'", [], "an id of letters, digits, - and _; found '..'"),
         ("['a/b']\nstage = 'track'", [], "found 'a/b'"),
         ("[done]\nstage = 'track'", [], "found 'done', a folder of every recipe"),

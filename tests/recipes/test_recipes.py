@@ -10,7 +10,7 @@ import pytest
 
 from hardness import config as c
 from hardness import datasets
-from hardness.recipes.count import num_epochs, work
+from hardness.recipes.count import num_epochs, passes
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
 
@@ -107,7 +107,7 @@ def test_those_of_imagenet_are_as_published(images, name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_their_headers_say_what_they_cost(images, name):
     path = PIPELINES / f"{name}.toml"
-    done = [work(run, *IMAGENET) for run in expand(read(path)).values()]
+    done = [passes(run, *IMAGENET) for run in expand(read(path)).values()]
     header = path.read_text().partition("[")[0]
     assert f"{sum(each.trained for each in done):,}" in header
     assert f"{sum(each.evaluated for each in done):,}" in header
