@@ -69,28 +69,35 @@ def _do(
         say("times: one run after the other, at rates that were measured just now")
     if only_show or not to_do:
         return
-    failed: dict[Run, str] = {}
-    at_work: list[Run] = []
     try:
-        with console.Runs(len(runs), len(runs) - len(to_do)) as told, closing(do_all(to_do)) as events:
-            for event in events:
-                if event is None:
-                    for run in at_work:
-                        told.advance(run.name, run.num_epochs_done)
-                elif event.kind == "began":
-                    at_work.append(event.run)
-                    told.begin(event.run.name, num_epochs(event.run), event.run.num_epochs_done)
-                else:
-                    at_work.remove(event.run)
-                    how = f"failed: {event.error}" if event.error else f"done, {duration(event.run.seconds)}"
-                    told.end(event.run.name, how)
-                    if event.error:
-                        failed[event.run] = event.error
+        failed = _follow(do_all(to_do), num_runs=len(runs), num_done=len(runs) - len(to_do))
     except KeyboardInterrupt:
         say(f"interrupted; go on with: {again}")
         raise
     if failed:
         _tell_failures(failed, [run for run in to_do if run not in failed and not run.is_done], again)
+
+
+def _follow(events: Engine, num_runs: int, num_done: int) -> dict[Run, str]:
+    """Tell what an engine does, until all is done -> what went wrong in those that failed."""
+    failed: dict[Run, str] = {}
+    at_work: list[Run] = []
+    with console.Runs(num_runs, num_done) as told, closing(events):
+        for event in events:
+            if event is None:
+                for run in at_work:
+                    told.advance(run.name, run.num_epochs_done)
+            elif event.kind == "began":
+                at_work.append(event.run)
+                told.begin(event.run.name, num_epochs(event.run), event.run.num_epochs_done)
+            elif event.kind == "done":
+                at_work.remove(event.run)
+                told.end(event.run.name, f"done, {duration(event.run.seconds)}")
+            else:
+                at_work.remove(event.run)
+                told.end(event.run.name, f"failed: {event.error}")
+                failed[event.run] = event.error
+    return failed
 
 
 def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:

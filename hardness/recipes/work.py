@@ -53,6 +53,7 @@ def attempt(run: Run, num_gpus: float) -> str:
     try:
         do(run, num_gpus)
     except UserError as error:
+        print(f"hardness: {error}")
         return str(error)
     except KeyboardInterrupt:
         return "interrupted"
