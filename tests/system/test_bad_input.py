@@ -314,7 +314,7 @@ def test_a_file_that_is_no_split(hardness, tracked):
 
 
 def test_a_mistyped_stage(hardness):
-    refuse(hardness("trak"), "a stage among demo, pack, track", "did you mean track")
+    refuse(hardness("trak"), "a stage among demo, run, pack, track", "did you mean track")
 
 
 def test_synchronised_batch_normalisation_is_for_cuda(track):
