@@ -236,7 +236,8 @@ def describe_lr(*infos: dict[str, Any]) -> str:
     for info in infos:
         for optimizer, rate in info.get("learning_rates", {}).items():
             rates.setdefault(optimizer, {})[f"{rate:g}"] = None
-    told = ", ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
+    # Commas part the settings of a description.
+    told = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
     return f"lr of each by search{f': {told}' if told else ''}"
 
 

@@ -83,7 +83,7 @@ def test_each_optimizer_is_trained_with_its_own_rate_and_it_is_told(searched, he
     show(Show(run=run))
     compare(Compare(runs=(searched[0], run)))
     told = capsys.readouterr().out
-    assert "rm3, sgd, lr of each by search: rm3 0.2, sgd 0.1, batch size" in told
+    assert "rm3, sgd, lr of each by search: rm3 0.2; sgd 0.1, batch size" in told
     assert f"lr from {searched[0]}" in told
     # By runs of which each optimizer has a rate of its own, and a finished run is not trained again.
     memorize(Memorize(**config, out=here / "r"))

@@ -229,7 +229,7 @@ def test_rates_by_search_are_of_one_comparison_and_told():
     runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
     ((group, text),) = described(runs, "memorize", describe_memorization)
     assert list(group) == list(runs)
-    assert "mlp, lr of each by search: sgd 0.1, m3 0.2 or 0.4, batch 8, 2 epochs" in text
+    assert "mlp, lr of each by search: sgd 0.1; m3 0.2 or 0.4, batch 8, 2 epochs" in text
     fixed = {Path(name): memorized_info(lr=lr) for name, lr in (("a", 0.1), ("b", 0.2))}
     assert ["lr 0.1" in text for _, text in described(fixed, "memorize", describe_memorization)] == [
         True,

@@ -135,9 +135,11 @@ def describe_retraining(infos: Sequence[dict]) -> str:
     within = " within each class" if split["balance"] == "class" else ""
     controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
     twins = ", without near-duplicates" if split["drop_twins"] else ""
+    seeds = info["config"]["seeds"]
+    retrainings = "one retraining" if seeds == 1 else f"{seeds} retrainings"
     return (
         f"{describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
-        f"{describe_training(info)}, {info['config']['seeds']} retrainings a tracking seed"
+        f"{describe_training(info)}, {retrainings} a tracking seed"
     )
 
 
