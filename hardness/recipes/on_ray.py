@@ -100,10 +100,13 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
             if not ready:
                 yield None
     finally:
-        for task in left.values():
-            ray.cancel(task)
-        if left:
-            ray.wait([*left.values()], num_returns=len(left), timeout=_PATIENCE)
+        waiting = [*left.values()]
+        # Asked to stop, asked again, since an interrupt can get lost in a library, and made to.
+        for force in (False, False, True):
+            for task in waiting:
+                ray.cancel(task, force=force)
+            if waiting:
+                _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_PATIENCE / 4)
 
 
 @ray.remote(max_calls=1, max_retries=_RETRIES)

@@ -198,7 +198,7 @@ def test_interrupted_it_asks_its_runs_to_stop(cluster, here):
     )
     logs = [Path(f"runs/mine/track-seed{seed}/log.jsonl") for seed in (0, 1)]
     until = time.monotonic() + 120
-    while not all(log.exists() for log in logs):
+    while not all(log.exists() and len(read_log(log.parent)) > 3 for log in logs):
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < until
         time.sleep(0.1)
