@@ -15,7 +15,7 @@ from hardness import config as c
 from hardness import files
 from hardness.errors import UserError
 from hardness.recipes.recipe import FEEDS, TRAINING, Recipe, Stage
-from hardness.stages.run_folder import OPERATIONAL, command, plain, read_log
+from hardness.stages.run_settings import OPERATIONAL, command, defaults, plain
 from hardness.stages.split import split_path
 
 
@@ -51,13 +51,10 @@ class Run:
     @property
     def command(self) -> str:
         """What to type to make this run alone."""
-        told = {}
-        for field in dataclasses.fields(self.stage.kind):
-            value = self.settings.get(field.name, field.default)
-            if value != field.default:
-                told[f"no_{field.name}" if value is False else field.name.rstrip("_")] = (
-                    value is False or value
-                )
+        told = {
+            f"no_{name}" if value is False else name.rstrip("_"): value is False or value
+            for name, value in _changed(self.stage.kind, self.settings).items()
+        }
         return command(self.stage.kind.__name__.lower(), told)
 
     @property
@@ -73,22 +70,28 @@ class Run:
         found = self._stamped()
         if found["fingerprint"] == self.fingerprint:
             return True
-        if self.folder is None:
-            return False
-        defaults = _defaults(self.stage.kind)
-        told = _shaping(self.stage.kind, self.settings)
-        now, was = ({**defaults, **settings} for settings in (told, found["settings"]))
-        what = next((name for name in defaults if now[name] != was[name]), "")
-        raise UserError(
-            f"{self.name} with {what} {now[what]}" if what else f"{self.name} fed as it is now",
-            f"{self.product} with {what} {was[what]}" if what else f"{self.product} fed otherwise",
-            "choose other folders (--set runs=DIR), or remove it",
+        if self.folder is not None:
+            self._refuse(found["settings"])
+        return False
+
+    def _refuse(self, made_with: dict[str, Any]) -> None:
+        by_default = defaults(self.stage.kind)
+        now = by_default | _shaping(self.stage.kind, self.settings)
+        was = by_default | made_with
+        differ = [name for name in by_default if now[name] != was[name]]
+        expected, made = (
+            (f"with {differ[0]} {now[differ[0]]}", f"with {differ[0]} {was[differ[0]]}")
+            if differ
+            else ("fed as it is now", "fed otherwise")
         )
+        do = "choose other folders (--set runs=DIR), or remove it"
+        raise UserError(f"{self.name} {expected}", f"{self.product} {made}", do)
 
     @property
     def num_epochs_done(self) -> int:
         """How far one that was interrupted has come, or that is at work."""
-        return len(read_log(self.folder)) if self.folder else 0
+        log = self.product / "log.jsonl"
+        return log.read_bytes().count(b"\n") if self.folder and log.exists() else 0
 
     @property
     def seconds(self) -> float:
@@ -246,14 +249,16 @@ def _product(kind: type, settings: dict[str, Any]) -> Path:
 
 
 def _shaping(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has them, the settings that are not by default, and make a difference."""
-    defaults = _defaults(kind)
-    differ = {name: value for name, value in settings.items() if value != defaults[name]}
-    return plain({name: value for name, value in differ.items() if name not in OPERATIONAL})
+    """Those that make a difference to what comes out, and are not by default."""
+    return {name: value for name, value in _changed(kind, settings).items() if name not in OPERATIONAL}
 
 
-def _defaults(kind: type) -> dict[str, Any]:
-    return {field.name: field.default for field in dataclasses.fields(kind)}
+def _changed(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has them, those that are not by default."""
+    told = plain(settings)
+    return {
+        name: told[name] for name, default in defaults(kind).items() if told.get(name, default) != default
+    }
 
 
 def _told(setting: str, value: Any) -> str:

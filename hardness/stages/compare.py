@@ -8,7 +8,8 @@ from hardness.config import Compare
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.stages.report.sections import agreements, all_sections
-from hardness.stages.run_folder import CONFIGS, OPERATIONAL, defaults, finished_info, read_log
+from hardness.stages.run_folder import finished_info, read_log
+from hardness.stages.run_settings import CONFIGS, OPERATIONAL, defaults
 from hardness.statistics import Estimate
 
 _LAST_EPOCH = "The last epoch"

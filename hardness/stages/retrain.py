@@ -9,15 +9,8 @@ from hardness import files, seeding
 from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.stages.grid import Member, train_grid
-from hardness.stages.run_folder import (
-    OBSERVING,
-    OPERATIONAL,
-    RUNS,
-    RunFolder,
-    finished_info,
-    newest_split,
-    split_settings,
-)
+from hardness.stages.run_folder import RUNS, RunFolder, finished_info, newest_split, split_settings
+from hardness.stages.run_settings import OBSERVING, OPERATIONAL
 from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS
 from hardness.training.device import describe_device, resolve_device, resolve_precision

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import subprocess
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime
@@ -14,17 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hardness import distributed, files
-from hardness.config import Memorize, Retrain, Track
 from hardness.console import say
 from hardness.errors import UserError
+from hardness.stages.run_settings import OPERATIONAL, defaults, plain, resume_command
 
 RUNS = Path("runs")
-CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
-"""Of the stages that have run folders."""
-# Settings that change where and how fast a run goes, not what comes out of it.
-OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
-# Settings of track that add to what is seen of a run, and change nothing in it.
-OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
 _REPORTED_VERSIONS = ("hardness-toolkit", "torch", "torchvision", "numpy", "pandas", "pyarrow")
 
 
@@ -187,66 +180,6 @@ class RunFolder:
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = None) -> str:
-    """A stage with its settings as one types it, without those that are not set, false or an empty list.
-
-    info: the run.json of a run, which perhaps many ranks share.
-    """
-    words = ["hardness", stage]
-    num_ranks = (info or {}).get("num_ranks", 1)
-    if num_ranks > 1:
-        num_local_ranks = info.get("num_local_ranks", num_ranks)
-        nodes = ["--nnodes", num_ranks // num_local_ranks] if num_ranks > num_local_ranks else []
-        words = ["torchrun", *nodes, "--nproc-per-node", num_local_ranks, "-m", *words]
-    for key, value in settings.items():
-        if value is not None and value is not False and value != []:
-            words.append(f"--{key.replace('_', '-')}")
-            words += value if isinstance(value, (list, tuple)) else [] if value is True else [value]
-    return shlex.join(map(str, words))
-
-
-def uncommon(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run that it would not have anyway, by default or, of a retraining, as tracked."""
-    tracked, config = info.get("tracked", {}), info["config"]
-    as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
-    found = {}
-    for name, default in defaults(CONFIGS[info["stage"]]).items():
-        if default is None and as_tracked:
-            default = tracked.get(name)
-        value = config.get(name, default)
-        if value != default:
-            found[name] = value
-    return found
-
-
-def defaults(stage: type) -> dict[str, Any]:
-    """What a stage does if not told otherwise, as JSON has it."""
-    return {
-        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-        for field in dataclasses.fields(stage)
-    }
-
-
-def describe_lr(*infos: dict[str, Any]) -> str:
-    """The learning rate of runs of a group; of memorize --lr-from each optimizer's, once it is known."""
-    config = infos[0]["config"]
-    if not config.get("lr_from"):
-        return f"lr {config['lr']:g}"
-    rates: dict[str, dict[str, None]] = {}
-    for info in infos:
-        for optimizer, rate in info.get("learning_rates", {}).items():
-            rates.setdefault(optimizer, {})[f"{rate:g}"] = None
-    # Commas part the settings of a description.
-    told = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
-    return f"lr of each by search{f': {told}' if told else ''}"
-
-
-def resume_command(run: Path, info: dict[str, Any]) -> str:
-    """What to type to go on with a run, by its run.json."""
-    settings = {name: value for name, value in info["config"].items() if name != "resume"}
-    return command(info["stage"], {**settings, "out": run, "resume": True}, info)
-
-
 def read_info(run: Path, required: Set[str] = frozenset()) -> dict[str, Any]:
     """run.json of a run folder, whatever its status, with those names beside what each has."""
     path = run / "run.json"
@@ -342,21 +275,6 @@ def split_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def training_settings(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings by which a tracked run learns as it does, its examples and their labels aside."""
-    apart = {
-        "data",
-        "given_labels",
-        "noise",
-        "noise_seed",
-        "device",
-        "allow_momentum",
-        *OBSERVING,
-        *OPERATIONAL,
-    }
-    return {name: value for name, value in info.get("config", {}).items() if name not in apart}
-
-
 def all_runs() -> dict[Path, dict[str, Any]]:
     """Every run folder under runs/, also in folders of folders, with its run.json, whatever its status.
 
@@ -390,11 +308,6 @@ def _next_path(stage: str, resume: bool, shape: dict[str, Any], by_default: dict
             if same and info["status"] != "finished":
                 return path
     return RUNS / f"{stage}-{max(numbers, default=0) + 1}"
-
-
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as JSON would give them back."""
-    return json.loads(json.dumps(settings, default=str))
 
 
 def _now(to: str = "seconds") -> str:

@@ -14,14 +14,8 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
-from hardness.stages.run_folder import (
-    check_alike,
-    newest_run,
-    newest_split,
-    read_info,
-    split_settings,
-    training_settings,
-)
+from hardness.stages.run_folder import check_alike, newest_run, newest_split, read_info, split_settings
+from hardness.stages.run_settings import training_settings
 
 
 def score(config: Score) -> Path | None:

@@ -14,19 +14,8 @@ from hardness import files
 from hardness.config import Show
 from hardness.console import facts, say, sparkline, table
 from hardness.errors import UserError
-from hardness.stages.run_folder import (
-    CONFIGS,
-    OPERATIONAL,
-    RUNS,
-    all_runs,
-    describe_lr,
-    read_info,
-    read_log,
-    resume_command,
-    split_settings,
-    started_last,
-    uncommon,
-)
+from hardness.stages.run_folder import RUNS, all_runs, read_info, read_log, split_settings, started_last
+from hardness.stages.run_settings import CONFIGS, OPERATIONAL, describe_lr, resume_command, uncommon
 from hardness.stages.split import split_of
 from hardness.subsets import CONTROLS, SUBSETS
 from hardness.verdicts import last_epoch

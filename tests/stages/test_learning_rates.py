@@ -12,7 +12,8 @@ from hardness.stages import grid
 from hardness.stages.compare import compare
 from hardness.stages.learning_rates import best_rates
 from hardness.stages.memorize import memorize
-from hardness.stages.run_folder import read_info, resume_command
+from hardness.stages.run_folder import read_info
+from hardness.stages.run_settings import resume_command
 from hardness.stages.show import show
 
 QUICK = {"noise": (0.5,), "epochs": 1, "batch_size": 256}

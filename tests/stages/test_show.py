@@ -12,7 +12,8 @@ from hardness.config import Memorize, Retrain, Show, Split, Track
 from hardness.errors import UserError
 from hardness.stages import grid
 from hardness.stages.memorize import memorize
-from hardness.stages.run_folder import RunFolder, read_info, read_log, resume_command
+from hardness.stages.run_folder import RunFolder, read_info, read_log
+from hardness.stages.run_settings import resume_command
 from hardness.stages.show import show
 from hardness.stages.split import split
 

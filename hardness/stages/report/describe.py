@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hardness.stages.run_folder import CONFIGS, OBSERVING, OPERATIONAL, defaults, describe_lr
+from hardness.stages.run_settings import CONFIGS, OBSERVING, OPERATIONAL, defaults, describe_lr
 from hardness.stages.split import split_of
 
 Runs = dict[Path, dict[str, Any]]

@@ -6,7 +6,8 @@ from hardness import files
 from hardness.config import Report
 from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
-from hardness.stages.run_folder import CONFIGS, command, read_info, uncommon
+from hardness.stages.run_folder import read_info
+from hardness.stages.run_settings import CONFIGS, command, uncommon
 from hardness.stages.split import DEFAULTS, split_of
 
 

@@ -40,7 +40,8 @@ from hardness.stages.report.describe import (
     seed_of,
 )
 from hardness.stages.report.section import Section
-from hardness.stages.run_folder import read_log, training_settings
+from hardness.stages.run_folder import read_log
+from hardness.stages.run_settings import training_settings
 from hardness.stages.split import split_of
 from hardness.statistics import Estimate
 from hardness.verdicts import equal_pristine as read_across

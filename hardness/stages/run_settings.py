@@ -1,0 +1,96 @@
+"""The settings of a run: which there are, which matter, how one types them."""
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hardness.config import Memorize, Retrain, Track
+
+CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
+"""Of the stages that have run folders."""
+# Settings that change where and how fast a run goes, not what comes out of it.
+OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
+# Settings of track that add to what is seen of a run, and change nothing in it.
+OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON would give them back."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def defaults(stage: type) -> dict[str, Any]:
+    """What a stage does if not told otherwise, as JSON has it."""
+    return {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in dataclasses.fields(stage)
+    }
+
+
+def training_settings(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings by which a tracked run learns as it does, its examples and their labels aside."""
+    apart = {
+        "data",
+        "given_labels",
+        "noise",
+        "noise_seed",
+        "device",
+        "allow_momentum",
+        *OBSERVING,
+        *OPERATIONAL,
+    }
+    return {name: value for name, value in info.get("config", {}).items() if name not in apart}
+
+
+def uncommon(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that it would not have anyway, by default or, of a retraining, as tracked."""
+    tracked, config = info.get("tracked", {}), info["config"]
+    as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
+    found = {}
+    for name, default in defaults(CONFIGS[info["stage"]]).items():
+        if default is None and as_tracked:
+            default = tracked.get(name)
+        value = config.get(name, default)
+        if value != default:
+            found[name] = value
+    return found
+
+
+def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = None) -> str:
+    """A stage with its settings as one types it, without those that are not set, false or an empty list.
+
+    info: the run.json of a run, which perhaps many ranks share.
+    """
+    words = ["hardness", stage]
+    num_ranks = (info or {}).get("num_ranks", 1)
+    if num_ranks > 1:
+        num_local_ranks = info.get("num_local_ranks", num_ranks)
+        nodes = ["--nnodes", num_ranks // num_local_ranks] if num_ranks > num_local_ranks else []
+        words = ["torchrun", *nodes, "--nproc-per-node", num_local_ranks, "-m", *words]
+    for key, value in settings.items():
+        if value is not None and value is not False and value != []:
+            words.append(f"--{key.replace('_', '-')}")
+            words += value if isinstance(value, (list, tuple)) else [] if value is True else [value]
+    return shlex.join(map(str, words))
+
+
+def resume_command(run: Path, info: dict[str, Any]) -> str:
+    """What to type to go on with a run, by its run.json."""
+    settings = {name: value for name, value in info["config"].items() if name != "resume"}
+    return command(info["stage"], {**settings, "out": run, "resume": True}, info)
+
+
+def describe_lr(*infos: dict[str, Any]) -> str:
+    """The learning rate of runs of a group; of memorize --lr-from each optimizer's, once it is known."""
+    config = infos[0]["config"]
+    if not config.get("lr_from"):
+        return f"lr {config['lr']:g}"
+    rates: dict[str, dict[str, None]] = {}
+    for info in infos:
+        for optimizer, rate in info.get("learning_rates", {}).items():
+            rates.setdefault(optimizer, {})[f"{rate:g}"] = None
+    # Commas part the settings of a description.
+    told = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
+    return f"lr of each by search{f': {told}' if told else ''}"
