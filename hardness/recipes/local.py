@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -15,7 +16,7 @@ from hardness.recipes.work import Engine, Event, attempt, check_asked
 
 _TICK = 0.5
 """Seconds after which we say that nothing is new."""
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 """Seconds in which a run that is asked to stop ends the write of its epoch."""
 
 
@@ -66,11 +67,15 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
             if not ended:
                 yield None
     finally:
-        for _, process, *_ in running.values():
-            process.terminate()
-        for _, process, *_ in running.values():
-            process.join(_PATIENCE)
-            process.kill()
+        processes = [process for _, process, *_ in running.values()]
+        # Asked to stop, again, since Python drops an interrupt that falls into a finalizer, and made to.
+        for force in (False, False, True):
+            for process in processes:
+                process.kill() if force else process.terminate()
+            until = time.monotonic() + _PATIENCE
+            for process in processes:
+                process.join(max(0, until - time.monotonic()))
+            processes = [process for process in processes if process.is_alive()]
 
 
 def _gpus() -> list[str]:

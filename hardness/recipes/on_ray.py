@@ -101,7 +101,7 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
                 yield None
     finally:
         waiting = [*left.values()]
-        # Asked to stop, asked again, since an interrupt can get lost in a library, and made to.
+        # Asked to stop, again, since Python drops an interrupt that falls into a finalizer, and made to.
         for force in (False, False, True):
             for task in waiting:
                 ray.cancel(task, force=force)
