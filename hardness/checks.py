@@ -1,11 +1,12 @@
 """What a value given by the user must be. Each check raises ``UserError``; nothing here imports torch."""
 
-import glob
 import math
 from pathlib import Path
 from typing import Any
 
 from hardness.errors import UserError, unknown_name
+from hardness.parts import TRAIN, held_out, part_folders
+from hardness.paths import matching, parquet_place
 from hardness.registry import TORCHVISION_DATASETS, parse_data
 
 
@@ -33,32 +34,37 @@ def check_data(data: str) -> None:
         name, _, place = place.partition(":")
         if name not in TORCHVISION_DATASETS:
             raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
-    if entry.name == "parquet":
-        do = "write parquet:PATTERN, or parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
-        require(bool(place) and place.count(":") in (0, 2), "files and perhaps two columns", repr(data), do)
-        return
     do = "write torchvision:NAME:PATH" if entry.name == "torchvision" else f"write {entry.name}:PATH"
     require(bool(place), f"a path after {entry.name}", repr(data), do)
 
 
-def check_place(data: str, val_fraction: float | None, size: int | None) -> None:
-    """What ``data`` names must be there, image folders with train/ and val/; not all have the two flags."""
+def check_place(data: str, **flags: Any) -> None:
+    """What ``data`` names must be there. ``flags``: those given that only some sources have."""
     entry, place = parse_data(data)
-    has_files = entry.name in ("imagefolder", "imagenet", "tar", "parquet")
-    for flag, value, has in (
-        ("--val-fraction", val_fraction, has_files),
-        ("--size", size, has_files or entry.name == "packed"),
-    ):
-        require(has or value is None, f"{flag} with image files only", data, "leave out the flag")
+    for flag, value in flags.items():
+        has = has_files(data) or (flag == "size" and entry.name == "packed")
+        name = f"--{flag.replace('_', '-')}"
+        require(has or value is None, f"{name} with image files only", data, "leave out the flag")
     if entry.name == "packed":
         do = "check the path, or run `hardness pack` first"
         require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
     elif entry.name in ("tar", "parquet"):
-        pattern = place.partition(":")[0] if entry.name == "parquet" else place
-        found = bool(glob.glob(pattern))  # noqa: PTH207
-        require(found, f"files {pattern}", "none there", "check the pattern")
+        pattern = parquet_place(place)[0] if entry.name == "parquet" else place
+        found = matching(pattern)
+        do = "check the path or pattern"
+        if entry.name == "parquet" and ":" in place:
+            do += "; columns are named as parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
+        require(bool(found), f"files {pattern}", "none there", do)
+        folders = [path for path in found if Path(path).is_dir()]
+        do = f"write {entry.name}:{pattern}/*.{entry.name}"
+        require(not folders, f"{entry.name} files", f"the folder {', '.join(folders[:1])}", do)
     elif entry.name in ("imagefolder", "imagenet"):
-        _check_folder(place, val_fraction)
+        _check_folder(place, flags.get("val_fraction"))
+
+
+def has_files(data: str) -> bool:
+    """Are its images in files of the user's, which are decoded?"""
+    return parse_data(data)[0].name in ("imagefolder", "imagenet", "tar", "parquet")
 
 
 def _check_folder(place: str, val_fraction: float | None) -> None:
@@ -66,13 +72,28 @@ def _check_folder(place: str, val_fraction: float | None) -> None:
     require(root.is_dir(), f"a folder {root}", "none there", "check the path")
     inside = sorted(path.name for path in root.iterdir())[:5]
     held = f"{root} holding {', '.join(inside) or 'nothing'}"
-    require((root / "train").is_dir(), f"a folder {root / 'train'}", held, "put one folder a class there")
+    parts = part_folders(root)
+    require(TRAIN in parts, f"a folder {root / 'train'}", held, "put one folder a class there")
+    held_part = held_out(parts)
     if val_fraction is None:
         do = "put the validation images there, or pass --val-fraction 0.1"
-        require((root / "val").is_dir(), f"a folder {root / 'val'}", held, do)
-    else:
-        found = f"{root / 'val'} and --val-fraction {val_fraction}"
-        require(not (root / "val").is_dir(), f"no {root / 'val'}", found, "leave out --val-fraction")
+        require(held_part is not None, f"a folder {root / 'val'}", held, do)
+    elif held_part is not None:
+        found = f"{parts[held_part][0]} and --val-fraction {val_fraction}"
+        raise UserError(f"no validation or test images in {root}", found, "leave out --val-fraction")
+
+
+def check_background(color: str) -> None:
+    # Pillow takes a while to import, and the default needs no check.
+    if color == "white":
+        return
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(color)
+    except ValueError as error:
+        do = "write a name such as black, or #RRGGBB"
+        raise UserError("a color for --background", repr(color), do) from error
 
 
 def check_seed(**seeds: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hardness.checks import (
+    check_background,
     check_data,
     check_place,
     check_seed,
@@ -28,9 +29,13 @@ class Source:
     data: str = "digits"
     """digits | imagefolder:, imagenet: or packed:PATH | tar: or parquet:PATTERN | torchvision:NAME:PATH."""
     size: int | None = None
-    """Height and width in pixels. Default: the first image's short side, at most 224; of packed ones all."""
+    """Height and width in pixels. Default: the most common short side, at most 224; of packed ones all."""
     val_fraction: float | None = None
-    """Image folders without val/: the share of train/ to hold out as the validation set."""
+    """Where there are no validation or test images: the share of the training images to hold out."""
+    background: str = "white"
+    """Color behind transparent images, a name or #RRGGBB."""
+    pixel_range: tuple[float, float] | None = None
+    """Images of more than 8 bits: the values that become black and white. Default: of the training images."""
     download: bool = False
     """torchvision's data sets: fetch the files if they aren't there."""
     on_bad_image: Literal["stop", "null"] = "stop"
@@ -38,8 +43,19 @@ class Source:
 
     def __post_init__(self) -> None:
         check_data(self.data)
-        check_place(self.data, self.val_fraction, self.size)
+        check_place(
+            self.data,
+            val_fraction=self.val_fraction,
+            size=self.size,
+            pixel_range=self.pixel_range,
+            background=None if self.background == "white" else self.background,
+        )
         require_positive(size=self.size)
+        check_background(self.background)
+        if self.pixel_range is not None:
+            low, high = self.pixel_range
+            is_range = -math.inf < low < high < math.inf
+            require(is_range, "--pixel-range LOW HIGH, LOW below HIGH", f"{low:g} {high:g}", "choose others")
         if self.val_fraction is not None:
             require_fraction("--val-fraction", self.val_fraction)
 

@@ -3,8 +3,10 @@
 import torch
 
 from hardness.config import Data
+from hardness.console import say, warn
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.datasets.cache import place
+from hardness.datasets.labels import check_classes
 from hardness.datasets.loader import Loader, Shuffled
 from hardness.errors import UserError
 from hardness.registry import parse_data
@@ -13,12 +15,17 @@ __all__ = ["DataSet", "ImageSet", "Loader", "Shuffled", "load"]
 
 
 def load(
-    config: Data, *, model: str = "", workers: int = 0, device: torch.device | str | None = None
+    config: Data,
+    *,
+    model: str = "",
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    tells: bool = True,
 ) -> DataSet:
     """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
 
     ``model`` matters to the default image size alone (Inception wants 299 pixels); up to ``workers``
-    images are decoded at a time.
+    images are decoded at a time. ``tells``: print what the user should know of it.
     Raises ``UserError`` for whatever the user can mend: missing folders, empty classes, bad images.
     """
     device = None if device is None else torch.device(device)
@@ -26,4 +33,10 @@ def load(
         raise UserError("a GPU for --cache device", str(device), "leave it out")
     entry, where = parse_data(config.data)
     data = entry.load()(where, config, model=model, workers=workers, **entry.options)
+    check_classes(data)
+    if tells:
+        for line in data.notes.lines:
+            say(line)
+        for warning in data.notes.warnings:
+            warn(warning)
     return data if device is None else place(data, config.cache, device)

@@ -1,7 +1,7 @@
 """What every data set hands out: (image, given label, example id)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -75,6 +75,20 @@ def in_memory(images: Tensor, labels: Tensor, prefix: str) -> ImageSet:
 
 
 @dataclass(frozen=True)
+class Notes:
+    """What the user should know of a data set: kept, so that who opens it once more need not say it again."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def warn(self, warning: str) -> None:
+        self.warnings.append(warning)
+
+
+@dataclass(frozen=True)
 class DataSet:
     """A base training set, its validation set, and what a network must know of them."""
 
@@ -88,6 +102,11 @@ class DataSet:
     std: Sequence[float]
     transform: str = "as they are"
     """What was done to the pictures."""
+    pixel_range: tuple[float, float] | None = None
+    """The values that became 0 and 255; None where no picture has more than 8 bits."""
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Which files or folders are ``train``, ``validation`` and ``left_out``, where their names say it."""
+    notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -117,6 +136,8 @@ class DataSet:
             "mean": list(self.mean),
             "std": list(self.std),
             "transform": self.transform,
+            "pixel_range": self.pixel_range and list(self.pixel_range),
+            "parts": {part: list(names) for part, names in self.parts.items()},
         }
 
 

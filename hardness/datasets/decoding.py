@@ -1,36 +1,36 @@
 """One picture, wherever it lies -> its pixels."""
 
 import io
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as F
 
+from hardness.datasets import deep
+from hardness.datasets.deep import OWN, Range
+from hardness.datasets.jpeg import decode_jpeg
 from hardness.errors import UserError
 
-try:
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:
-    # Deprecated since torchvision 0.29, in favour of another package, which is made for one torch each.
-    decode_jpeg = None
-
-
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What reading raises where there is no whole picture."""
-# SOF0 to SOF15, but for the tables that lie among them.
-_FRAMES = set(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
+EXTENSIONS = tuple(
+    sorted({*IMG_EXTENSIONS, ".jfif", ".gif", *{".avif"}.intersection(Image.registered_extensions())})
+)
+"""Of the files that are read as images."""
+_EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".avif")
+WHITE = (255, 255, 255)
 
 
 class Place(Protocol):
     """Where the bytes of a picture are; ``str(place)`` names it to the user."""
 
-    def read(self) -> bytes: ...
+    def read(self, size: int = -1) -> bytes:
+        """Its first ``size`` bytes, or all of them."""
+        ...
 
 
 class File(str):
@@ -38,67 +38,153 @@ class File(str):
 
     __slots__ = ()
 
-    def read(self) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         # A Path for each of millions takes a tenth of the time of small pictures.
         with open(self, "rb") as file:  # noqa: PTH123
-            return file.read()
+            return file.read(size)
+
+
+def is_named_eight_bits(place: Place) -> bool:
+    """Says its name that it has no more? (If it has, it is refused when it is read.)"""
+    return str(place).lower().endswith(_EIGHT_BITS)
+
+
+def color(name: str) -> tuple[int, int, int]:
+    """``white``, ``#RRGGBB`` and the like -> red, green, blue of 0..255."""
+    return ImageColor.getrgb(name)[:3]
+
+
+def unreadable(place: Place, error: Exception) -> UserError:
+    """What the user is told of a picture that cannot be read, for whatever reason."""
+    told = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
+    do = "repair or remove it, or leave it out with --on-bad-image null"
+    return UserError("a readable image", f"{place} ({told or type(error).__name__})", do)
 
 
 def size_of(place: Place) -> tuple[int, int]:
-    """(width, height), from its first bytes. Raises one of ``UNREADABLE`` where it is no picture."""
-    with Image.open(io.BytesIO(place.read())) as image:
-        return image.size
+    """(width, height) as stored, from its first bytes. Raises ``UserError`` where it is no picture."""
+    try:
+        with Image.open(io.BytesIO(place.read())) as image:
+            return image.size
+    except Exception as error:
+        raise unreadable(place, error) from error
 
 
-def read_picture(place: Place) -> Tensor:
-    """uint8 (3, H, W): upright, RGB, as large as it is.
+def value_range(place: Place) -> Range | None:
+    """(least, largest) value of a picture of more than 8 bits; None of any other.
 
-    Raises ``UserError`` with the place where there is no whole picture.
+    Raises ``UserError`` where it can't be read.
     """
     try:
-        return _decode(place.read())
-    except UNREADABLE as error:
-        do = "mend or remove it, or leave it out with --on-bad-image null"
-        raise UserError("a readable image", f"{place} ({error})", do) from error
+        if not deep.may_be_deep(place.read(32)):
+            return None
+        data = place.read()
+        with Image.open(io.BytesIO(data)) as image:
+            values = deep.values_of(image, data)
+        return values and (values.colors.min().item(), values.colors.max().item())
+    except Exception as error:
+        raise unreadable(place, error) from error
 
 
-def read_image(place: Place, resize: int, crop: int) -> Tensor:
-    """uint8 (3, crop, crop): short side to ``resize``, centre cropped; raises as ``read_picture`` does."""
-    pixels = read_picture(place)
-    if pixels.shape[1:] != (crop, crop) or resize != crop:
-        pixels = F.center_crop(F.resize(pixels, [resize], antialias=True), [crop, crop])
-    return pixels
+def read_picture(
+    place: Place, background: tuple[int, int, int] = WHITE, pixel_range: Range | None = OWN
+) -> Tensor:
+    """uint8 (3, H, W): upright, RGB, as large as it is; transparent parts show ``background``.
+
+    Values of more than 8 bits are scaled: the two of ``pixel_range`` become 0 and 255; by default those of
+    the picture (0, or its least value if negative, and its largest). Raises ``UserError`` with the place
+    where there is no whole picture: also one that ends early, or whose values are not all finite.
+    """
+    try:
+        return torch.from_numpy(_decode(place.read(), background, pixel_range)).permute(2, 0, 1)
+    # Whatever a damaged file makes a decoder raise, MemoryError among it, is that file's fault.
+    except Exception as error:
+        raise unreadable(place, error) from error
 
 
-def _decode(data: bytes) -> Tensor:
-    """uint8 (3, H, W), upright."""
-    if decode_jpeg and 0 < _num_jpeg_pixels(data) <= Image.MAX_IMAGE_PIXELS:
-        try:
-            # The same pixels as Pillow's, in half the time.
-            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
-        except RuntimeError:
-            # Not for this decoder; or broken, which Pillow says in better words.
-            pass
+def read_image(
+    place: Place,
+    resize: int,
+    crop: int,
+    background: tuple[int, int, int] = WHITE,
+    pixel_range: Range | None = OWN,
+) -> Tensor:
+    """uint8 (3, crop, crop): short side to ``resize``, the center of that; the same holds."""
+    pixels = read_picture(place, background, pixel_range)
+    try:
+        return _resize_and_crop(pixels, resize, crop)
+    except (MemoryError, RuntimeError) as error:
+        raise unreadable(place, error) from error
+
+
+def _resize_and_crop(pixels: Tensor, resize: int, crop: int) -> Tensor:
+    if pixels.shape[1:] == (crop, crop) and resize == crop:
+        return pixels
+    pixels = _without_margins(pixels, resize, crop)
+    return F.center_crop(F.resize(pixels, [resize], antialias=True), [crop, crop])
+
+
+def _without_margins(pixels: Tensor, resize: int, crop: int) -> Tensor:
+    """Of a picture that resizing would make huge, such as 1 x 40,000, the part that cropping leaves."""
+    height, width = pixels.shape[1:]
+    short, long = sorted((height, width))
+    if resize * resize * long / short <= height * width + 4 * crop * crop:
+        return pixels
+    # With a margin for the filter; as far from both ends, so that the center stays where it is.
+    needed = max(short, -(-(crop + 2) * short // resize) + 4)
+    needed += (long - needed) % 2
+    return F.center_crop(pixels, [min(height, needed), min(width, needed)])
+
+
+def _decode(data: bytes, background: tuple[int, int, int], pixel_range: Range | None) -> np.ndarray:
+    """uint8 (H, W, 3), upright."""
+    if data[:2] == b"\xff\xd8":
+        pixels = decode_jpeg(data)
+        if pixels is not None:
+            return _upright(pixels, _jpeg_orientation(data))
     with Image.open(io.BytesIO(data)) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            # 16 bits of gray, which convert() would clip to white.
-            image = Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-        if "transparency" in image.info:
-            image = image.convert("RGBA")
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        orientation = _orientation(image)
+        values = deep.values_of(image, data)
+        if values is not None:
+            return _upright(deep.to_eight_bits(values, background, pixel_range), orientation)
+        if image.has_transparency_data:
+            image = _on_background(image.convert("RGBA"), background)
+        return _upright(np.array(image.convert("RGB")), orientation)
 
 
-def _num_jpeg_pixels(data: bytes) -> int:
-    """Height times width, as a JPEG's frame header has them; 0 where there is none to be found."""
-    position = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while position + 9 <= len(data):
-        marker, length, _, height, width = struct.unpack_from(">HHBHH", data, position)
-        if marker in _FRAMES:
-            return height * width
-        position += 2 + length
-    return 0
+def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    if b"Exif\0\0" not in data:
+        return 1
+    with Image.open(io.BytesIO(data)) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF has it; 1 where it has none that makes sense."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, 3) as stored -> as it is meant to be seen."""
+    turned = {
+        2: lambda: pixels[:, ::-1],
+        3: lambda: pixels[::-1, ::-1],
+        4: lambda: pixels[::-1],
+        5: lambda: pixels.transpose(1, 0, 2),
+        6: lambda: pixels[::-1].transpose(1, 0, 2),
+        7: lambda: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda: pixels[:, ::-1].transpose(1, 0, 2),
+    }
+    return np.ascontiguousarray(turned[orientation]()) if orientation in turned else pixels
 
 
 @dataclass(frozen=True)
@@ -108,9 +194,17 @@ class ImageFiles:
     places: Sequence[Place]
     resize: int
     crop: int
+    background: tuple[int, int, int] = WHITE
+    pixel_range: Range | None = None
+    """None: none of them has more than 8 bits."""
+
+    def picture(self, i: int) -> Tensor:
+        """uint8 (3, H, W): one of them, as large as it is."""
+        return read_picture(self.places[i], self.background, self.pixel_range)
 
     def __getitem__(self, ids: Sequence[int]) -> Tensor:
         images = torch.empty(len(ids), self.crop, self.crop, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
         for image, i in zip(images, ids, strict=True):
-            image.copy_(read_image(self.places[i], self.resize, self.crop))
+            how = self.resize, self.crop, self.background, self.pixel_range
+            image.copy_(read_image(self.places[i], *how))
         return images

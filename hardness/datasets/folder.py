@@ -1,54 +1,117 @@
 """Image folders: PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg, in torchvision's class order."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
 from hardness.config import Data
-from hardness.datasets.base import DataSet
-from hardness.datasets.decoding import File
-from hardness.datasets.samples import Sample, from_samples, hold_out
+from hardness.datasets.base import DataSet, Notes
+from hardness.datasets.decoding import EXTENSIONS, File
+from hardness.datasets.found import note_hidden, note_others, one_class
+from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
+from hardness.parts import TEST, VALIDATION, part_folders
+from hardness.paths import is_hidden
 
 
 def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: bool = False) -> DataSet:
     """Scan the folders."""
-    root = Path(place)
-    class_names = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
+    notes, scan = Notes(), _Scan(Path(place))
+    folders = part_folders(scan.root)
+    if unnamed := folders.pop("", []):
+        told = ", ".join(folder.name for folder in unnamed[:5])
+        notes.say(f"folders whose names say neither train nor val nor test are left out: {told}")
+    # A test set often has no classes, so it is not even looked at where it is not needed.
+    unused = folders.pop(TEST, []) if VALIDATION in folders else []
+    classes = [
+        (part, folder, each) for part in folders for folder in folders[part] for each in scan.inside(folder)
+    ]
+    class_of = one_class((each.name for _, _, each in classes), notes)
+    class_names = sorted(set(class_of.values()))
     if not class_names:
-        raise UserError(f"a folder a class in {root / 'train'}", "none", "put the images in class folders")
-    train = _scan(root / "train", class_names)
-    if config.val_fraction is None:
-        foreign = sorted({e.name for e in (root / "val").iterdir() if e.is_dir()} - set(class_names))
-        if foreign:
-            found = f"{', '.join(foreign[:3])} in {root / 'val'} alone"
-            raise UserError("the classes of train/ in val/", found, "remove it or add it to train/")
-        validation = _scan(root / "val", class_names)
-    else:
-        train, validation = hold_out(train, config.val_fraction)
-
-    def key_of(path: File) -> str:
-        return path.removeprefix(f"{root}/")
-
-    settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes}
-    return from_samples(train, validation, class_names, key_of, config, **settings)
-
-
-def _scan(folder: Path, class_names: list[str]) -> list[Sample]:
-    """(path, label) of every image file, in torchvision's order."""
-    classes = {name: index for index, name in enumerate(class_names) if (folder / name).is_dir()}
-    samples = make_dataset(str(folder), classes, IMG_EXTENSIONS, allow_empty=True)
-    for name in sorted(set(classes) - {class_names[label] for _, label in samples}):
         raise UserError(
-            f"images in {folder / name}",
-            f"no file ending in {' '.join(IMG_EXTENSIONS)}",
-            "add images or remove the folder",
+            f"a folder a class in {scan.root / 'train'}", "none", "put the images in class folders"
         )
-    if not samples:
-        raise UserError(f"images in {folder}", "none", "put the images in class folders")
-    for path, _ in samples:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise UserError("names of files and folders in UTF-8", ascii(path), "rename it") from error
-    return [(File(path), label) for path, label in samples]
+    number_of = {name: number for number, name in enumerate(class_names)}
+    found: dict[str, list[Sample]] = {part: [] for part in folders}
+    for part, folder, each in sorted(classes, key=lambda found: (class_of[found[2].name], found[1:])):
+        label = number_of[class_of[each.name]]
+        samples = [Sample(path, label, scan.key(path), folder.name) for path in scan.images(each)]
+        if not samples:
+            told = f"no file ending in {' '.join(EXTENSIONS)}"
+            raise UserError(f"images in {each}", told, "add images or remove the folder")
+        found[part] += samples
+    note_hidden(scan.hidden, notes)
+    note_others(scan.others, notes)
+    if scan.outside:
+        told = f"{len(scan.outside):,} images are left out, as they are in no class folder"
+        notes.warn(f"{told}: the first is {scan.outside[0]}")
+    left_out = [folder.name for folder in unused]
+    settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes, "left_out": left_out}
+    return from_samples(found, class_names, config, notes, **settings)
+
+
+@dataclass
+class _Scan:
+    """Walks through folders, and keeps what it met besides images."""
+
+    root: Path
+    hidden: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    """Images that are in no class folder."""
+    _seen: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._enter(str(self.root))
+
+    def key(self, path: str) -> str:
+        return path.removeprefix(f"{self.root}/")
+
+    def inside(self, folder: Path) -> Iterator[Path]:
+        """The class folders of a part."""
+        self._enter(str(folder))
+        for each in sorted(folder.iterdir()):
+            if is_hidden(each.name):
+                self.hidden.append(each.name)
+            elif each.is_dir():
+                yield each
+            else:
+                is_image = each.name.lower().endswith(EXTENSIONS)
+                (self.outside if is_image else self.others).append(str(each))
+
+    def images(self, folder: Path) -> Iterator[File]:
+        """The image files below a folder, by folder and name. Links to folders are followed."""
+        for here, name in sorted(self._files(folder)):
+            if name.lower().endswith(EXTENSIONS):
+                yield File(f"{here}/{name}")
+            else:
+                self.others.append(name)
+
+    def _files(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """(folder, name), in no order."""
+        to_do = [str(folder)]
+        while to_do:
+            here = to_do.pop()
+            self._enter(here)
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if is_hidden(entry.name):
+                        self.hidden.append(entry.name)
+                    elif entry.is_dir():
+                        to_do.append(entry.path)
+                    elif entry.is_file() or entry.is_symlink():
+                        # Of a link to nothing we hear when it is read.
+                        yield here, entry.name
+                    else:
+                        self.others.append(entry.name)
+
+    def _enter(self, folder: str) -> None:
+        """Raises ``UserError`` for a folder that was there before: a loop of links, or one to a sibling."""
+        found = Path(folder).stat()
+        other = self._seen.setdefault((found.st_dev, found.st_ino), folder)
+        if other != folder:
+            raise UserError(
+                f"each folder once below {self.root}", f"{other} again as {folder}", "remove the link"
+            )

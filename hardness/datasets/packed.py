@@ -22,9 +22,9 @@ from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 
 PARTS = ("train", "val")
-OF_DATA = ("class_names", "image_shape", "mean", "std", "transform")
+OF_DATA = ("class_names", "image_shape", "mean", "std", "transform", "pixel_range", "parts")
 """What pack.json says in the words of ``DataSet.describe``."""
-_REQUIRED = ("fingerprint", "num_examples", "num_rows", "shards", *OF_DATA)
+_REQUIRED = ("fingerprint", "num_examples", "num_rows", "shards", *OF_DATA[:5])
 _TRANSFORM = b"hardness.transform"
 _AGAIN = "pack again, or restore it"
 
@@ -130,6 +130,9 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
         mean=info["mean"],
         std=info["std"],
         transform=info["transform"],
+        # Packs of an older version know of neither.
+        pixel_range=info.get("pixel_range"),
+        parts=info.get("parts", {}),
     )
     if data.fingerprint != info["fingerprint"]:
         found = f"{data.fingerprint} from its keys"

@@ -1,10 +1,9 @@
 """Parquet files with a column of images and one of labels, as Hugging Face's hub has them.
 
-Files whose name, or whose folder's, begins with val or test are the validation set. A label is a class index,
-whose names are taken from what ``datasets`` wrote beside it, or the name of a class.
+Which are for training and for validation, ``hardness.parts`` says. A label is a class index, whose names are
+taken from what ``datasets`` wrote beside it, or the name of a class.
 """
 
-import glob
 import json
 import os
 import threading
@@ -13,15 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hardness.config import Data
-from hardness.datasets.base import DataSet
-from hardness.datasets.samples import Sample, cut, from_samples
+from hardness.datasets.base import DataSet, Notes
+from hardness.datasets.found import MOST_CLASSES, Label, number_classes
+from hardness.datasets.label_columns import LabelError, as_labels
+from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
+from hardness.parts import PARTS, TRAIN, innermost_part
+from hardness.paths import matching, parquet_place
 
-_COLUMNS = ("image", "label")
-_MOST_CLASSES = 1_000_000
 # Or all threads that come to a new row group would read it.
 _one_at_a_time = threading.Lock()
 
@@ -37,95 +39,101 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         return f"{self.file}, row {self.row} of group {self.row_group}"
 
-    def read(self) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         with _one_at_a_time:
             column = _read_column(self.file, self.row_group, self.column)
         value = column[self.row].as_py()
         if not value:
             raise ValueError("there are no bytes in its cell")
-        return value
+        return value if size < 0 else value[:size]
 
 
 @lru_cache(maxsize=8)
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
     found = pq.ParquetFile(file).read_row_group(row_group, [column]).column(0)
-    return found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
+    found = found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
+    return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """All files that match the pattern, in the order of their names; ``PATTERN:IMAGE:LABEL``."""
-    pattern, *columns = place.split(":")
-    files = [_open(file, *(columns or _COLUMNS)) for file in sorted(glob.glob(pattern))]  # noqa: PTH207
-    class_names, root = _class_names(files), Path(os.path.commonpath([file.path.parent for file in files]))
-    number_of = {name: number for number, name in enumerate(class_names)}
-    parts: dict[str, list[Sample]] = {"train": [], "val": []}
+    notes, (pattern, *columns) = Notes(), parquet_place(place)
+    files = [_open(file, *columns) for file in matching(pattern)]
+    _check_alike(files)
+    class_names, number_of = _classes(files, notes)
+    root = Path(os.path.commonpath([file.path.parent for file in files]))
+    found: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for file in files:
-        is_held_out = any(name.startswith(("val", "test")) for name in file.path.relative_to(root).parts)
-        part = "val" if is_held_out else "train"
-        numbers = (number_of[label] if isinstance(label, str) else label for label in file.labels)
-        parts[part] += zip(file.cells, numbers, strict=True)
-    where = "in val*.parquet or test*.parquet"
-    train, validation = cut(parts["train"], parts["val"], config.val_fraction, pattern, where)
-
-    def key_of(cell: Cell) -> str:
-        file = Path(cell.file).relative_to(root).with_suffix("")
-        return f"{file.as_posix()}/{cell.row_group}-{cell.row:05d}"
-
-    return from_samples(train, validation, class_names, key_of, config, model=model, workers=workers)
+        below = file.path.relative_to(root)
+        part = innermost_part(below.with_suffix("").parts) or TRAIN
+        name = below.with_suffix("").as_posix()
+        for cell, label in zip(file.cells, file.labels, strict=True):
+            key = f"{name}/{cell.row_group}-{cell.row:05d}"
+            found[part].append(Sample(cell, number_of[label], key, below.as_posix()))
+    return from_samples(found, class_names, config, notes, model=model, workers=workers)
 
 
 class _File(NamedTuple):
     path: Path
     cells: list[Cell]
-    labels: list[int] | list[str]
+    labels: list[Label]
     class_names: list[str] | None
     """Of Hugging Face's ``ClassLabel``."""
-    is_named: bool
-    """The labels are names."""
 
 
 def _open(path: str, image_column: str, label_column: str) -> _File:
-    """Raises ``UserError`` where there are no such columns, or labels are missing."""
+    """Raises ``UserError`` where there are no such columns, or for a row without a label or an image."""
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            for column, holds, of in (
-                (image_column, _is_image, "encoded images"),
-                (label_column, _is_label, "class indices or names"),
-            ):
-                if column not in schema.names:
-                    found, do = f"columns {', '.join(schema.names)}", "name one: parquet:PATTERN:IMAGE:LABEL"
-                    raise UserError(f"a column {column} in {path}", found, do)
-                if not holds(kind := schema.field(column).type):
-                    do = "name another: parquet:PATTERN:IMAGE:LABEL"
-                    raise UserError(f"{of} in column {column} of {path}", str(kind), do)
+            _check_columns(path, schema, image_column, label_column)
             labels = file.read([label_column])[label_column]
             groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            _check_bytes(path, file, image_column)
     except (pa.ArrowException, OSError) as error:
         found = str(error).splitlines()[0]
         raise UserError(f"a whole Parquet file {path}", found, "copy it again") from error
-    if labels.null_count:
-        found = f"{labels.null_count} without"
-        raise UserError(f"a label for each row of {path}", found, "leave those rows out, or label them")
+    names = _names_beside(schema.metadata or {}, label_column)
+    try:
+        values = as_labels(labels, len(names) if names else MOST_CLASSES)
+    except LabelError as error:
+        expected = f"a class index or a class name in column {label_column} of {path}"
+        raise UserError(expected, str(error), "correct those rows, or leave them out") from error
+    is_named = bool(values) and isinstance(values[0], str)
     cells = [Cell(path, image_column, group, row) for group, size in enumerate(groups) for row in range(size)]
-    values, is_named = labels.to_pylist(), not pa.types.is_integer(labels.type)
-    names = None if is_named else _names_beside(schema.metadata or {}, label_column)
-    most = len(names) if names else _MOST_CLASSES
-    outside = [] if is_named else [label for label in values if not 0 <= label < most]
-    if outside:
-        raise UserError(f"labels of 0..{most - 1:,} in {path}", str(outside[0]), "mend the column")
-    return _File(Path(path), cells, values, names, is_named)
+    return _File(Path(path), cells, values, None if is_named else names)
+
+
+def _check_columns(path: str, schema: pa.Schema, image_column: str, label_column: str) -> None:
+    for column in (image_column, label_column):
+        if column not in schema.names:
+            found, do = f"columns {', '.join(schema.names)}", "name one: parquet:PATTERN:IMAGE:LABEL"
+            raise UserError(f"a column {column} in {path}", found, do)
+    if not _is_image(kind := schema.field(image_column).type):
+        do = "name another: parquet:PATTERN:IMAGE:LABEL"
+        raise UserError(f"encoded images in column {image_column} of {path}", str(kind), do)
 
 
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_image(kind.field("bytes").type)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _is_label(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _check_bytes(path: str, file: pq.ParquetFile, column: str) -> None:
+    """Where images are kept as paths alone: a path in a file of somebody's is not followed."""
+    kind = file.schema_arrow.field(column).type
+    if not (pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 and file.num_row_groups):
+        return
+    first = file.read_row_group(0, [column]).column(0).combine_chunks()
+    has_path_alone = pc.and_(pc.is_null(first.field("bytes")), pc.is_valid(first.field("path")))
+    if len(first) and pc.all(has_path_alone).as_py():
+        found = f"paths without bytes, the first {first.field('path')[0].as_py()!r}"
+        do = "write the bytes into the file (datasets: save with embedded files), or use imagefolder:PATH"
+        raise UserError(f"encoded images in column {column} of {path}", found, do)
 
 
 def _names_beside(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
@@ -136,13 +144,16 @@ def _names_beside(metadata: dict[bytes, bytes], column: str) -> list[str] | None
         return None
 
 
-def _class_names(files: list[_File]) -> list[str]:
-    first = files[0]
-    for file in files:
-        if (file.class_names, file.is_named) != (first.class_names, first.is_named):
+def _check_alike(files: list[_File]) -> None:
+    first, *others = [file for file in files if file.labels] or files[:1]
+    for file in others:
+        if (file.class_names, type(file.labels[0])) != (first.class_names, type(first.labels[0])):
             found, do = "others, or other kinds of labels", "match files of one data set"
             raise UserError(f"the classes of {first.path} in {file.path}", found, do)
-    if first.class_names:
-        return first.class_names
+
+
+def _classes(files: list[_File], notes: Notes) -> tuple[list[str], dict[Label, int]]:
     labels = {label for file in files for label in file.labels}
-    return sorted(labels) if first.is_named else [str(n) for n in range(max(labels, default=0) + 1)]
+    if names := next((file.class_names for file in files if file.class_names), None):
+        return names, {label: label for label in labels}
+    return number_classes(labels, notes) if labels else ([""], {})

@@ -1,8 +1,9 @@
-"""Lists of pictures with their labels -> a data set: sizes, reading in order, keeping pixels in memory."""
+"""Lists of pictures with labels -> a data set: parts, sizes, reading in order, keeping pixels in memory."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,54 +14,70 @@ from torch import Tensor
 from hardness.config import Data
 from hardness.console import progress, warn
 from hardness.datasets.ahead import ahead
-from hardness.datasets.base import DataSet, Images, ImageSet
+from hardness.datasets.base import DataSet, Images, ImageSet, Notes
 from hardness.datasets.cache import host_memory
-from hardness.datasets.decoding import UNREADABLE, ImageFiles, Place, size_of
+from hardness.datasets.decoding import ImageFiles, Place, color
+from hardness.datasets.deep import Range
 from hardness.datasets.pixels import HostPixels
+from hardness.datasets.survey import common_size, flattened, range_of, value_ranges
 from hardness.errors import UserError
+from hardness.parts import TEST, TRAIN, held_out
 
 # Of ImageNet, in RGB order; as torchvision's recipes.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DECODE_BATCH = 64
 
-Sample = tuple[Place, int]
-"""Where an image lies, and its label."""
+
+class Sample(NamedTuple):
+    """An image that was found."""
+
+    place: Place
+    label: int
+    key: str
+    source: str
+    """The folder or file whose name says for which part it is."""
 
 
 def from_samples(
-    train: list[Sample],
-    validation: list[Sample],
+    parts: Mapping[str, list[Sample]],
     class_names: list[str],
-    key_of: Callable[[Place], str],
     config: Data,
+    notes: Notes,
     *,
     model: str,
     workers: int,
     imagenet_sizes: bool = False,
+    left_out: Sequence[str] = (),
 ) -> DataSet:
-    """Choose the image size, and decode once where the pixels fit in memory."""
-    size = config.size or _default_size(train, model, imagenet_sizes)
+    """The data set of the images of each part, each list in its canonical order.
+
+    Chooses the validation set, the image size and the range of values, and decodes once where the pixels fit
+    in memory. ``left_out``: folders of test images that were not looked at. Raises ``UserError`` where there
+    is no training or no validation image.
+    """
+    train, validation, sources = _assign(parts, left_out, config, notes)
+    _check_names(train, validation, class_names)
+    size = config.size or _default_size(train, model, workers, imagenet_sizes, notes)
     # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
-    num_bytes = (len(train) + len(validation)) * 3 * size * size
-    memory = host_memory()
-    if config.cache in ("host", "device") and num_bytes > memory:
-        expected, found = f"{filesize.decimal(num_bytes)} of memory", filesize.decimal(memory)
-        do = "leave it out, or run `hardness pack` first"
-        raise UserError(f"{expected} for --cache {config.cache}", found, do)
-    fits = num_bytes <= memory / 4
-    keep = config.cache in ("host", "device") or (config.cache == "auto" and fits)
+    keep = _keeps(config, (len(train) + len(validation)) * 3 * size * size)
+    pixel_range = _pixel_range(train, validation, config, workers, notes)
+    transform = f"short side to {resize}, centre {size} x {size}"
+    if pixel_range is not None:
+        transform += f", values of {pixel_range[0]:g} to {pixel_range[1]:g} to 8 bits"
+    if config.background != "white":
+        transform += f", on {config.background}"
 
     def image_set(samples: list[Sample]) -> ImageSet:
-        files = ImageFiles(tuple(place for place, _ in samples), resize, size)
+        places = tuple(sample.place for sample in samples)
+        files = ImageFiles(places, resize, size, color(config.background), pixel_range)
         images, unreadable = files, np.empty(0, np.int64)
         if keep or config.on_bad_image == "null":
             images, unreadable = _decode(files, workers, keep, config.on_bad_image)
         if len(unreadable) == len(samples):
-            raise UserError(f"a readable image beside {samples[0][0]}", "none", "check the files")
-        labels = torch.tensor([label for _, label in samples])
-        keys = [key_of(place) for place, _ in samples]
-        return ImageSet(images, keys, labels, labels, unreadable)
+            raise UserError(f"a readable image beside {places[0]}", "none", "check the files")
+        labels = torch.tensor([sample.label for sample in samples])
+        return ImageSet(images, [sample.key for sample in samples], labels, labels, unreadable)
 
     return DataSet(
         train=image_set(train),
@@ -69,8 +86,96 @@ def from_samples(
         image_shape=(3, size, size),
         mean=MEAN,
         std=STD,
-        transform=f"short side to {resize}, centre {size} x {size}",
+        transform=transform,
+        pixel_range=pixel_range,
+        parts=sources,
+        notes=notes,
     )
+
+
+def _assign(
+    parts: Mapping[str, list[Sample]], left_out: Sequence[str], config: Data, notes: Notes
+) -> tuple[list[Sample], list[Sample], dict[str, list[str]]]:
+    """(training, validation) samples, neither empty, and from where each part is."""
+    there = {part: samples for part, samples in parts.items() if samples}
+    held = held_out(there)
+    train, validation = there.get(TRAIN, []), there.get(held, [])
+    told = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in there.items()}
+    if not train:
+        found = f"those of {_few(told.get(held, []))} alone, by their names"
+        raise UserError(f"training images in {config.data}", found, "match the others as well")
+    if config.val_fraction is not None and validation:
+        found = f"{_few(told[held])}, and --val-fraction {config.val_fraction}"
+        raise UserError(f"no validation images in {config.data}", found, "leave out --val-fraction")
+    sources = {"train": told[TRAIN], "validation": told.get(held, []), "left_out": [*left_out]}
+    if config.val_fraction is not None:
+        train, validation = hold_out(train, config.val_fraction)
+        sources["validation"] = [f"{config.val_fraction:g} of train, held out"]
+    if not validation:
+        do = "name one so (a word of its name: val, validation, dev, eval, test), or pass --val-fraction 0.1"
+        raise UserError(f"validation images in {config.data}", f"{_few(told[TRAIN])} alone", do)
+    line = f"{len(train):,} training images ({_few(sources['train'])}), "
+    line += f"{len(validation):,} validation images ({_few(sources['validation'])})"
+    if held != TEST:
+        sources["left_out"] += told.get(TEST, [])
+    if sources["left_out"]:
+        line += f"; test images are left out ({_few(sources['left_out'])})"
+    notes.say(line)
+    return train, validation, sources
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
+def _check_names(train: list[Sample], validation: list[Sample], class_names: list[str]) -> None:
+    """Names must be text that a file can hold, and each key one example's."""
+    for name in itertools.chain(class_names, (each.key for each in itertools.chain(train, validation))):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError("names of files and folders in UTF-8", ascii(name), "rename it") from error
+    for samples in (train, validation):
+        seen: dict[str, Place] = {}
+        for sample in samples:
+            if (other := seen.setdefault(sample.key, sample.place)) is not sample.place:
+                found = f"{other} and {sample.place}"
+                raise UserError(f"one image of the name {sample.key}", found, "rename one of them")
+
+
+def _keeps(config: Data, num_bytes: int) -> bool:
+    """Are the pixels kept in memory?"""
+    memory = host_memory()
+    if config.cache in ("host", "device") and num_bytes > memory:
+        expected, found = f"{filesize.decimal(num_bytes)} of memory", filesize.decimal(memory)
+        do = "leave it out, or run `hardness pack` first"
+        raise UserError(f"{expected} for --cache {config.cache}", found, do)
+    return config.cache in ("host", "device") or (config.cache == "auto" and num_bytes <= memory / 4)
+
+
+def _pixel_range(
+    train: list[Sample], validation: list[Sample], config: Data, workers: int, notes: Notes
+) -> Range | None:
+    """What becomes 0 and 255 of images of more than 8 bits: as told, or as in the training images."""
+    if config.pixel_range is not None and config.cache == "none":
+        # All is known: no image is read before it is asked for.
+        return config.pixel_range
+    places = [sample.place for sample in (*train, *validation)]
+    ranges = value_ranges(places, workers)
+    pixel_range = range_of(ranges[: len(train)]) or range_of(ranges)
+    if pixel_range is None:
+        return None
+    pixel_range = config.pixel_range or pixel_range
+    low, high = pixel_range
+    num_deep = (~np.isnan(ranges[:, 0])).sum()
+    notes.say(f"{num_deep:,} images of more than 8 bits: values of {low:g} to {high:g} become 0 to 255")
+    if len(flat := flattened(ranges, pixel_range)):
+        notes.warn(
+            f"{len(flat):,} images become one color within the range of {low:g} to {high:g}, the first "
+            f"{places[flat[0]]} of {ranges[flat[0], 0]:g} to {ranges[flat[0], 1]:g}: choose --pixel-range"
+        )
+    return pixel_range
 
 
 Read = tuple[list[int], Tensor, dict[int, UserError]]
@@ -134,29 +239,9 @@ def _decode(
     return (HostPixels([pixels], len(pixels)) if keep else files), np.array(unreadable, np.int64)
 
 
-def cut(
-    train: list[Sample], validation: list[Sample], val_fraction: float | None, place: str, where: str
-) -> tuple[list[Sample], list[Sample]]:
-    """(train, validation) as they are, or cut from the former by ``--val-fraction``; neither is empty.
-
-    ``where`` in ``place`` validation images would have been found.
-    """
-    if not train:
-        raise UserError(f"training images in {place}", "validation images alone", "match the others as well")
-    if val_fraction is not None and validation:
-        found = f"some, and --val-fraction {val_fraction}"
-        raise UserError(f"no validation images in {place}", found, "leave out --val-fraction")
-    if val_fraction is not None:
-        train, validation = hold_out(train, val_fraction)
-    if not validation:
-        do = "match those as well, or pass --val-fraction 0.1"
-        raise UserError(f"validation images in {place}, {where}", "none", do)
-    return train, validation
-
-
-def hold_out(samples: list, fraction: float) -> tuple[list, list]:
+def hold_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
     """A fixed stratified cut into (train, validation), each in the canonical order."""
-    labels = [label for _, label in samples]
+    labels = [sample.label for sample in samples]
     try:
         train, held = train_test_split(
             np.arange(len(samples)), test_size=fraction, random_state=0, stratify=labels
@@ -167,15 +252,13 @@ def hold_out(samples: list, fraction: float) -> tuple[list, list]:
     return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
 
 
-def _default_size(samples: list[Sample], model: str, imagenet_sizes: bool) -> int:
-    """The recipe's, or the short side of the first image that opens, at most 224."""
+def _default_size(samples: list[Sample], model: str, workers: int, imagenet_sizes: bool, notes: Notes) -> int:
+    """The recipe's, or the most common one."""
     if model == "inception_v3":
         return 299
     if imagenet_sizes:
         return 224
-    for place, _ in samples:
-        try:
-            return min(*size_of(place), 224)
-        except UNREADABLE:
-            continue
-    raise UserError("a readable image", f"{samples[0][0]} and none after it", "check the files")
+    size, warning = common_size([sample.place for sample in samples], workers)
+    if warning:
+        notes.warn(warning)
+    return size

@@ -1,23 +1,28 @@
-"""Tar files of images, read where they lie: [train|val]/CLASS/*.jpg, or WebDataset's NAME.jpg and NAME.cls.
+"""Tar files of images, read where they lie: [train|val]/CLASS/*.jpg, or WebDataset's KEY.jpg and KEY.cls.
 
-What lies under val/, or in a tar whose name begins with val, is the validation set.
+Which are for training and for validation, ``hardness.parts`` says; data/README.md has all the rules.
 """
 
-import glob
+import functools
+import itertools
+import os
 import posixpath
 import tarfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from hardness.config import Data
-from hardness.datasets.base import DataSet
-from hardness.datasets.samples import Sample, cut, from_samples
+from hardness.datasets.base import DataSet, Notes
+from hardness.datasets.decoding import EXTENSIONS
+from hardness.datasets.found import Label, note_hidden, note_others, number_classes
+from hardness.datasets.samples import Sample, from_samples
+from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
+from hardness.parts import PARTS, TEST, TRAIN, innermost_part, said_parts, without_part
+from hardness.paths import is_hidden, matching
 
-_PARTS = ("train", "val")
-_MOST_CLASSES = 1_000_000
+_BLOCK = 512
 
 
 class TarMember(NamedTuple):
@@ -31,90 +36,191 @@ class TarMember(NamedTuple):
     def __str__(self) -> str:
         return f"{self.tar}:{self.name}"
 
-    def read(self) -> bytes:
+    @property
+    def folders(self) -> list[str]:
+        return self.name.split("/")[:-1]
+
+    @property
+    def sample(self) -> tuple[str, str]:
+        return sample_of(self.tar, self.name)
+
+    def read(self, size: int = -1) -> bytes:
         with open(self.tar, "rb") as file:  # noqa: PTH123
             file.seek(self.offset)
-            return file.read(self.size)
+            return file.read(self.size if size < 0 else min(size, self.size))
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """All tars that match the pattern ``place``, in the order of their names."""
-    members = [member for tar in sorted(glob.glob(place)) for member in _members(tar)]  # noqa: PTH207
-    labels = {_stem(member): member for member in members if member.name.endswith(".cls")}
-    images = [member for member in members if member.name.lower().endswith(IMG_EXTENSIONS)]
+    notes, tars = Notes(), matching(place)
+    members = _all_members(tars, notes)
+    images, cls_files, json_files, others = _by_kind(members)
     if not images:
-        raise UserError(f"images in {place}", "none", f"put files there ending in {' '.join(IMG_EXTENSIONS)}")
-    if labels:
-        classes = {member: _read_label(member, labels) for member in images}
-        class_names = [str(number) for number in range(max(map(int, classes.values())) + 1)]
-    else:
-        classes = {member: _folder_of(member) for member in images}
-        class_names = sorted(set(classes.values()))
-    number_of = {name: number for number, name in enumerate(class_names)}
-    parts: dict[str, list[Sample]] = {part: [] for part in _PARTS}
+        raise UserError(f"images in {place}", "none", f"put files there ending in {' '.join(EXTENSIONS)}")
+    labels = read_labels(images, cls_files, json_files, notes)
+    depth = _root_depth(images, class_below=labels is None)
+    shards = _names_below(tars)
+    parts = _parts(images, shards, depth if labels is None else None)
+    if labels is None:
+        labels = _labels_by_folder(parts, depth)
+    note_others(others, notes)
+    class_names, number_of = number_classes(set(labels.values()), notes)
+
+    keys = _keys(labels, parts, shards, depth)
+    found: dict[str, list[Sample]] = {part: [] for part in PARTS}
     # In the order of an image folder of the same files.
-    for member in sorted(
-        images, key=lambda member: (number_of[classes[member]], *posixpath.split(_key(member)))
-    ):
-        parts[_part(member)].append((member, number_of[classes[member]]))
-    train, validation = cut(
-        parts["train"], parts["val"], config.val_fraction, place, "under val/ or in val*.tar"
-    )
-    return from_samples(train, validation, class_names, _key, config, model=model, workers=workers)
+    for image in sorted(labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))):
+        part, source = parts[image]
+        found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
+    return from_samples(found, class_names, config, notes, model=model, workers=workers)
 
 
-def _members(tar: str) -> list[TarMember]:
-    """Its regular files. Raises ``UserError`` where it is cut off, for a link, for a name that climbs out."""
+def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
+    """Their files but for hidden ones; of equal names in a tar the last, as `tar -x` leaves it."""
+    found, hidden, num_repeated = [], [], 0
+    for tar in tars:
+        last: dict[str, TarMember] = {}
+        for member in _members(tar, hidden, notes):
+            num_repeated += member.name in last
+            last[member.name] = member
+        found += last.values()
+    note_hidden(hidden, notes)
+    if num_repeated:
+        notes.say(
+            f"{num_repeated:,} files come again later in their tar, under the same name: the last counts"
+        )
+    return found
+
+
+def _members(tar: str, hidden: list[str], notes: Notes) -> list[TarMember]:
+    """Raises ``UserError`` where the tar is cut off or damaged, for a link, for a name that climbs out."""
     size, found = Path(tar).stat().st_size, []
     try:
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
-                if info.isdir():
-                    continue
-                if not info.isreg():
-                    raise UserError(f"files in {tar}", f"{info.name}, a link or the like", "pack it anew")
-                if info.name.startswith("/") or ".." in info.name.split("/"):
-                    raise UserError(f"names that stay inside {tar}", info.name, "pack it anew")
-                if info.offset_data + info.size > size:
-                    raise UserError(f"a whole tar {tar}", f"the end in {info.name}", "copy it again")
-                found.append(TarMember(tar, posixpath.normpath(info.name), info.offset_data, info.size))
-    except (tarfile.TarError, EOFError, OSError) as error:
+                name = posixpath.normpath(info.name)
+                if unseen := [each for each in name.split("/") if each != ".." and is_hidden(each)]:
+                    hidden.append(unseen[0])
+                elif not info.isdir():
+                    _check_member(tar, info, size)
+                    found.append(TarMember(tar, name, info.offset_data, info.size))
+            end = archive.offset
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         do = "copy it again; tars are not compressed"
         raise UserError(f"a whole tar {tar}", str(error).splitlines()[0], do) from error
+    _check_end(tar, end, size, notes)
     return found
 
 
-def _part(member: TarMember) -> str:
-    first = member.name.partition("/")[0]
-    return first if first in _PARTS else "val" if Path(member.tar).name.startswith("val") else "train"
+def _check_member(tar: str, info: tarfile.TarInfo, size: int) -> None:
+    if not info.isreg() or info.issparse():
+        do = "pack it again, links followed: tar --dereference --hard-dereference"
+        raise UserError(f"files in {tar}", f"{info.name}, a link or the like", do)
+    if info.name.startswith("/") or ".." in info.name.split("/"):
+        raise UserError(f"names that stay inside {tar}", info.name, "pack it again")
+    if info.offset_data + info.size > size:
+        raise UserError(f"a whole tar {tar}", f"the end in {info.name}", "copy it again")
 
 
-def _key(member: TarMember) -> str:
-    """As an image folder has it."""
-    is_complete = member.name.partition("/")[0] in _PARTS
-    return member.name if is_complete else f"{_part(member)}/{member.name}"
+def _check_end(tar: str, end: int, size: int, notes: Notes) -> None:
+    """tarfile takes a damaged header for the end, and what follows an end for nothing."""
+    if end >= size:
+        notes.warn(f"{tar} has no mark at its end: it may be cut off")
+        return
+    with Path(tar).open("rb") as file:
+        file.seek(end)
+        while block := file.read(2048 * _BLOCK):
+            if any(block):
+                do = "copy it again; join tars with tar -A"
+                raise UserError(f"a whole tar {tar}", f"something else from byte {end} on", do)
 
 
-def _folder_of(member: TarMember) -> str:
-    folders = [name for name in member.name.split("/")[:-1] if name not in _PARTS]
-    if not folders:
-        do = "put the images in class folders, or a .cls file beside each"
-        raise UserError(f"a class folder around {member.name} in {member.tar}", "none", do)
-    return folders[0]
+def _by_kind(
+    members: Sequence[TarMember],
+) -> tuple[list[TarMember], list[TarMember], list[TarMember], list[str]]:
+    """Images, .cls files, the .json files beside images, and the names of all others."""
+    images = [member for member in members if member.name.lower().endswith(EXTENSIONS)]
+    cls_files = [member for member in members if member.name.lower().endswith(".cls")]
+    with_image = {image.sample for image in images}
+    json_files = [
+        member for member in members if member.name.lower().endswith(".json") and member.sample in with_image
+    ]
+    known = {*images, *cls_files, *json_files}
+    return images, cls_files, json_files, [member.name for member in members if member not in known]
 
 
-def _stem(member: TarMember) -> tuple[str, str]:
-    """What a sample's files have in common: up to the first dot after the folders (WebDataset)."""
-    folder, name = posixpath.split(member.name)
-    return member.tar, posixpath.join(folder, name.partition(".")[0])
+def _root_depth(images: Sequence[TarMember], class_below: bool) -> int:
+    """How many folders around the images all tars share, apart from the words that say the part.
+
+    ``class_below``: there must be another folder below, which is the class; test images may lack one.
+    """
+    depth, folders = 0, [(Path(image.tar).stem, image.folders) for image in images]
+    while True:
+        if class_below:
+            is_flat_test = [
+                len(each) == depth + 1 and said_parts(each[depth]) == {TEST} for _, each in folders
+            ]
+            folders = [each for each, is_flat in zip(folders, is_flat_test, strict=True) if not is_flat]
+        if not folders or any(len(each) <= depth + class_below for _, each in folders):
+            return depth
+        if len({_form(each[depth], stem) for stem, each in folders}) > 1:
+            return depth
+        depth += 1
 
 
-def _read_label(member: TarMember, labels: dict[tuple[str, str], TarMember]) -> str:
-    label = labels.get(_stem(member))
-    if label is None:
-        raise UserError(f"a .cls file beside {member}", "none", "add it")
-    text = label.read().decode(errors="replace").strip()
-    if not (text.isdecimal() and int(text) < _MOST_CLASSES):
-        found = repr(text[:20])
-        raise UserError(f"a class index below {_MOST_CLASSES:,} in {label}", found, "write such a number")
-    return text
+def _form(folder: str, stem: str) -> tuple[str, ...]:
+    """What of a root folder's name all tars must share; one that is called as its tar may have a number."""
+    words = without_part(folder)
+    return tuple(word for word in words if not (folder == stem and word.isdigit()))
+
+
+def _parts(
+    images: Sequence[TarMember], shards: Mapping[str, str], depth: int | None
+) -> dict[TarMember, tuple[str, str]]:
+    """The part of each image, and the file or folder that says so.
+
+    ``depth``: which of the folders around an image is its class; None: none is.
+    """
+    levels = zip(*(image.folders for image in images), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, levels))
+
+    @functools.cache
+    def of(tar: str, folders: tuple[str, ...]) -> tuple[str, str]:
+        shard = shards[tar]
+        if inner := innermost_part(folders):
+            return inner, f"{shard}.tar:{'/'.join(folders)}"
+        return innermost_part(shard.split("/")) or TRAIN, f"{shard}.tar"
+
+    return {image: of(image.tar, tuple(image.folders[shared:depth])) for image in images}
+
+
+def _names_below(tars: Sequence[str]) -> dict[str, str]:
+    """Tar -> its path below the folder that all share, less the extension."""
+    root = os.path.commonpath([Path(tar).parent for tar in tars])
+    return {tar: Path(tar).relative_to(root).with_suffix("").as_posix() for tar in tars}
+
+
+def _labels_by_folder(parts: dict[TarMember, tuple[str, str]], depth: int) -> dict[TarMember, Label]:
+    """Raises ``UserError`` for an image without a class folder, unless it is of a test set beside another."""
+    labels, has_others = {}, any(part not in (TRAIN, TEST) for part, _ in parts.values())
+    for image, (part, _) in parts.items():
+        if len(image.folders) > depth:
+            labels[image] = image.folders[depth]
+        elif part != TEST or not has_others:
+            do = "put the images in class folders, or a .cls file beside each"
+            raise UserError(f"a class folder around {image.name} in {image.tar}", "none", do)
+    return labels
+
+
+def _keys(
+    labels: Iterable[TarMember],
+    parts: Mapping[TarMember, tuple[str, str]],
+    shards: Mapping[str, str],
+    depth: int,
+) -> dict[TarMember, str]:
+    """As an image folder has them; below the name of their tar where images of several have the same."""
+    below = {image: "/".join(image.name.split("/")[depth:]) for image in labels}
+    keys = {image: f"{parts[image][0]}/{name}" for image, name in below.items()}
+    if len(set(keys.values())) < len(keys):
+        keys = {image: f"{parts[image][0]}/{shards[image.tar]}/{name}" for image, name in below.items()}
+    return keys

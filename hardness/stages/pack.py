@@ -38,7 +38,7 @@ def pack(config: Pack) -> Path:
         return config.verify
     started = time.perf_counter()
     # Bad images are met while packing.
-    names = ("data", "size", "val_fraction", "download")
+    names = ("data", "size", "val_fraction", "download", "background", "pixel_range")
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
     data = datasets.load(source, model="", workers=config.num_workers)
     out = config.folder

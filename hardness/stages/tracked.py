@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from hardness import datasets, files, models
+from hardness.checks import has_files
 from hardness.config import Data, Score, Track
 from hardness.console import say
 from hardness.datasets import DataSet
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.probes.subject import Subject
-from hardness.registry import parse_data
 from hardness.training import checkpoint
 from hardness.training.device import resolve_device
 
@@ -30,20 +30,30 @@ def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
     return {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
 
 
-def tracked_data(settings: dict[str, Any], moved_to: str | None = None) -> Data:
-    """The data settings of a tracked run, perhaps at another place now."""
-    found = {name: settings[name] for name in ("data", "size", "val_fraction", "on_bad_image")}
+def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str | None = None) -> Data:
+    """The data settings of a tracked run, by its run.json, perhaps at another place now.
+
+    What was found in the data then holds still. ``model``: for which network, if not the run's.
+    """
+    settings = tracked_settings(info)
+    names = ("data", "size", "val_fraction", "on_bad_image", "background", "pixel_range")
+    found = {name: settings[name] for name in names}
     if moved_to:
         found["data"] = moved_to
-        if parse_data(moved_to)[0].name == "packed":
-            # What was held out lies apart there.
-            found["val_fraction"] = None
+    if not has_files(found["data"]):
+        # What was held out lies apart in packed data, and its pixels are as they were packed.
+        return Data(**{name: found[name] for name in ("data", "size", "on_bad_image")})
+    if "inception_v3" not in {model, settings["model"]} or model in (None, settings["model"]):
+        found["size"] = info["data"]["image_shape"][-1]
+    if "pixel_range" in info["data"]:
+        # Where no image has more than 8 bits it does not matter.
+        found["pixel_range"] = tuple(info["data"]["pixel_range"] or (0, 255))
     return Data(**found)
 
 
 def load_as_tracked(source: Data, fingerprint: str, do: str, **options: Any) -> DataSet:
     """The data set, loaded with those options. Raises ``UserError`` where its fingerprint is another."""
-    data = datasets.load(source, **options)
+    data = datasets.load(source, tells=False, **options)
     if data.fingerprint != fingerprint:
         raise UserError(f"data set {fingerprint}, as tracked", data.fingerprint, do)
     return data
@@ -55,7 +65,7 @@ def load_unread(info: dict[str, Any], workers: int = 0) -> DataSet:
     Raises ``UserError`` where it is gone, or another data set now.
     """
     settings = tracked_settings(info)
-    source = replace(tracked_data(settings), cache="none", on_bad_image="stop")
+    source = replace(tracked_data(info), cache="none", on_bad_image="stop")
     options = {"model": settings["model"], "workers": workers}
     return load_as_tracked(source, info["fingerprint"], "restore the data", **options)
 
@@ -74,7 +84,7 @@ def load_tracked(
     """
     settings = tracked_settings(info)
     options = {"model": model or settings["model"], "workers": workers, "device": device}
-    source, do = tracked_data(settings, moved_to), "name the data with --data"
+    source, do = tracked_data(info, moved_to, model), "name the data with --data"
     data = load_as_tracked(source, info["fingerprint"], do, **options)
     examples = files.read_table(run / "examples.parquet", data.fingerprint, ["given_label"])
     given = torch.tensor(examples["given_label"].to_numpy().astype("int64"))
@@ -85,7 +95,7 @@ def open_subject(run: Path, info: dict[str, Any], config: Score) -> Subject:
     """The run's network beside its data, on the device that ``config`` names."""
     settings, device = tracked_settings(info), resolve_device(config.device)
     data = load_tracked(run, info, config.data, config.num_workers, device)
-    source = asdict(tracked_data(settings, config.data))
+    source = asdict(tracked_data(info, config.data))
     as_tracked = Track(**{**settings, **source, "given_labels": None, "noise": 0.0, "out": None})
     model = models.build(
         as_tracked.model,

@@ -109,10 +109,13 @@ def test_a_cell_without_a_picture_is_an_unreadable_image(source, image_folder, t
     [
         ({"image": ["a", "b"], "label": [0, 1]}, r"encoded images in column image of .*; found string"),
         ({"image": [1.5, 2.0], "label": [0, 1]}, r"encoded images in column image of .*; found double"),
-        ({"image": [b"", b""], "label": [0.0, 1.0]}, r"class indices or names in column label.*found double"),
-        ({"image": [b"", b""], "label": [0, None]}, r"a label for each row of .*; found 1 without"),
-        ({"image": [b"", b""], "label": [0, -1]}, r"labels of 0\.\.999,999 in .*; found -1"),
-        ({"image": [b"", b""], "label": [0, 10**12]}, r"labels of 0\.\.999,999 in .*; found 1000000000000"),
+        ({"image": [b"", b""], "label": [[0], [1]]}, r"column label of .*; found values of type list"),
+        ({"image": [b"", b""], "label": [0, None]}, r"column label of .*; found no label in row 1"),
+        ({"image": [b"", b""], "label": [0.0, float("nan")]}, r"column label of .*; found no label in row 1"),
+        ({"image": [b"", b""], "label": ["cat", ""]}, r"column label of .*; found no label in row 1"),
+        ({"image": [b"", b""], "label": [0.0, 0.5]}, r"column label of .*; found 0\.5 in row 1"),
+        ({"image": [b"", b""], "label": [0, -1]}, r"column label of .*; found -1 in row 1"),
+        ({"image": [b"", b""], "label": [0, 10**12]}, r"found 1000000000000 in row 1, .* 0\.\.999,999"),
         ({"picture": [b"", b""], "label": [0, 1]}, r"a column image in .*; found columns picture, label"),
         ({"image": [b"", b""], "fine": [0, 1]}, r"a column label in .*; found columns image, fine"),
     ],
@@ -131,20 +134,27 @@ def test_files_that_will_not_do(files, tmp_path):
     with pytest.raises(UserError, match=r"the classes of .*train-00000.* in .*z\.parquet; found others"):
         load(files)
     write(tmp_path / "z.parquet", pa.array([b""]), [3], names=NAMES)
-    with pytest.raises(UserError, match=r"labels of 0\.\.2 in .*; found 3"):
+    with pytest.raises(
+        UserError, match=r"column label of .*z\.parquet; found 3 in row 0, which is not of 0\.\.2"
+    ):
         load(files)
     with pytest.raises(UserError, match="or pass --val-fraction"):
         load(tmp_path / "train*.parquet")
 
 
-@pytest.mark.parametrize("place", ["", "a.parquet:image", "a:b:c:d"])
+def test_no_path():
+    with pytest.raises(UserError, match=r"a path after parquet"):
+        Data(data="parquet:")
+
+
+@pytest.mark.parametrize("place", ["a.parquet:image", "a:b:c:d"])
 def test_what_follows_the_colon(place):
-    with pytest.raises(UserError, match=r"write parquet:PATTERN, or parquet:PATTERN:IMAGE_COLUMN:LABEL"):
+    with pytest.raises(UserError, match=r"columns are named as parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"):
         Data(data=f"parquet:{place}")
 
 
 def test_no_files(tmp_path):
-    with pytest.raises(UserError, match=r"files .*\.parquet; found none there; check the pattern"):
+    with pytest.raises(UserError, match=r"files .*\.parquet; found none there; check the path or pattern"):
         Data(data=f"parquet:{tmp_path}/*.parquet:image:label")
 
 

@@ -64,7 +64,7 @@ def test_memorization_measures_pristine_corrupt_and_clean(memorized):
 
 def test_measured_accuracy_is_that_of_the_given_labels(memorized):
     data = datasets.load(Memorize(), model="mlp")
-    given = datasets.labels.noisy_labels(data.train.clean_labels, 10, 0.5, 0)
+    given = datasets.labels.noisy_labels(data.train.clean_labels, 0.5, 0)
     from hardness import seeding
 
     model = models.build("mlp", data, seed=seeding.derive(1, "init"))

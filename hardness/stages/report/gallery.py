@@ -317,7 +317,7 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
 def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbnail], str]:
     """({example id: its picture}, why there are none)."""
     # torch is slow to import, and the rest of the gallery does without.
-    from hardness.datasets.decoding import ImageFiles, read_picture
+    from hardness.datasets.decoding import ImageFiles
     from hardness.stages.tracked import load_unread
 
     try:
@@ -325,9 +325,7 @@ def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbn
         # Files, as they are, not as the network sees them. In the order of ids, which files lie in.
         found = {
             example: _thumbnail(
-                read_picture(images.places[example])
-                if isinstance(images, ImageFiles)
-                else images[[example]][0]
+                images.picture(example) if isinstance(images, ImageFiles) else images[[example]][0]
             )
             for example in np.sort(ids)
         }

@@ -1,0 +1,132 @@
+"""Pictures of more than 8 bits a channel (16 or 32 bits, floats): their values, and those as 8 bits.
+
+Pillow keeps the values of gray ones; of colors it keeps the upper 8 bits alone, so OpenCV reads those.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+Range = tuple[float, float]
+"""The values that become 0 and 255."""
+OWN: Range = ()
+"""Each picture's own."""
+_EIGHT_BIT_FORMATS = (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
+_PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+_TIFF_BITS, _TIFF_FORMAT, _UNSIGNED = 258, 339, 1
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Values:
+    colors: np.ndarray
+    """(H, W) gray or (H, W, 3) RGB."""
+    opacity: np.ndarray | None
+    """float32 (H, W) of 0..1; None: all of it is opaque."""
+
+
+def may_be_deep(head: bytes) -> bool:
+    """By the first 32 bytes of a picture: could it have more than 8 bits?"""
+    if head.startswith(_PNG):
+        return head[_BIT_DEPTH : _BIT_DEPTH + 1] == b"\x10"
+    return not (head.startswith(_EIGHT_BIT_FORMATS) or head[4:8] == b"ftyp")
+
+
+def values_of(image: Image.Image, data: bytes) -> Values | None:
+    """The values as they are in the file; None of a picture of 8 bits or fewer.
+
+    Raises ``ValueError`` where some are not finite.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        found = _of_gray(image)
+    elif _num_bits(image, data) > 8:
+        found = _of_colors(data)
+    else:
+        return None
+    if not (np.isfinite(found.colors.min()) and np.isfinite(found.colors.max())):
+        raise ValueError("NaN or infinite values")
+    return found
+
+
+def _of_gray(image: Image.Image) -> Values:
+    colors = np.asarray(image)
+    if (
+        image.format == "TIFF"
+        and colors.dtype == np.int32
+        and _tag(image, _TIFF_FORMAT, _UNSIGNED) == _UNSIGNED
+    ):
+        # Pillow has no mode for them. Of what has 16 bits nothing changes.
+        colors = colors.view(np.uint32)
+    transparent = image.info.get("transparency")
+    is_value = isinstance(transparent, int)
+    return Values(colors, np.float32(colors != transparent) if is_value else None)
+
+
+def _of_colors(data: bytes) -> Values:
+    try:
+        import cv2
+    except ImportError as error:
+        told = "colors of more than 8 bits, for which `pip install 'hardness-toolkit[deep-color]'` is needed"
+        raise ValueError(told) from error
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None:
+        raise ValueError("colors of more than 8 bits that OpenCV cannot read")
+    if found.ndim == 2:
+        return Values(found, None)
+    opacity = None
+    if found.shape[2] == 4:
+        most = np.iinfo(found.dtype).max if found.dtype.kind in "iu" else 1.0
+        opacity = np.float32(found[..., 3]) / np.float32(most)
+    # OpenCV has them in the order blue, green, red.
+    return Values(found[..., 2::-1], opacity)
+
+
+def _num_bits(image: Image.Image, data: bytes) -> int:
+    """Of a channel, in the file; 8 where the format has no more."""
+    if image.format == "PNG":
+        return data[_BIT_DEPTH]
+    if image.format == "TIFF":
+        return int(np.max(_tag(image, _TIFF_BITS, 8)))
+    if image.format == "PPM":
+        # The largest value is an argument of its decoder, where it is not 255.
+        most = [each for tile in image.tile for each in np.atleast_1d(tile.args) if isinstance(each, int)]
+        return max(most, default=255).bit_length()
+    return 8
+
+
+def _tag(image: Image.Image, number: int, otherwise: int) -> int | tuple[int, ...]:
+    found = image.tag_v2.get(number, otherwise)
+    return found[0] if isinstance(found, tuple) and len(set(found)) == 1 else found
+
+
+def to_eight_bits(values: Values, background: tuple[int, int, int], pixel_range: Range | None) -> np.ndarray:
+    """uint8 (H, W, 3): ``pixel_range`` to 0..255, nearest level, what lies outside clipped.
+
+    Raises ``ValueError`` where there is no range.
+    """
+    if pixel_range is None:
+        raise ValueError("more than 8 bits, unlike all other images; rename it or give --pixel-range")
+    low, high = pixel_range or full_range(values.colors.min().item(), values.colors.max().item())
+    pixels = np.empty((*values.colors.shape[:2], 3), np.uint8)
+    # A few rows at a time, since floats take four times the memory or more.
+    for first in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        scaled = levels(values.colors[rows], low, high)
+        scaled = scaled if scaled.ndim == 3 else scaled[..., None]
+        if values.opacity is not None:
+            opacity = values.opacity[rows, :, None]
+            scaled = scaled * opacity + np.float32(background) * (1 - opacity)
+        pixels[rows] = np.rint(scaled)
+    return pixels
+
+
+def levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """float64: whole numbers of 0..255."""
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.rint((values.astype(np.float64) - low) * scale).clip(0, 255)
+
+
+def full_range(least: float, largest: float) -> tuple[float, float]:
+    """From 0, or the least value if negative, to the largest."""
+    return min(0.0, least), largest

@@ -1,0 +1,53 @@
+"""Which files a path given with --data means. Nothing here imports torch."""
+
+import fnmatch
+import glob
+from pathlib import Path
+
+_PARQUET_COLUMNS = ("image", "label")
+_BESIDE = {
+    *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
+    *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+    *("system volume information", "lost+found"),
+}
+"""What operating systems and storage devices put beside a user's files."""
+
+
+def is_hidden(name: str) -> bool:
+    """Is it the name of a file or folder that no user made as data?"""
+    return name.startswith(".") or name.casefold() in _BESIDE
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern means, sorted.
+
+    Each of its names is tried literally first, then as a pattern of ``*``, ``?`` and ``[...]``, so that
+    a folder ``data[1]`` needs no escaping. Patterns do not match hidden names.
+    """
+    path = Path(pattern)
+    found = [path.anchor or "."]
+    for name in path.parts[1:] if path.anchor else path.parts:
+        found = [each for folder in found for each in _inside(folder, name)]
+    return sorted(found) if pattern else []
+
+
+def _inside(folder: str, name: str) -> list[str]:
+    literal = Path(folder, name)
+    if literal.exists():
+        return [str(literal)]
+    if not glob.has_magic(name) or not Path(folder).is_dir():
+        return []
+    names = (each.name for each in Path(folder).iterdir())
+    shown = [each for each in names if name.startswith(".") or not is_hidden(each)]
+    return [str(Path(folder, each)) for each in sorted(fnmatch.filter(shown, name))]
+
+
+def parquet_place(place: str) -> tuple[str, str, str]:
+    """``PATTERN`` or ``PATTERN:IMAGE:LABEL`` -> (pattern, image column, label column).
+
+    A path may hold colons itself: where files match all of it, it names no columns.
+    """
+    pattern, *columns = place.rsplit(":", 2)
+    if len(columns) < 2 or matching(place):
+        return place, *_PARQUET_COLUMNS
+    return pattern, *columns
