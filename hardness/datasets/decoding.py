@@ -15,6 +15,8 @@ from torchvision.transforms.v2 import functional as F
 from hardness.datasets import deep
 from hardness.datasets.deep import OWN, Range
 from hardness.datasets.jpeg import decode_jpeg
+from hardness.datasets.jpeg import orientation as orientation_of_jpeg
+from hardness.datasets.png import SIGNATURE, check_png
 from hardness.errors import UserError
 
 EXTENSIONS = tuple(
@@ -86,6 +88,18 @@ def value_range(place: Place) -> Range | None:
         raise unreadable(place, error) from error
 
 
+def has_shades(place: Place) -> bool:
+    """Does anything differ within a picture as it is in its file, opacity among it?"""
+    try:
+        data = place.read()
+        with Image.open(io.BytesIO(data)) as image:
+            values = deep.values_of(image, data)
+            pixels = values.colors if values else np.asarray(image.convert("RGBA"))
+        return bool((pixels != pixels[:1, :1]).any() or (values and values.opacity is not None))
+    except Exception as error:
+        raise unreadable(place, error) from error
+
+
 def read_picture(
     place: Place, background: tuple[int, int, int] = WHITE, pixel_range: Range | None = OWN
 ) -> Tensor:
@@ -141,7 +155,9 @@ def _decode(data: bytes, background: tuple[int, int, int], pixel_range: Range | 
     if data[:2] == b"\xff\xd8":
         pixels = decode_jpeg(data)
         if pixels is not None:
-            return _upright(pixels, _jpeg_orientation(data))
+            return _upright(pixels, orientation_of_jpeg(data))
+    if data.startswith(SIGNATURE):
+        check_png(data)
     with Image.open(io.BytesIO(data)) as image:
         orientation = _orientation(image)
         values = deep.values_of(image, data)
@@ -156,13 +172,6 @@ def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Imag
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(image, mask=image.getchannel("A"))
     return canvas
-
-
-def _jpeg_orientation(data: bytes) -> int:
-    if b"Exif\0\0" not in data:
-        return 1
-    with Image.open(io.BytesIO(data)) as image:
-        return _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:

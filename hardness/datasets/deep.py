@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from hardness.datasets.png import SIGNATURE
+
 Range = tuple[float, float]
 """The values that become 0 and 255."""
 OWN: Range = ()
 """Each picture's own."""
 _EIGHT_BIT_FORMATS = (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
-_PNG, _BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+_BIT_DEPTH = 24
+"""Where a PNG says it."""
 _TIFF_BITS, _TIFF_FORMAT, _UNSIGNED = 258, 339, 1
 _ROWS_AT_ONCE = 64
 
@@ -28,7 +31,7 @@ class Values:
 
 def may_be_deep(head: bytes) -> bool:
     """By the first 32 bytes of a picture: could it have more than 8 bits?"""
-    if head.startswith(_PNG):
+    if head.startswith(SIGNATURE):
         return head[_BIT_DEPTH : _BIT_DEPTH + 1] == b"\x10"
     return not (head.startswith(_EIGHT_BIT_FORMATS) or head[4:8] == b"ftyp")
 
@@ -90,7 +93,7 @@ def _num_bits(image: Image.Image, data: bytes) -> int:
         return int(np.max(_tag(image, _TIFF_BITS, 8)))
     if image.format == "PPM":
         # The largest value is an argument of its decoder, where it is not 255.
-        most = [each for tile in image.tile for each in np.atleast_1d(tile.args) if isinstance(each, int)]
+        most = [each for tile in image.tile if isinstance(tile.args, tuple) for each in tile.args[1:2]]
         return max(most, default=255).bit_length()
     return 8
 

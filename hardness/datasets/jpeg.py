@@ -6,6 +6,7 @@ Pillow and torchvision drop the warning; simplejpeg, on the same libjpeg-turbo, 
 
 import math
 import re
+import struct
 
 import numpy as np
 import simplejpeg
@@ -19,6 +20,7 @@ _DAMAGE = (
     "Inconsistent progression sequence",
 )
 _MOST_REPAIRS = 16
+_ORIENTATION = 0x0112
 
 
 class Damaged(ValueError):
@@ -45,6 +47,26 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
         if not found or data is None:
             break
     return None
+
+
+def orientation(data: bytes) -> int:
+    """1 to 8, as EXIF has it; 1 where it has none that makes sense."""
+    start = data.find(b"Exif\0\0") + 6
+    # Of each segment: marker, length, contents.
+    if start < 12 or data[start - 10 : start - 8] != b"\xff\xe1":
+        return 1
+    tiff = memoryview(data)[start:]
+    order = ">" if tiff[:2] == b"MM" else "<"
+    try:
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (num_tags,) = struct.unpack_from(f"{order}H", tiff, first)
+        for position in range(first + 2, first + 2 + 12 * num_tags, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, position)
+            if tag == _ORIENTATION:
+                return value
+    except struct.error:
+        pass
+    return 1
 
 
 def _strictly(data: bytes) -> np.ndarray | None:

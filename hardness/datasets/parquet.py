@@ -51,7 +51,8 @@ class Cell(NamedTuple):
 @lru_cache(maxsize=8)
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
-    found = pq.ParquetFile(file).read_row_group(row_group, [column]).column(0)
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        found = opened.read_row_group(row_group, [column]).column(0)
     found = found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
@@ -85,14 +86,20 @@ class _File(NamedTuple):
 def _open(path: str, image_column: str, label_column: str) -> _File:
     """Raises ``UserError`` where there are no such columns, or for a row without a label or an image."""
     try:
-        with pq.ParquetFile(path) as file:
+        # Pages that have a checksum are compared with it.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             _check_columns(path, schema, image_column, label_column)
             labels = file.read([label_column])[label_column]
             groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            if sum(groups) != len(labels):
+                raise ValueError(f"{len(labels)} labels in {sum(groups)} rows")
             _check_bytes(path, file, image_column)
-    except (pa.ArrowException, OSError) as error:
-        found = str(error).splitlines()[0]
+    except UserError:
+        raise
+    # A damaged file makes the reader raise whatever it meets.
+    except Exception as error:
+        found = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"a whole Parquet file {path}", found, "copy it again") from error
     names = _names_beside(schema.metadata or {}, label_column)
     try:

@@ -16,10 +16,10 @@ from hardness.console import progress, warn
 from hardness.datasets.ahead import ahead
 from hardness.datasets.base import DataSet, Images, ImageSet, Notes
 from hardness.datasets.cache import host_memory
-from hardness.datasets.decoding import ImageFiles, Place, color
+from hardness.datasets.decoding import ImageFiles, Place, color, has_shades
 from hardness.datasets.deep import Range
 from hardness.datasets.pixels import HostPixels
-from hardness.datasets.survey import common_size, flattened, range_of, value_ranges
+from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
 
@@ -158,23 +158,15 @@ def _pixel_range(
     train: list[Sample], validation: list[Sample], config: Data, workers: int, notes: Notes
 ) -> Range | None:
     """What becomes 0 and 255 of images of more than 8 bits: as told, or as in the training images."""
-    if config.pixel_range is not None and config.cache == "none":
-        # All is known: no image is read before it is asked for.
+    if config.pixel_range is not None:
         return config.pixel_range
-    places = [sample.place for sample in (*train, *validation)]
-    ranges = value_ranges(places, workers)
+    ranges = value_ranges([sample.place for sample in (*train, *validation)], workers)
     pixel_range = range_of(ranges[: len(train)]) or range_of(ranges)
     if pixel_range is None:
         return None
-    pixel_range = config.pixel_range or pixel_range
     low, high = pixel_range
     num_deep = (~np.isnan(ranges[:, 0])).sum()
     notes.say(f"{num_deep:,} images of more than 8 bits: values of {low:g} to {high:g} become 0 to 255")
-    if len(flat := flattened(ranges, pixel_range)):
-        notes.warn(
-            f"{len(flat):,} images become one color within the range of {low:g} to {high:g}, the first "
-            f"{places[flat[0]]} of {ranges[flat[0], 0]:g} to {ranges[flat[0], 1]:g}: choose --pixel-range"
-        )
     return pixel_range
 
 
@@ -220,22 +212,48 @@ def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
     return list(errors)
 
 
+def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[int]:
+    """Positions of images of one color whose files are of several. images: uint8 (B, C, H, W)."""
+    if not (isinstance(files, ImageFiles) and positions):
+        return []
+    pixels = images.permute(0, 2, 3, 1).numpy().reshape(len(images), -1, images.shape[1])
+    # Most images are told by a few pixels.
+    some = pixels[:, :: max(1, pixels.shape[1] // 16)]
+    maybe = np.flatnonzero((some == some[:, :1]).all((1, 2)))
+    return [
+        positions[i]
+        for i in maybe
+        if (pixels[i] == pixels[i, 0]).all() and has_shades(files.places[positions[i]])
+    ]
+
+
+def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
+    if flat:
+        warn(
+            f"{len(flat):,} images are of one color, though their files are not, the first "
+            f"{files.places[flat[0]]}: what differs is transparent, outside of the range of values, or cropped "
+            "away (--background, --pixel-range, --size)"
+        )
+
+
 def _decode(
     files: ImageFiles, workers: int, keep: bool, on_bad_image: str
 ) -> tuple[HostPixels | ImageFiles, np.ndarray]:
     """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
     pixels = np.zeros((len(files.places) if keep else 0, files.crop, files.crop, 3), np.uint8)
-    unreadable = []
+    unreadable, flat = [], []
 
     def read() -> Iterator[int]:
         for positions, images, errors in read_in_order(files, 0, len(files.places), workers):
             unreadable.extend(leave_out(errors, on_bad_image))
+            flat.extend(flattened(files, positions, images))
             if keep and positions:
                 pixels[positions] = images.permute(0, 2, 3, 1).numpy()
             yield from (*positions, *errors)
 
     for _ in progress(read(), len(files.places), "reading images"):
         pass
+    warn_of_flattened(files, flat)
     return (HostPixels([pixels], len(pixels)) if keep else files), np.array(unreadable, np.int64)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from hardness.console import progress
 from hardness.datasets.ahead import ahead
 from hardness.datasets.decoding import Place, is_named_eight_bits, size_of, value_range
-from hardness.datasets.deep import Range, full_range, levels
+from hardness.datasets.deep import Range, full_range
 from hardness.errors import UserError
 
 _LARGEST = 224
@@ -58,12 +58,6 @@ def range_of(ranges: np.ndarray) -> Range | None:
     """Over the pictures of ``value_ranges``: from 0, or the least value if negative, to the largest."""
     known = ranges[~np.isnan(ranges[:, 0])]
     return full_range(known[:, 0].min().item(), known[:, 1].max().item()) if len(known) else None
-
-
-def flattened(ranges: np.ndarray, pixel_range: Range) -> np.ndarray:
-    """Positions of the pictures whose values differ, and which become one level within that range."""
-    least, largest = (levels(column, *pixel_range) for column in ranges.T)
-    return np.flatnonzero((least == largest) & (ranges[:, 0] < ranges[:, 1]))
 
 
 def _short_side(place: Place) -> int | None:

@@ -105,9 +105,15 @@ def _members(tar: str, hidden: list[str], notes: Notes) -> list[TarMember]:
                     _check_member(tar, info, size)
                     found.append(TarMember(tar, name, info.offset_data, info.size))
             end = archive.offset
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        do = "copy it again; tars are not compressed"
-        raise UserError(f"a whole tar {tar}", str(error).splitlines()[0], do) from error
+    except UserError:
+        raise
+    # A damaged file makes tarfile raise whatever it meets.
+    except Exception as error:
+        found, do = (
+            (str(error) or type(error).__name__).splitlines()[0],
+            "copy it again; tars are not compressed",
+        )
+        raise UserError(f"a whole tar {tar}", found, do) from error
     _check_end(tar, end, size, notes)
     return found
 

@@ -39,6 +39,7 @@ def read_labels(
     without a label, for a sample of two images or of two different labels, and for a file without a label.
     """
     found: dict[tuple[str, str], tuple[Label, Member]] = {}
+    first_of_kind: dict[type, tuple[Label, Member]] = {}
     read = itertools.chain(
         ((file, _read(file, parse_label)) for file in cls_files),
         ((file, _read(file, _from_json_text)) for file in json_files),
@@ -46,6 +47,7 @@ def read_labels(
     for file, label in read:
         if label is None:
             continue
+        first_of_kind.setdefault(type(label), (label, file))
         other, first = found.setdefault(file.sample, (label, file))
         if (type(other), other) != (type(label), label):
             raise UserError(
@@ -53,6 +55,9 @@ def read_labels(
             )
     if not found:
         return None
+    if len(first_of_kind) > 1:
+        told = " and ".join(f"{label!r} in {file}" for label, file in first_of_kind.values())
+        raise UserError("class indices or class names as labels", told, "write all of one kind")
     labels, companions = {}, []
     owners: dict[tuple[str, str], Member] = {}
     for image in images:

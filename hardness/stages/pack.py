@@ -21,7 +21,7 @@ from hardness.datasets.packed import (
     verify,
     write_shard,
 )
-from hardness.datasets.samples import leave_out, read_in_order
+from hardness.datasets.samples import flattened, leave_out, read_in_order, warn_of_flattened
 from hardness.errors import UserError
 
 _SHARD_BYTES = 256 * 2**20
@@ -116,10 +116,12 @@ def _pack(
     channels, height, width = data.image_shape
     batches = read_in_order(images.images, first, len(images), config.num_workers, borders=num_rows)
     # One shard is written while the next is read.
+    flat: list[int] = []
     with ThreadPoolExecutor(1) as thread:
         writing = None
         for positions, read, errors in batches:
             read_here = [*positions, *errors]
+            flat += flattened(images.images, positions, read)
             if min(read_here) % num_rows == 0:
                 start = min(read_here)
                 size = min(num_rows, len(images) - start)
@@ -137,3 +139,4 @@ def _pack(
             yield from read_here
         if writing:
             writing.result()
+    warn_of_flattened(images.images, flat)

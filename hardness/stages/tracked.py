@@ -45,9 +45,8 @@ def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str |
         return Data(**{name: found[name] for name in ("data", "size", "on_bad_image")})
     if "inception_v3" not in {model, settings["model"]} or model in (None, settings["model"]):
         found["size"] = info["data"]["image_shape"][-1]
-    if "pixel_range" in info["data"]:
-        # Where no image has more than 8 bits it does not matter.
-        found["pixel_range"] = tuple(info["data"]["pixel_range"] or (0, 255))
+    if info["data"].get("pixel_range"):
+        found["pixel_range"] = tuple(info["data"]["pixel_range"])
     return Data(**found)
 
 
@@ -66,6 +65,9 @@ def load_unread(info: dict[str, Any], workers: int = 0) -> DataSet:
     """
     settings = tracked_settings(info)
     source = replace(tracked_data(info), cache="none", on_bad_image="stop")
+    if has_files(source.data) and "pixel_range" in info["data"] and source.pixel_range is None:
+        # No image has more than 8 bits: with a range given, none is looked at to see that again.
+        source = replace(source, pixel_range=(0, 255))
     options = {"model": settings["model"], "workers": workers}
     return load_as_tracked(source, info["fingerprint"], "restore the data", **options)
 

@@ -1,0 +1,160 @@
+"""Pictures of more than 8 bits keep their shades, by one range for the data set."""
+
+import json
+import re
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardness import datasets
+from hardness.config import Data, Pack
+from hardness.datasets import decoding
+from hardness.datasets.decoding import File, read_picture, value_range
+from hardness.errors import UserError
+from hardness.stages.pack import pack
+
+RAMP = np.tile(np.arange(32), (4, 1))
+EXPECTED = np.rint(RAMP * 255 / 31)
+
+
+def read(path, *settings):
+    return read_picture(File(path), *settings).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("x.png", RAMP.astype(np.uint16)),
+        ("x.tif", (100 * RAMP).astype(np.uint16)),
+        ("x.tif", RAMP.astype(np.int32)),
+        ("x.tif", RAMP.astype(np.float32) / 31),
+        ("x.pgm", RAMP.astype(np.uint16)),
+    ],
+)
+def test_gray_values_of_one_file(tmp_path, name, values):
+    Image.fromarray(values).save(tmp_path / name)
+    assert np.array_equal(read(tmp_path / name), np.repeat(EXPECTED[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.ppm"])
+def test_color_values_of_one_file(tmp_path, name):
+    values = np.stack([RAMP, RAMP[:, ::-1], 0 * RAMP], 2).astype(np.uint16)
+    # OpenCV takes blue, green, red.
+    cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+    expected = np.stack([EXPECTED, EXPECTED[:, ::-1], 0 * EXPECTED], 2)
+    assert np.array_equal(read(tmp_path / name), expected)
+    assert value_range(File(tmp_path / name)) == (0, 31)
+
+
+def test_unsigned_32_bits(tmp_path):
+    values = (RAMP * (2**32 // 32)).astype(np.uint32)
+    Image.fromarray(values.view(np.int32)).save(tmp_path / "x.tif")
+    # Pillow writes that they are signed.
+    data, tag = (tmp_path / "x.tif").read_bytes(), struct.Struct("<HHIH")
+    (tmp_path / "x.tif").write_bytes(data.replace(tag.pack(339, 3, 1, 2), tag.pack(339, 3, 1, 1)))
+    assert np.array_equal(read(tmp_path / "x.tif")[..., 0], EXPECTED)
+
+
+def test_negative_values_begin_at_the_least(tmp_path):
+    Image.fromarray((RAMP - 31).astype(np.float32)).save(tmp_path / "x.tif")
+    assert np.array_equal(read(tmp_path / "x.tif")[..., 0], EXPECTED)
+
+
+def test_a_given_range_clips(tmp_path):
+    Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "x.png")
+    found = read(tmp_path / "x.png", decoding.WHITE, (10, 20))[0, :, 0]
+    assert found[:11].tolist() == [0] * 11
+    assert found[15] == 128
+    assert found[20:].min() == 255
+
+
+def test_transparent_parts_show_the_background(tmp_path):
+    values = np.stack([RAMP, RAMP, RAMP, np.where(RAMP < 16, 0, 65535 // 31)], 2).astype(np.uint16)
+    values[..., 3] = np.where(RAMP < 16, 0, 65535)
+    cv2.imwrite(str(tmp_path / "x.png"), values)
+    found = read(tmp_path / "x.png", (9, 9, 9), (0, 31))
+    assert (found[:, :16] == 9).all()
+    assert np.array_equal(found[:, 16:, 0], EXPECTED[:, 16:])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_unreadable(tmp_path, bad):
+    values = RAMP.astype(np.float32)
+    values[1, 1] = bad
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.raises(UserError, match=r"x\.tif \(NaN or infinite values\)"):
+        read(tmp_path / "x.tif")
+
+
+def test_pictures_of_8_bits_have_no_range(tmp_path):
+    for name in ("x.png", "x.tif", "x.ppm", "x.jpg", "x.gif"):
+        Image.fromarray(RAMP.astype(np.uint8)).convert("RGB").save(tmp_path / name)
+        assert value_range(File(tmp_path / name)) is None
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two classes, bright and dark, of 12 bits in 16; validation images reach further."""
+    generator = np.random.default_rng(0)
+    for part, most in (("train", 4095), ("val", 5000)):
+        for name, share in (("dark", 0.25), ("light", 1.0)):
+            for number in range(4):
+                values = (generator.random((8, 8)) * share * most).astype(np.uint16)
+                values[0, 0] = share * most
+                path = tmp_path / "scans" / part / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(path)
+    return tmp_path / "scans"
+
+
+def load(root, **settings):
+    return datasets.load(Data(data=f"imagefolder:{root}", **settings))
+
+
+@pytest.mark.parametrize("cache", ["host", "none"])
+def test_one_range_for_the_data_set(scans, cache, capsys):
+    data = load(scans, cache=cache)
+    assert data.pixel_range == (0, 4095)
+    assert data.describe()["pixel_range"] == [0, 4095]
+    assert "16 images of more than 8 bits: values of 0 to 4095 become 0 to 255" in capsys.readouterr().out
+    largest = data.train.images[range(8)].amax((1, 2, 3))
+    assert largest.tolist() == [64] * 4 + [255] * 4
+    assert data.validation.images[range(8)].amax((1, 2, 3)).tolist()[4:] == [255] * 4
+
+
+def test_the_range_is_as_told(scans):
+    data = load(scans, pixel_range=(0, 8190))
+    assert data.pixel_range == (0, 8190)
+    assert data.train.images[[7]].max() == 128
+
+
+def test_it_is_kept_in_packs(scans, tmp_path):
+    folder = pack(Pack(data=f"imagefolder:{scans}", out=tmp_path / "p", workers=0))
+    assert json.loads((folder / "pack.json").read_text())["pixel_range"] == [0, 4095]
+    found = datasets.load(Data(data=f"packed:{folder}"))
+    assert found.pixel_range == [0, 4095]
+    assert (found.train.images[range(8)] == load(scans).train.images[range(8)]).all()
+    with pytest.raises(UserError, match="choose another --out"):
+        pack(Pack(data=f"imagefolder:{scans}", out=tmp_path / "p", workers=0, pixel_range=(0, 100)))
+
+
+def test_images_that_become_one_color_are_counted(scans, tmp_path, capsys):
+    load(scans, pixel_range=(0, 1e9))
+    told = capsys.readouterr().err
+    assert re.search(r"warning: 8 images are of one color, though .* first .*train/dark/0\.png", told)
+    load(scans)
+    assert "one color" not in capsys.readouterr().err
+    pack(Pack(data=f"imagefolder:{scans}", out=tmp_path / "p", workers=2, pixel_range=(0, 1e9)))
+    assert "8 images are of one color" in capsys.readouterr().err
+
+
+def test_one_that_is_called_a_jpeg_is_refused(scans):
+    (scans / "train/dark/0.png").rename(scans / "train/dark/0.jpg")
+    for path in scans.rglob("*.png"):
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(path)
+    with pytest.raises(UserError, match=r"0\.jpg \(more than 8 bits.*--pixel-range"):
+        load(scans)
+    assert load(scans, pixel_range=(0, 1024)).train.images[[0]].max() == 255

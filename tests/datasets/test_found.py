@@ -1,0 +1,72 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardness.datasets.base import Notes
+from hardness.datasets.found import note_hidden, note_others, number_classes, parse_label
+from hardness.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("7", 7),
+        ("000", 0),
+        ("7\n", 7),
+        (" 12 ", 12),
+        ("+3", 3),
+        ("cat", "cat"),
+        ("great white shark, 2", "great white shark, 2"),
+        ("n01440764", "n01440764"),
+        ("猫", "猫"),
+    ],
+)
+def test_an_index_in_any_spelling_or_a_name(text, label):
+    assert parse_label(text) == label
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "-1", "2.0", "1e3", "nan", "inf", "1000000", "cat\ndog", "\0\0\0\x07", "1_000"]
+)
+def test_what_is_neither(text):
+    with pytest.raises(ValueError, match="is no class index"):
+        parse_label(text)
+
+
+@given(st.integers(0, 999_999), st.integers(0, 5))
+def test_every_index(number, zeros):
+    assert parse_label("0" * zeros + str(number)) == number
+
+
+def test_classes_are_in_order():
+    assert number_classes({"b", "a"}, Notes()) == (["a", "b"], {"a": 0, "b": 1})
+    assert number_classes({3, 1}, Notes()) == (["0", "1", "2", "3"], {1: 1, 3: 3})
+    with pytest.raises(UserError, match=r"found (1 and 'a'|'a' and 1)"):
+        number_classes({1, "a"}, Notes())
+
+
+def test_names_that_look_the_same_are_one_class():
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    notes = Notes()
+    assert number_classes({composed, decomposed, "dog"}, notes) == (
+        [composed, "dog"],
+        {composed: 0, decomposed: 0, "dog": 1},
+    )
+    assert len(notes.lines) == 1
+    assert "café" in notes.lines[0]
+    assert number_classes({decomposed, "dog"}, notes)[0] == [composed, "dog"]
+    assert len(notes.lines) == 1
+
+
+def test_what_is_left_out_is_counted():
+    notes = Notes()
+    note_hidden([], notes)
+    note_others([], notes)
+    assert notes == Notes()
+    note_hidden(["._a.png", "._a.png", ".git"], notes)
+    note_others(["a.heic", "b.HEIC", "readme"], notes)
+    assert notes.lines == ["3 hidden files or folders are left out: ._a.png (2), .git (1)"]
+    told = "3 files that are not read as images are left out: .heic (2), no extension (1)"
+    assert notes.warnings == [told]
