@@ -29,6 +29,7 @@ from hardness.subsets import (
     form,
     rank,
 )
+from hardness.tables import Name
 
 _SETTINGS = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
@@ -209,7 +210,7 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
     table(
         f"Examples a class{more}",
         ["class", *SUBSETS],
-        ([class_names[label], *histogram.loc[label]] for label in shown),
+        ([Name(class_names[label]), *histogram.loc[label]] for label in shown),
     )
     for name, share in cut.tied_share.items():
         if share > 0.5:
