@@ -9,6 +9,7 @@ import tyro
 
 from hardness import config as c
 from hardness import distributed
+from hardness.console import escape_unencodable
 from hardness.errors import UserError, unknown_name
 from hardness.stages import STAGES
 
@@ -23,6 +24,7 @@ for _stage in list(COMMANDS)[1:]:
 def main() -> None:
     """Exit status: 0 well, 2 a mistake that the user can mend (one line on stderr), 130 interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    escape_unencodable()
     try:
         _check_stage(sys.argv[1:])
         options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)

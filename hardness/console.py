@@ -1,5 +1,6 @@
 """What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
 
+import io
 import math
 import os
 import sys
@@ -7,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,12 +21,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
+
+from hardness.shortening import Shortener
+from hardness.tables import lines
 
 # Of many processes that do the same the first speaks.
 _is_silent = os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") != "0"
-_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160, quiet=_is_silent)
+# None: the terminal's, or what COLUMNS says.
+_width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 160
+_out = Console(highlight=False, soft_wrap=True, width=_width, quiet=_is_silent)
 _err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=_is_silent)
+
+
+def escape_unencodable() -> None:
+    """From now on stdout, too, writes escaped what its encoding lacks, as stderr always does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
@@ -70,7 +83,8 @@ def _screen() -> dict[str, Any]:
 
 _BAR = (
     TextColumn("{task.description}", markup=False),
-    BarColumn(),
+    # As wide as there is room for beside the rest, none of which is cut.
+    BarColumn(bar_width=None),
     MofNCompleteColumn(),
     TimeRemainingColumn(elapsed_when_finished=True),
 )
@@ -115,8 +129,15 @@ class Epochs:
 
     def _view(self) -> Group:
         last = self._last
-        above = [_table("", list(last[0]), (numbers.values() for numbers in last))] if last else []
-        return Group(*above, self._bar)
+        if not last:
+            return Group(self._bar)
+        shown = list(last[0])
+        # A number that is cut off is another one: columns that don't fit are left out, from the right.
+        while True:
+            view = _table(shown, ([numbers[name] for name in shown] for numbers in last))
+            if len(shown) == 1 or max(map(cell_len, view.plain.splitlines())) <= _out.width:
+                return Group(view, self._bar)
+            shown.pop()
 
     def __enter__(self) -> "Epochs":
         if self._live:
@@ -169,11 +190,13 @@ def tree(view: Tree) -> None:
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Names, and what they are beside them, wrapped where it is long."""
     view = Table.grid(padding=(0, 2, 0, 0))
-    view.title, view.title_justify, view.title_style = escape(title), "left", "bold"
     view.add_column(style="dim", no_wrap=True)
     view.add_column(overflow="fold")
     for name, what in rows:
         view.add_row(escape(name), escape(what))
+    if title:
+        # On a line of its own: a long path in it can be copied.
+        _out.print(title, markup=False, emoji=False, style="bold", soft_wrap=True)
     _out.print(view, soft_wrap=False, width=min(_out.width, 100))
 
 
@@ -183,9 +206,7 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     Of more than ``width`` values, means of neighbours. In ASCII where stdout takes no other.
     """
     levels = "▁▂▃▄▅▆▇█"
-    try:
-        levels.encode(getattr(_out.file, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
+    if not _can_write(levels):
         levels = "_.-~=+*#"
     width = min(width, len(values))
     bins = [values[len(values) * k // width : len(values) * (k + 1) // width] for k in range(width)]
@@ -198,20 +219,30 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     )
 
 
-def table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
+def table(title: str, header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> None:
     """A small table: text to the left, numbers as given to the right.
 
-    Where it is wider than the terminal, that breaks its lines: a number that is cut off is another one.
+    Cells and headers that are a ``Name`` or a ``Location`` are shortened where the terminal is too narrow.
+    Where that is not enough the terminal breaks the lines: a number that is cut off is another one.
     """
-    view = _table(title, header, rows)
-    width = Measurement.get(_out, _out.options.update(max_width=10_000), view).maximum
-    _out.print(view, width=max(width, _out.width), crop=False)
+    if title:
+        _out.print(title, markup=False, emoji=False, style="table.title", soft_wrap=True)
+    _out.print(_table(header, rows), soft_wrap=True)
 
 
-def _table(title: str, header: list[str], rows: Iterable[Iterable[Any]]) -> Table:
-    view = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for index, name in enumerate(header):
-        view.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        view.add_row(*(escape(str(cell)) for cell in row))
-    return view
+def _table(header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> Text:
+    short = Shortener(_writable, "…" if _can_write("…") else "...")
+    above, below = lines(header, rows, _out.width, short)
+    return Text("\n").join([Text("\n".join(above), "table.header"), *map(Text, below)])
+
+
+def _can_write(text: str) -> bool:
+    return _writable(text) == text
+
+
+def _writable(text: str) -> str:
+    """With what stdout's encoding lacks, and what moves a terminal's cursor, escaped."""
+    return text.translate(_CONTROLS).encode(_out.encoding, "backslashreplace").decode(_out.encoding)
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}

@@ -48,17 +48,20 @@ class Cut:
     tied_share: dict[str, float]
     """Share of each subset whose rank is also found just outside it: which of them came in is due to the
     tie-break, not to the score."""
+    left_out: tuple[int, ...] = ()
+    """Classes with so few examples that neither easy nor hard has one."""
 
 
 def cut_quantile(ranked: pd.DataFrame, classes: np.ndarray, quantile: float, by_class: bool) -> Cut:
     """The first and last floor(quantile * N) of the ranking; with ``by_class``, of each class."""
     group = np.full(len(ranked), _REST)
     ranks = ranked["rank"].to_numpy()
-    tied = {"easy": 0, "hard": 0}
+    tied, left_out = {"easy": 0, "hard": 0}, []
     for label in np.unique(classes) if by_class else [None]:
         members = np.arange(len(ranked)) if label is None else np.flatnonzero(classes == label)
         size = int(quantile * len(members) + 1e-9)
         if size == 0:
+            left_out.append(label)
             continue
         for name, value, inwards in (("easy", _EASY, members), ("hard", _HARD, members[::-1])):
             group[inwards[:size]] = value
@@ -72,7 +75,7 @@ def cut_quantile(ranked: pd.DataFrame, classes: np.ndarray, quantile: float, by_
             f"{len(ranked)} examples at quantile {quantile}",
             "raise --quantile",
         )
-    return Cut(group, {name: tied[name] / size for name, size in sizes.items()})
+    return Cut(group, {name: tied[name] / size for name, size in sizes.items()}, tuple(left_out))
 
 
 def cut_learned_by(is_correct: np.ndarray, train_size: int, test_size: int, epoch: int) -> Cut:
@@ -169,6 +172,15 @@ def _matched(
             for value, count in zip(values, counts, strict=True)
         ]
     )
+
+
+def one_class_subsets(subsets: pd.DataFrame) -> dict[str, int]:
+    """Subset -> its class, of those that train on one class alone: accuracy means nothing on them.
+
+    subsets: subset, fold, label.
+    """
+    labels = subsets[subsets["fold"] == "train"].groupby("subset", sort=False)["label"]
+    return labels.first()[labels.nunique() == 1].to_dict()
 
 
 def class_difference(easy: np.ndarray, hard: np.ndarray) -> float:

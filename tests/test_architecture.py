@@ -9,6 +9,8 @@ ROOMS = [
     "errors",
     "seeding",
     "files",
+    "shortening",
+    "tables",
     "console",
     "distributed",
     "registry",

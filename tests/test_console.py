@@ -1,10 +1,14 @@
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
 from hardness import console
+from hardness.tables import Location, Name
 
 NUMBERS = [{"epoch": f"{epoch}/7", "train loss": f"{1 / epoch:.3f}"} for epoch in range(1, 8)]
 
@@ -88,3 +92,75 @@ def test_facts_are_beside_their_names_and_wrap(terminal, capsys):
     assert lines[2].startswith("longer  word word")
     assert lines[3].startswith("        word")
     assert max(map(len, lines)) <= 100
+
+
+def test_a_narrow_terminal_shows_fewer_columns_and_whole_numbers(monkeypatch):
+    sent = io.StringIO()
+    monkeypatch.setattr(
+        console, "_out", Console(file=sent, force_terminal=True, width=30, _environ={"TERM": "xterm"})
+    )
+    with console.Epochs(9) as epochs:
+        epochs.begin("a network of a very long name indeed")
+        epochs.add({"epoch": "1/9", "train loss": "1.234", "eval accuracy": "0.987", "images/s": "123456"})
+        sent.truncate(0)
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", sent.getvalue()).splitlines()
+    assert any(line.split() == ["1/9", "1.234", "0.987"] for line in lines)
+    assert "123456"[:2] not in sent.getvalue()
+
+
+def test_numbers_of_a_table_that_is_too_wide_are_whole(terminal):
+    console.table("a [title]", ["", *map(str, range(30))], [["x", *(f"{k / 7:.3f}" for k in range(30))]])
+    shown = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue()).splitlines()
+    assert shown[0] == "a [title]"
+    assert shown[2].split() == ["x", *(f"{k / 7:.3f}" for k in range(30))]
+
+
+_PRINT = """
+from hardness import console
+from hardness.tables import Location, Name
+console.table("t", ["key", "given", "score"], [[Location("a" * 70 + "/0.png"), Name("b" * 70), "0.1234"]] * 2)
+"""
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("", 160), (None, 160)])
+def test_the_width_is_that_of_COLUMNS_or_160_where_there_is_no_terminal(columns, width):
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environ |= {} if columns is None else {"COLUMNS": columns}
+    done = subprocess.run(
+        [sys.executable, "-c", _PRINT], env=environ, capture_output=True, text=True, check=True
+    )
+    _, _, row, again = done.stdout.splitlines()
+    assert len(row) == width if width < 160 else row == again == f"{'a' * 70}/0.png  {'b' * 70}  0.1234"
+    assert row.endswith("  0.1234")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_lacks_is_written_escaped(encoding, monkeypatch):
+    sent = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", sent)
+    monkeypatch.setattr(console, "_out", Console(highlight=False, soft_wrap=True, width=40))
+    console.escape_unencodable()
+    console.say("a 猫\udcff")
+    console.table(
+        "猫", ["key", "class"], [[Location("train/猫/0.png"), Name("猫" * 30)], ["x\x1b[2J\n", "y"]]
+    )
+    console.facts("猫", [("name", "猫")])
+    sent.flush()
+    told = sent.buffer.getvalue().decode(encoding)
+    cat, dots = ("猫", "…") if encoding == "utf-8" else (r"\u732b", "...")
+    lines = told.splitlines()
+    assert lines[0] == rf"a {cat}\udcff"
+    assert lines[1] == cat
+    assert lines[3].startswith(f"train/{cat}/0.png  {cat}")
+    assert lines[3].endswith(dots)
+    assert lines[4].split() == [r"x\x1b[2J\x0a", "y"]
+
+
+@pytest.mark.parametrize(
+    "environ", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_help_in_ascii(environ):
+    environ = {**os.environ, "PYTHONUTF8": "0", **environ}
+    done = subprocess.run([sys.executable, "-m", "hardness", "--help"], env=environ, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("ascii")

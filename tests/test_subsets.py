@@ -18,6 +18,7 @@ from hardness.subsets import (
     draw_folds,
     form,
     matched_samples,
+    one_class_subsets,
     rank,
 )
 
@@ -68,6 +69,21 @@ def test_within_each_class():
     classes = np.array([0] * 6 + [1] * 4)
     cut = cut_quantile(ranked, classes, 0.25, by_class=True)
     assert cut.group.tolist() == [0, 1, 1, 1, 1, 2, 0, 1, 1, 2]
+
+
+def test_classes_too_small_for_a_quantile_of_them_are_left_out():
+    ranked = rank([table(range(1, 13), np.zeros(12))], "first_learned_epoch")
+    classes = np.array([0] * 5 + [1] * 4 + [7] * 3)
+    assert cut_quantile(ranked, classes, 0.2, by_class=True).left_out == (1, 7)
+    assert cut_quantile(ranked, classes, 0.25, by_class=True).left_out == (7,)
+    assert cut_quantile(ranked, classes, 0.2, by_class=False).left_out == ()
+
+
+def test_subsets_that_train_on_one_class():
+    rows = [("easy", "train", 3), ("easy", "train", 3), ("easy", "test", 1), ("hard", "train", 1)]
+    rows += [("hard", "train", 3), ("hard", "test", 1), ("random", "train", 0), ("random", "test", 0)]
+    subsets = pd.DataFrame(rows, columns=["subset", "fold", "label"])
+    assert one_class_subsets(subsets) == {"easy": 3, "random": 0}
 
 
 def test_too_small_a_quantile_is_refused():

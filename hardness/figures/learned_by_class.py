@@ -5,7 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import WIDTH, drawable, set_title
+from hardness.figures.fonts import drawable
+from hardness.figures.style import WIDTH, set_title
+from hardness.shortening import Shortener
 
 _FIRST = ("#009E73", "#0072B2", "#56B4E9")
 _LAST = ("#CC79A7", "#E69F00", "#D55E00")
@@ -52,7 +54,7 @@ def prepare(
 def draw(table: pd.DataFrame, title: str) -> Figure:
     """Mean, quartiles and range of all classes; up to three that were learned first, and last, by name."""
     shares = table.pivot(index="epoch", columns="place", values="cumulative_share")
-    names = table.drop_duplicates("place").set_index("place")["class_name"]
+    names = table.drop_duplicates("place").set_index("place")["class_name"].str.split().str.join(" ")
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
     axes.set(xlabel="epoch", ylabel="share of the class learned at least once", ylim=(0, 1.02))
@@ -69,6 +71,9 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         (bands[0], "all"),
     ]
     number = min(len(_FIRST), len(names) // 2)
+    named = names[(names.index <= number) | (names.index > len(names) - number)]
+    short = Shortener(drawable)
+    looks = short.all(named, _LETTERS, short.at_end)
     for what, places, colours in (
         ("learned first", range(1, number + 1), _FIRST),
         ("learned last", range(len(names) - number + 1, len(names) + 1), _LAST[-number:]),
@@ -76,9 +81,9 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         entries.append((heading, what))
         for place, colour, dash in zip(places, colours, _DASHES, strict=False):
             (line,) = axes.plot(shares[place], color=colour, linestyle=dash)
-            entries.append((line, _short(names[place])))
+            entries.append((line, drawable(looks[names[place]])))
     handles, told = zip(*entries, strict=True)
-    legend = figure.legend(handles, range(len(told)), loc="outside right upper")
+    legend = figure.legend(handles, range(len(told)), loc="outside right center")
     # Afterwards: a label must not begin with "_", and "$" in one is mathematics.
     for handle, text, name in zip(handles, legend.get_texts(), told, strict=True):
         text.set(text=name, parse_math=False, weight="bold" if handle is heading else "normal")
@@ -88,8 +93,3 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         figure, title, "one tracking seed" if num_seeds == 1 else f"mean over {num_seeds} tracking seeds"
     )
     return figure
-
-
-def _short(name: str) -> str:
-    name = drawable(name)
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

@@ -4,7 +4,6 @@ Colours are of Okabe and Ito's palette (2008), told apart by colour-blind reader
 colour alone where its kind has a dash of its own.
 """
 
-import functools
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
+from rich.cells import cell_len
 
+from hardness.figures.fonts import drawable, families, without_remarks
 from hardness.files import replacing
 
 STYLE = Path(__file__).with_name("hardness.mplstyle")
@@ -65,7 +65,7 @@ def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
 
 def set_title(figure: Figure, title: str, note: str) -> None:
     """The title, wrapped to the figure's width, and in brackets what is drawn. Text, never mathematics."""
-    lines = [*textwrap.wrap(drawable(title), round(WIDTH * 13)), f"({note})"]
+    lines = [*wrapped(title, round(WIDTH * 13)), f"({note})"]
     figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
 
 
@@ -87,23 +87,22 @@ def seeds_note(num_seeds: pd.Series, unit: str = "seed") -> str:
     return f"mean over {most} {unit}s, with 95 % Student t intervals"
 
 
-def drawable(text: str) -> str:
-    """Of a user's text what the font can draw: a box for any other character, a blank for white space."""
-    return "".join(letter if ord(letter) in _letters() else "□" for letter in " ".join(text.split()))
-
-
-@functools.cache
-def _letters() -> frozenset[int]:
-    """The code points that the font of hardness.mplstyle has."""
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+def wrapped(text: str, width: int) -> list[str]:
+    """The lines of a user's text, each at most as wide as so many Latin letters."""
+    # textwrap counts letters: a wide one gets a companion, which goes again.
+    doubled = "".join(letter + "\0" * (cell_len(letter) - 1) for letter in drawable(text))
+    return [line.replace("\0", "") for line in textwrap.wrap(doubled, width)]
 
 
 def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title: str, path: Path) -> None:
     """Draw, and write PATH.png, PATH.svg, PATH.pdf and, with the numbers that were drawn, PATH.csv.
 
-    The same table gives the same bytes.
+    The same table gives the same bytes, as long as the installed fonts are the same.
     """
-    with matplotlib.style.context(STYLE):
+    columns = table.select_dtypes(exclude="number")
+    words = [title, *(str(word) for name in columns for word in columns[name].unique())]
+    fonts = {"font.family": families("".join(words))}
+    with matplotlib.style.context([STYLE, fonts]), without_remarks():
         figure = draw(table, title)
         # One layout for all of them: finding it takes longer than drawing.
         figure.draw_without_rendering()

@@ -1,12 +1,10 @@
 """The verdicts at a glance, of one or more groups of runs: accuracies within subsets, and differences."""
 
-import textwrap
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from hardness.figures.style import SUBSET_COLOURS, WIDTH, drawable, seeds_note, set_title
+from hardness.figures.style import SUBSET_COLOURS, WIDTH, seeds_note, set_title, wrapped
 from hardness.statistics import Estimate
 
 PANELS = {
@@ -46,7 +44,7 @@ def prepare(verdicts: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     groups = list(table["group"].unique())
-    names = [textwrap.wrap(drawable(group), _LETTERS) for group in groups]
+    names = [wrapped(group, _LETTERS) for group in groups]
     # As much room for each as the longest name needs.
     figure = Figure(figsize=(WIDTH, 1.7 + max(1.2, 0.17 * max(map(len, names))) * len(groups)))
     panels = figure.subplots(1, 2, sharey=True)

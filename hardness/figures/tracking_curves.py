@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import GROUP_COLOURS, WIDTH, draw_band, drawable, seeds_note, set_title
+from hardness.figures.fonts import drawable
+from hardness.figures.style import GROUP_COLOURS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 
 PANELS = {

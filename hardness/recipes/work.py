@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+from hardness.console import escape_unencodable
 from hardness.errors import UserError
 from hardness.recipes.plan import Run
 from hardness.stages import STAGES
@@ -48,6 +49,7 @@ def attempt(run: Run, num_gpus: float) -> str:
     with run.log.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    escape_unencodable()
     # Those who watch the log see that the run has begun.
     print("$", run.command, flush=True)
     try:

@@ -11,6 +11,7 @@ from hardness.stages.report.sections import agreements, all_sections
 from hardness.stages.run_folder import finished_info, read_log
 from hardness.stages.run_settings import CONFIGS, OPERATIONAL, defaults
 from hardness.statistics import Estimate
+from hardness.tables import Location, Name
 
 _LAST_EPOCH = "The last epoch"
 _UNEQUAL = {"epoch", "lr", "time", "loader_wait"}
@@ -30,15 +31,15 @@ def compare(config: Compare) -> None:
         found = " and ".join(f"{run}, one of {info['stage']}" for run, info in runs.items())
         raise UserError("two runs of the same stage", found, "name another")
     names = [run.name for run in runs]
-    header = ["", *(names if len(set(names)) == len(names) else map(str, runs))]
+    header = ["", *map(Name, names if len(set(names)) == len(names) else map(str, runs))]
     settings = [_settings(info) for info in infos]
     differ = {name: [each.get(name) for each in settings] for name in settings[0] | settings[1]}
-    rows = [[name, *values] for name, values in differ.items() if values[0] != values[1]]
+    rows = [[name, *map(_value, values)] for name, values in differ.items() if values[0] != values[1]]
     table("Settings that differ", header, rows or [["none", "", ""]])
     figures = [_figures(run, info) for run, info in runs.items()]
     for title in figures[0] | figures[1]:
         one, other = (each.get(title, {}) for each in figures)
-        rows = [[name, *_compared(one.get(name), other.get(name))] for name in one | other]
+        rows = [[Location(name), *_compared(one.get(name), other.get(name))] for name in one | other]
         table(f"\n{title}", [*header, "difference"], rows)
     for section in agreements(runs):
         if len(section.runs) > 1:
@@ -56,6 +57,13 @@ def _settings(info: dict[str, Any]) -> dict[str, Any]:
     }
     others = {name: info.get(name) for name in ("fingerprint", "labels_fingerprint", "device", "git_commit")}
     return settings | others
+
+
+def _value(value: Any) -> Any:
+    """Of a setting: text may be shortened, a number not."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    return Location(value) if isinstance(value, str) else value
 
 
 def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:

@@ -12,6 +12,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import ranks
 from hardness.label_errors import can_be_judged, detection
 from hardness.stages.run_folder import check_scored, finished_info, newest_run
+from hardness.tables import Location, Name
 
 _SHOWN = 10
 
@@ -42,9 +43,9 @@ def labels(config: Labels) -> Path:
         ["key", "given", "suggested", config.by],
         (
             [
-                row.key,
-                class_names[row.given_label],
-                "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)],
+                Location(row.key),
+                Name(class_names[row.given_label]),
+                "" if pd.isna(row.suggested_label) else Name(class_names[int(row.suggested_label)]),
                 "never learned" if pd.isna(row.score) else f"{row.score:.4g}",
             ]
             for row in found.head(_SHOWN).itertuples()

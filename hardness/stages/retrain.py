@@ -8,11 +8,12 @@ import pandas as pd
 from hardness import files, seeding
 from hardness.config import Retrain
 from hardness.console import say, table
+from hardness.errors import UserError
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import RUNS, RunFolder, finished_info, newest_split, split_settings
 from hardness.stages.run_settings import OBSERVING, OPERATIONAL
 from hardness.stages.tracked import load_tracked, tracked_settings
-from hardness.subsets import SUBSETS
+from hardness.subsets import SUBSETS, one_class_subsets
 from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import hardness_verdicts, transfer_matrix
@@ -41,9 +42,10 @@ def retrain(config: Retrain) -> Path:
     run = RunFolder("retrain", config)
     if run.is_finished:
         return run.path
+    subsets = files.read_table(path, info["fingerprint"]).to_pandas()
+    _check_classes(path, subsets, info["data"]["class_names"])
     with run:
         device = resolve_device(config.device)
-        subsets = files.read_table(path, info["fingerprint"]).to_pandas()
         data = load_tracked(tracked, info, config.data, config.num_workers, device, model=config.model)
         tracking_seed = seeding.derive(0, *settings["tracking_seeds"])
         run.update(
@@ -83,6 +85,16 @@ def retrain(config: Retrain) -> Path:
         curves = train_grid(run, members, data, model=config.model, stem=config.stem, config=config)
         _describe(curves.assign(tracking_seed=run.info["tracking_seed"]))
     return run.path
+
+
+def _check_classes(path: Path, subsets: pd.DataFrame, class_names: list[str]) -> None:
+    """A network that trains on one class alone has nothing to learn."""
+    for name, label in one_class_subsets(subsets).items():
+        raise UserError(
+            f"examples of two classes or more to train on in every subset of {path}",
+            f"{name} with those of {class_names[label]!r} alone",
+            "split again, with a larger --quantile or another --balance or --by",
+        )
 
 
 def _resolve(config: Retrain, tracked: dict) -> Retrain:

@@ -1,6 +1,7 @@
 """``hardness split``: easy and hard subsets of a tracked run, and their matched controls."""
 
 import errno
+import math
 import os
 import shutil
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hardness.dynamics import store
 from hardness.dynamics.scores import FREE, scores
 from hardness.errors import UserError
 from hardness.registry import parse_data
+from hardness.shortening import Shortener
 from hardness.stages.run_folder import check_alike, check_scored, finished_info, newest_run, read_info
 from hardness.subsets import (
     CONTROLS,
@@ -27,8 +29,10 @@ from hardness.subsets import (
     cut_quantile,
     draw_folds,
     form,
+    one_class_subsets,
     rank,
 )
+from hardness.tables import Name
 
 _SETTINGS = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
@@ -37,6 +41,8 @@ _SETTINGS = (
 # What a file of an older version did not say, it did as the defaults have it.
 DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
+_NAME_CELLS = 40
+"""How wide a class's name in a warning may be."""
 
 
 def split_of(info: dict) -> dict:
@@ -83,7 +89,9 @@ def split(config: Split) -> Path:
     if config.materialize is not None:
         _materialize(config, subsets, examples, infos[0])
     files.write_table(path, subsets, fingerprint, settings)
-    _describe(subsets, cut, infos[0]["data"]["class_names"], len(runs))
+    class_names = infos[0]["data"]["class_names"]
+    _describe(subsets, cut, class_names, len(runs))
+    _warn_of_holes(config, subsets, cut, class_names)
     say(f"wrote {path}")
     return path
 
@@ -106,8 +114,14 @@ def subsets_of(
         ids = table["example_id"]
         examples = pd.DataFrame({"example_id": ids, "key": ids.astype(str), "given_label": labels})
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
-    tracking_seed = read_info(run)["seed"] if (run / "run.json").exists() else 0
-    return _form(config, examples, [table], run, seeding.derive(config.seed, "split", tracking_seed))[0]
+    info = read_info(run) if (run / "run.json").exists() else {"seed": 0}
+    seed = seeding.derive(config.seed, "split", info["seed"])
+    subsets, cut = _form(config, examples, [table], run, seed)
+    class_names = info.get("data", {}).get("class_names")
+    if class_names is None:
+        class_names = list(map(str, range(int(examples["given_label"].max()) + 1)))
+    _warn_of_holes(config, subsets, cut, class_names)
+    return subsets
 
 
 def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
@@ -209,7 +223,7 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
     table(
         f"Examples a class{more}",
         ["class", *SUBSETS],
-        ([class_names[label], *histogram.loc[label]] for label in shown),
+        ([Name(class_names[label]), *histogram.loc[label]] for label in shown),
     )
     for name, share in cut.tied_share.items():
         if share > 0.5:
@@ -222,6 +236,29 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
         warn(
             f"easy and hard differ by class more than chance (chi-squared, p = {p_value:.1g}): "
             "read them beside their class-matched controls, or use --balance class"
+        )
+
+
+def _warn_of_holes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: list[str]) -> None:
+    """Of subsets without a second class, and of classes that are in no subset."""
+    short = Shortener()
+    of_class: dict[int, list[str]] = {}
+    for name, label in one_class_subsets(subsets).items():
+        of_class.setdefault(label, []).append(name)
+    for label, names in of_class.items():
+        warn(
+            f"all training examples of {', '.join(names)} are of one class, "
+            f"{short.at_end(class_names[label], _NAME_CELLS)}: accuracy on them means nothing"
+        )
+    if len(cut.left_out):
+        listed = [class_names[label] for label in cut.left_out[:_LISTED_CLASSES]]
+        looks = short.all(listed, _NAME_CELLS, short.at_end)
+        more = len(cut.left_out) - len(listed)
+        warn(
+            f"{len(cut.left_out)} {'classes are' if len(cut.left_out) > 1 else 'class is'} left out by "
+            f"--balance class: fewer than {math.ceil(1 / config.quantile - 1e-6)} examples each at quantile "
+            f"{config.quantile:g}: {', '.join(looks[name] for name in listed)}"
+            + (f" and {more} more" if more else "")
         )
 
 

@@ -32,7 +32,7 @@ from tests.figures.made_up import inputs, retraining
 MODULES = {
     module.name: importlib.import_module(f"hardness.figures.{module.name}")
     for module in pkgutil.iter_modules(hardness.figures.__path__)
-    if module.name != "style"
+    if module.name not in ("fonts", "style")
 }
 WITHOUT_INTERVALS = {"agreement", "controls", "data_map", "learned_by_class"}
 
@@ -211,19 +211,6 @@ def test_the_same_table_is_the_same_bytes(tmp_path):
     # Each font is embedded, as TrueType: publishers refuse Type 3.
     assert pdf.count(b"/Type /FontDescriptor") == pdf.count(b"/FontFile2 ") > 0
     assert b"/Type3" not in pdf
-
-
-def test_any_letters_can_be_drawn():
-    """The font lacks the cat. In a name "$" is no mathematics, and a "_" before it hides nothing."""
-    assert style.drawable("a 猫\n\x00 b_$") == "a □ □ b_$"
-    first = {"0": pd.Series([1, 2, 2, None] * 2, dtype="Int32")}
-    names = ["$x_1$ <b> & 猫 " * 9, "_zero\n"]
-    module = MODULES["learned_by_class"]
-    figure = module.draw(module.prepare(first, {"0": np.arange(8) % 2}, names, 2), "猫 $x_1")
-    figure.draw_without_rendering()
-    shown = {text.get_text(): text for text in figure.legends[0].get_texts()}
-    assert {"_zero", "$x_1$ <b> & □ $x_1$ <b>…"} <= set(shown)
-    assert not any(text.get_parse_math() for text in shown.values())
 
 
 def test_first_learned_counts_by_hand():

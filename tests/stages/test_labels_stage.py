@@ -1,15 +1,20 @@
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.cells import cell_len
 
+from hardness import console
 from hardness.config import Labels, Track
 from hardness.errors import UserError
 from hardness.label_errors import detection
 from hardness.stages.labels import labels
 from hardness.stages.track import track
+from tests.conftest import write_image
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +93,36 @@ def test_given_labels_are_judged_by_the_clean_ones(hardness, here):
     answer = hardness("labels", "--run", "r")
     assert "How each score finds the 100 corrupt labels of 1,437" in answer.out
     assert json.loads((here / "r/run.json").read_text())["noise_rate"] == pytest.approx(100 / 1437)
+
+
+def test_at_80_columns_files_and_numbers_are_whole(here, hardness, monkeypatch):
+    """With ImageNet's class names, and a run of a long name."""
+    shark = "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
+    for number, name in enumerate((shark, shark.replace("great white", "tiger"), f"{shark} (juvenile)")):
+        for index in range(8):
+            write_image(here / f"images/train/{name}/n01484850_{index}.JPEG.png", seed=100 * number + index)
+        write_image(here / f"images/val/{name}/0.png", seed=number + 1000)
+    runs = [f"runs/2024-sharks/tracked-with-the-small-network-at-seed-{seed}" for seed in (0, 1)]
+    for seed, run in enumerate(runs):
+        data = ("--data", f"imagefolder:{here / 'images'}", "--model", "mlp", "--workers", 0)
+        answer = hardness("track", *data, "--epochs", 1, "--batch-size", 8, "--seed", seed, "--out", run)
+        assert answer.status == 0, answer.err
+    monkeypatch.setattr(console._out, "width", 80)
+    answer = hardness("labels", "--run", runs[0])
+    title, header, *rows = answer.out.splitlines()[:12]
+    assert title.startswith("The 10 most suspicious")
+    assert header.split() == ["key", "given", "suggested", "aum"]
+    found = pd.read_parquet(here / runs[0] / "labels.parquet").head(10)
+    for row, key, score in zip(rows, found["key"], found["score"], strict=True):
+        assert cell_len(row) <= 80
+        assert f"/{Path(key).name} " in row
+        assert row.split()[-1] == f"{score:.4g}"
+    answer = hardness("split", "--run", runs[0], "--quantile", 0.4)
+    lines = answer.out.splitlines()
+    classes = lines[next(k for k, line in enumerate(lines) if line.startswith("class ")) + 1 :][:3]
+    assert len({re.sub(r"( +\d+){5}$", "", line) for line in classes}) == 3
+    assert all(re.search(r"( +\d+){5}$", line) and len(line) <= 80 for line in classes)
+    answer = hardness("compare", *runs)
+    header = next(line for line in answer.out.splitlines() if "difference" in line).split()
+    assert header[0].endswith("0")
+    assert header[1].endswith("1")

@@ -7,8 +7,9 @@ import torch
 
 import hardness
 from hardness import Recorder, files
-from hardness.config import Split, Track
+from hardness.config import Retrain, Split, Track
 from hardness.errors import UserError
+from hardness.stages.retrain import retrain
 from hardness.stages.run_folder import read_info
 from hardness.stages.split import split
 from hardness.stages.track import track
@@ -280,3 +281,52 @@ def test_a_recorders_run_is_split_in_python(here):
     with pytest.raises(UserError, match=r"found a Recorder's records alone in .*hardness\.split\("):
         split(Split(run=(here / "mine",)))
     assert len(hardness.split(here / "mine", quantile=0.5)) > 0
+
+
+@pytest.fixture
+def lopsided(here):
+    """Twenty cats, and of dogs and eels two each."""
+    for number, (name, count) in enumerate((("cat", 20), ("dog", 2), ("eel", 2))):
+        for index in range(count):
+            write_image(here / f"images/train/{name}/{index}.png", seed=100 * number + index)
+        write_image(here / f"images/val/{name}/0.png", seed=number + 1000)
+    data = f"imagefolder:{here / 'images'}"
+    return track(Track(data=data, model="mlp", epochs=1, batch_size=8, workers=0, out=here / "run"))
+
+
+def warnings(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("warning:") and "class" in line]
+
+
+def test_classes_that_are_left_out_and_subsets_of_one_class_are_told(lopsided, capsys):
+    split(Split(run=(lopsided,), balance="class"))
+    one_class, left_out = warnings(capsys.readouterr().err)
+    for words in ("easy, hard", "one class, cat"):
+        assert words in one_class
+    for words in ("2 classes are left out", "fewer than 5 examples", "quantile 0.2", ": dog, eel"):
+        assert words in left_out
+    split(Split(run=(lopsided,), balance="class", quantile=0.5))
+    assert not warnings(capsys.readouterr().err)
+
+
+def test_the_public_function_tells_of_them_too(lopsided, capsys, here):
+    hardness.split(lopsided, balance="class")
+    one_class, left_out = warnings(capsys.readouterr().err)
+    assert "one class, cat" in one_class
+    assert left_out.endswith(": dog, eel")
+    with Recorder(here / "mine", 60) as recorder:
+        recorder.update(torch.arange(60), torch.randn(60, 80), torch.arange(60).clamp(max=30) % 31 + 9)
+        recorder.end_epoch()
+    hardness.split(here / "mine", by="mean_loss", balance="class")
+    one_class, left_out = warnings(capsys.readouterr().err)
+    assert "one class, 39" in one_class
+    # A long list is cut short.
+    assert "30 classes are left out" in left_out
+    assert left_out.endswith(", 28 and 10 more")
+
+
+def test_a_split_of_one_class_is_not_retrained_on(lopsided, here):
+    path = split(Split(run=(lopsided,), balance="class"))
+    with pytest.raises(UserError, match=r"easy with those of 'cat' alone; split again"):
+        retrain(Retrain(split=path, seeds=1, epochs=1, out=here / "retrained"))
+    assert not (here / "retrained").exists()
