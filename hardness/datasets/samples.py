@@ -231,8 +231,8 @@ def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
     if flat:
         warn(
             f"{len(flat):,} images are of one color, though their files are not, the first "
-            f"{files.places[flat[0]]}: what differs is transparent, outside of the range of values, or cropped "
-            "away (--background, --pixel-range, --size)"
+            f"{files.places[flat[0]]}: what differs is transparent, outside of the range of values, or "
+            "cropped away (--background, --pixel-range, --size)"
         )
 
 
