@@ -51,7 +51,7 @@ def innermost_part(names: Iterable[str]) -> str | None:
 
 def without_part(name: str) -> list[str]:
     """The words of a name but for those that say the part: equal for ``pets_train`` and ``pets_val``."""
-    return [word for word in _words(name) if word not in _WORDS]
+    return [word for word in _words(name) or [name] if word not in _WORDS]
 
 
 def part_folders(root: Path) -> dict[str, list[Path]]:

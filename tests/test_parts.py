@@ -45,6 +45,7 @@ def test_the_innermost_decides():
 def test_what_is_left_of_a_name():
     assert without_part("pets_train") == without_part("pets-val") == ["pets"]
     assert without_part("val") == []
+    assert without_part("🐱") != without_part("🐶")
 
 
 def test_test_is_held_out_where_there_is_no_validation():

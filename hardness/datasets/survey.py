@@ -25,12 +25,7 @@ def common_size(places: Sequence[Place], workers: int) -> tuple[int, str | None]
     """
     step = -(-len(places) // _NUM_SIZES)
     found = _of_each(places[::step], _short_side, workers, "looking at image sizes")
-    sides = [side for side in found if side is not None]
-    if not sides:
-        # One more time, since there may be others between those.
-        sides = [side for side in map(_short_side, places) if side is not None][:1]
-    if not sides:
-        raise UserError("a readable image", f"{places[0]} and none after it", "check the files")
+    sides = [side for side in found if side is not None] or [_first_side(places)]
     counts = Counter(min(side, _LARGEST) for side in sides)
     # Of equally common ones the largest: shrinking loses less than it would make up.
     size = max(counts, key=lambda side: (counts[side], side))
@@ -58,6 +53,18 @@ def range_of(ranges: np.ndarray) -> Range | None:
     """Over the pictures of ``value_ranges``: from 0, or the least value if negative, to the largest."""
     known = ranges[~np.isnan(ranges[:, 0])]
     return full_range(known[:, 0].min().item(), known[:, 1].max().item()) if len(known) else None
+
+
+def _first_side(places: Sequence[Place]) -> int:
+    """Of the first picture that opens."""
+    if side := next(filter(None, map(_short_side, places)), None):
+        return side
+    try:
+        return min(size_of(places[0]))
+    except UserError as error:
+        raise UserError(
+            "a readable image", f"{error.args[1]}, and none after it", "check the files"
+        ) from error
 
 
 def _short_side(place: Place) -> int | None:

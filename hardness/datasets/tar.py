@@ -8,7 +8,7 @@ import itertools
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +37,8 @@ class TarMember(NamedTuple):
         return f"{self.tar}:{self.name}"
 
     @property
-    def folders(self) -> list[str]:
-        return self.name.split("/")[:-1]
+    def folders(self) -> tuple[str, ...]:
+        return tuple(self.name.split("/")[:-1])
 
     @property
     def sample(self) -> tuple[str, str]:
@@ -58,11 +58,14 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     if not images:
         raise UserError(f"images in {place}", "none", f"put files there ending in {' '.join(EXTENSIONS)}")
     labels = read_labels(images, cls_files, json_files, notes)
-    depth = _root_depth(images, class_below=labels is None)
     shards = _names_below(tars)
-    parts = _parts(images, shards, depth if labels is None else None)
     if labels is None:
+        depth = _depth_of_classes(images)
+        parts = _parts(images, shards, depth)
         labels = _labels_by_folder(parts, depth)
+    else:
+        depth = _depth_of_parts(images)
+        parts = _parts(images, shards, None)
     note_others(others, notes)
     class_names, number_of = number_classes(set(labels.values()), notes)
 
@@ -155,26 +158,36 @@ def _by_kind(
     return images, cls_files, json_files, [member.name for member in members if member not in known]
 
 
-def _root_depth(images: Sequence[TarMember], class_below: bool) -> int:
-    """How many folders around the images all tars share, apart from the words that say the part.
+def _depth_of_parts(images: Sequence[TarMember]) -> int:
+    """How many of the outer folders say nothing but the part of each image."""
+    return _num_levels(images, lambda names: not any(map(without_part, names)))
 
-    ``class_below``: there must be another folder below, which is the class; test images may lack one.
-    """
-    depth, folders = 0, [(Path(image.tar).stem, image.folders) for image in images]
+
+def _num_levels(images: Sequence[TarMember], holds: Callable[[tuple[str, ...]], bool]) -> int:
+    """Of how many outer folders something holds: of their different names, from the outermost on."""
+    levels = zip(*{image.folders for image in images}, strict=False)
+    return sum(1 for _ in itertools.takewhile(holds, levels))
+
+
+def _depth_of_classes(images: Sequence[TarMember]) -> int:
+    """How many folders around the class folders all tars share, apart from the words that say the part."""
+    distinct = {(image.tar, image.folders) for image in images}
+    depth, folders = 0, [(Path(tar).stem, each) for tar, each in distinct]
     while True:
-        if class_below:
-            is_flat_test = [
-                len(each) == depth + 1 and said_parts(each[depth]) == {TEST} for _, each in folders
-            ]
-            folders = [each for each, is_flat in zip(folders, is_flat_test, strict=True) if not is_flat]
-        if not folders or any(len(each) <= depth + class_below for _, each in folders):
+        # Test images may lack a class folder.
+        folders = [each for each in folders if not (len(each[1]) == depth + 1 and _is_test(each[1][depth]))]
+        if not folders or any(len(each) <= depth + 1 for _, each in folders):
             return depth
-        if len({_form(each[depth], stem) for stem, each in folders}) > 1:
+        if len({_root_form(each[depth], stem) for stem, each in folders}) > 1:
             return depth
         depth += 1
 
 
-def _form(folder: str, stem: str) -> tuple[str, ...]:
+def _is_test(folder: str) -> bool:
+    return said_parts(folder) == {TEST}
+
+
+def _root_form(folder: str, stem: str) -> tuple[str, ...]:
     """What of a root folder's name all tars must share; one that is called as its tar may have a number."""
     words = without_part(folder)
     return tuple(word for word in words if not (folder == stem and word.isdigit()))
@@ -187,8 +200,7 @@ def _parts(
 
     ``depth``: which of the folders around an image is its class; None: none is.
     """
-    levels = zip(*(image.folders for image in images), strict=False)
-    shared = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, levels))
+    shared = _num_levels(images, lambda names: len(set(names)) == 1)
 
     @functools.cache
     def of(tar: str, folders: tuple[str, ...]) -> tuple[str, str]:
@@ -197,7 +209,7 @@ def _parts(
             return inner, f"{shard}.tar:{'/'.join(folders)}"
         return innermost_part(shard.split("/")) or TRAIN, f"{shard}.tar"
 
-    return {image: of(image.tar, tuple(image.folders[shared:depth])) for image in images}
+    return {image: of(image.tar, image.folders[shared:depth]) for image in images}
 
 
 def _names_below(tars: Sequence[str]) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Pixels are Pillow's, whichever decoder makes them."""
 
 import io
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as F
 
 from hardness.datasets import decoding
@@ -68,3 +70,81 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
     (tmp_path / "x.jpg").write_bytes(data)
     with pytest.raises(UserError, match="decompression bomb"):
         read_image(File(tmp_path / "x.jpg"), 16, 16)
+
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def transparent(path, mode):
+    """Red, the left half of it transparent."""
+    image = Image.new("RGBA", (8, 4), (*RED, 255))
+    image.paste((*RED, 0), (0, 0, 4, 4))
+    if mode == "LA":
+        image = Image.merge("LA", (Image.new("L", (8, 4), 7), image.getchannel("A")))
+    if mode == "P":
+        image = Image.new("P", (8, 4), 1)
+        image.putpalette([*RED, *RED])
+        image.paste(0, (0, 0, 4, 4))
+        image.info["transparency"] = 0
+    image.save(path)
+    return File(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("name", ["x.png", "x.webp", "x.gif"])
+def test_transparent_parts_show_the_background(tmp_path, mode, name):
+    if name != "x.png" and mode != ("P" if name == "x.gif" else "RGBA"):
+        return
+    file = transparent(tmp_path / name, mode)
+    for background in (decoding.WHITE, BLUE):
+        pixels = decoding.read_picture(file, background).permute(1, 2, 0)
+        assert pixels[:, :4].reshape(-1, 3).unique(dim=0).tolist() == [list(background)]
+        assert pixels[0, 6].tolist() != list(background)
+
+
+def test_half_transparent_ones_are_mixed(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(tmp_path / "x.png")
+    assert decoding.read_picture(File(tmp_path / "x.png")).unique().tolist() == [204]
+
+
+def test_a_color_is_transparent(tmp_path):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:2] = RED
+    Image.fromarray(pixels).save(tmp_path / "x.png", transparency=RED)
+    assert decoding.read_picture(File(tmp_path / "x.png"))[0, :, 0].tolist() == [255, 255, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(40_000, 1), (1, 40_000), (9_000, 3), (3, 9_000), (2_000, 40)])
+def test_a_thin_picture_takes_no_more_memory_than_it_and_the_output(tmp_path, size):
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[size[1] // 2 :, size[0] // 2 :] = 255
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    allocated = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+            result = operation(*arguments, **(options or {}))
+            if isinstance(result, torch.Tensor):
+                allocated.append(result.nbytes)
+            return result
+
+    with Watch():
+        found = read_image(File(tmp_path / "x.png"), 256, 224)
+    # Floats in between, where the processor has no way with bytes, and a few outputs.
+    assert max(allocated) <= 4 * (pixels.nbytes + 4 * found.nbytes)
+    # The center is where it was.
+    assert abs(found.float().mean().item() - pixels.mean()) < 5
+
+
+def test_whatever_a_decoder_raises_is_the_pictures_fault(tmp_path, monkeypatch):
+    file = save(tmp_path / "x.png")
+    no_memory = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    for module, name, errors in (
+        (decoding.Image, "open", (*no_memory, RecursionError("deep"), KeyError("tag"), IndexError())),
+        (decoding.F, "resize", no_memory),
+    ):
+        for error in errors:
+            monkeypatch.setattr(module, name, Mock(side_effect=error))
+            with pytest.raises(UserError, match=r"a readable image; found .*x\.png \(\S+"):
+                read_image(file, 10, 10)
+        monkeypatch.undo()

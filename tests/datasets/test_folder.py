@@ -1,3 +1,6 @@
+import os
+import shutil
+import unicodedata
 import warnings
 
 import numpy as np
@@ -12,6 +15,7 @@ from hardness.datasets.decoding import File, ImageFiles, read_image
 from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 from tests.conftest import write_image
+from tests.datasets.archives import encoded
 
 
 def load(root, model="small_cnn", workers=0, **settings):
@@ -158,3 +162,171 @@ def test_pictures_of_the_cropped_size_are_resized_like_others(tmp_path):
     image = read_image(File(tmp_path / "x.png"), 256, 224)
     assert image[0, 112, 0] == pytest.approx(14, abs=1)
     assert image[0, 112, -1] == pytest.approx(209, abs=1)
+
+
+def put(root, *names, image=None):
+    """A picture at each of the places, or what else they hold."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image if image is not None else encoded())
+
+
+def test_hidden_names_are_no_classes_and_no_images(image_folder, capsys):
+    expected = load(image_folder).fingerprint
+    capsys.readouterr()
+    put(image_folder, "train/.ipynb_checkpoints/0-checkpoint.png", "train/cat/.ipynb_checkpoints/0.png")
+    put(image_folder, "train/cat/@eaDir/0.png/thumb.jpg", "val/__MACOSX/cat/._0.png", "val/dog/._0.png")
+    put(image_folder, "train/cat/Thumbs.db", "train/.DS_Store", image=b"x")
+    assert load(image_folder).fingerprint == expected
+    told = capsys.readouterr()
+    assert "7 hidden files or folders are left out" in told.out
+    assert told.err == ""
+
+
+def test_files_left_out_are_counted_by_extension(image_folder, capsys):
+    put(
+        image_folder,
+        "train/cat/a.heic",
+        "train/cat/b.HEIC",
+        "train/classes.txt",
+        "val/dog/LICENSE",
+        image=b"x",
+    )
+    put(image_folder, "train/loose.png")
+    assert len(load(image_folder).train) == 24
+    told = capsys.readouterr().err
+    assert "4 files that are not read as images are left out: .heic (2), .txt (1), no extension (1)" in told
+    assert "1 images are left out, as they are in no class folder: the first is" in told
+
+
+@pytest.mark.parametrize(("extension", "kind"), [(".gif", "GIF"), (".jfif", "JPEG"), (".avif", "AVIF")])
+def test_other_kinds_of_images(image_folder, extension, kind):
+    image = encoded(200, kind)
+    put(image_folder, f"train/cat/a{extension}", f"train/cat/b{extension.upper()}", image=image)
+    data = load(image_folder)
+    assert [key for key in data.train.keys if extension in key.lower()] == [
+        f"train/cat/a{extension}",
+        f"train/cat/b{extension.upper()}",
+    ]
+    assert abs(data.train.images[[8]].float().mean() - 200) < 5
+
+
+def test_of_a_moving_picture_the_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (250, 10, 20)]
+    for name in ("x.gif", "x.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        assert read_image(File(tmp_path / name), 8, 8)[0].min() > 245
+
+
+def test_links_are_followed(image_folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (image_folder / "train/cat").rename(elsewhere)
+    (image_folder / "train/cat").symlink_to(elsewhere)
+    (elsewhere / "0.png").rename(tmp_path / "0.png")
+    (elsewhere / "0.png").symlink_to(tmp_path / "0.png")
+    data = load(image_folder)
+    assert list(data.train.keys)[:2] == ["train/cat/0.png", "train/cat/1.png"]
+    assert len(data.train) == 24
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("train/fox", "dog"), ("train/cat/again", "."), ("train/cat/up", "../.."), ("train/cat/dog", "../dog")],
+)
+def test_a_folder_that_comes_twice_is_refused(image_folder, link, target):
+    (image_folder / link).symlink_to(target)
+    with pytest.raises(UserError, match=r"each folder once below .*; remove the link"):
+        load(image_folder)
+
+
+def test_validation_that_is_training_is_refused(image_folder):
+    (image_folder / "val").rename(image_folder / "away")
+    (image_folder / "val").symlink_to("train")
+    with pytest.raises(UserError, match=r"each folder once below .*train again as .*val"):
+        load(image_folder)
+
+
+def test_a_link_to_nothing_is_an_unreadable_image(image_folder):
+    (image_folder / "train/cat/x.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=r"train/cat/x\.png \(.*No such file"):
+        load(image_folder)
+    assert load(image_folder, on_bad_image="null").train.unreadable.tolist() == [8]
+
+
+def test_a_pipe_is_no_image(image_folder, capsys):
+    os.mkfifo(image_folder / "train/cat/x.png")
+    assert len(load(image_folder).train) == 24
+    assert "1 files that are not read as images are left out: .png (1)" in capsys.readouterr().err
+
+
+def test_a_class_spelled_in_two_ways_is_one(image_folder, capsys):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    (image_folder / "train/cat").rename(image_folder / "train" / composed)
+    (image_folder / "val/cat").rename(image_folder / "val" / decomposed)
+    data = load(image_folder)
+    assert data.class_names == [composed, "dog", "eel"]
+    assert data.validation.clean_labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert data.validation.keys[0] == f"val/{decomposed}/0.png"
+    assert capsys.readouterr().out.count("café") == 1
+    put(image_folder, f"train/{decomposed}/9.png")
+    assert load(image_folder).train.clean_labels.tolist() == [0] * 9 + [1] * 8 + [2] * 8
+
+
+@pytest.mark.parametrize(
+    "names", [("training", "validation"), ("partial-train", "partial-val"), ("train", "dev")]
+)
+def test_folders_say_the_part_by_a_word(image_folder, names):
+    for old, new in zip(("train", "val"), names, strict=True):
+        (image_folder / old).rename(image_folder / new)
+    data = load(image_folder)
+    assert (len(data.train), len(data.validation)) == (24, 12)
+    assert data.train.keys[0] == f"{names[0]}/cat/0.png"
+    assert data.describe()["parts"] == {"train": [names[0]], "validation": [names[1]], "left_out": []}
+    with pytest.raises(UserError, match="leave out --val-fraction"):
+        load(image_folder, val_fraction=0.25)
+
+
+def test_test_images_are_left_out_or_serve_for_validation(image_folder, capsys):
+    put(image_folder, "test/0001.png", "extra/1.png")
+    data = load(image_folder)
+    assert (len(data.train), len(data.validation)) == (24, 12)
+    assert data.parts["left_out"] == ["test"]
+    told = capsys.readouterr().out
+    assert "test images are left out (test)" in told
+    assert "folders whose names say neither train nor val nor test are left out: extra" in told
+    (image_folder / "test/0001.png").unlink()
+    (image_folder / "test").rmdir()
+    (image_folder / "val").rename(image_folder / "test")
+    assert load(image_folder).parts["validation"] == ["test"]
+
+
+def test_two_parts_in_a_name_are_refused(image_folder):
+    (image_folder / "train-val").mkdir()
+    with pytest.raises(UserError, match="train and val in 'train-val'; rename it"):
+        load(image_folder)
+
+
+def test_classes_may_be_called_as_parts(image_folder):
+    for part in ("train", "val"):
+        (image_folder / part / "cat").rename(image_folder / part / "train")
+        (image_folder / part / "dog").rename(image_folder / part / "test tube")
+    data = load(image_folder)
+    assert data.class_names == ["eel", "test tube", "train"]
+    assert len(data.train) == 24
+
+
+def test_a_folder_that_looks_like_a_pattern(image_folder):
+    image_folder.rename(image_folder.with_name("images[1]*"))
+    assert len(load(image_folder.with_name("images[1]*")).train) == 24
+
+
+def test_a_class_of_training_images_alone_is_warned_of(image_folder, capsys):
+    shutil.rmtree(image_folder / "val/eel")
+    load(image_folder)
+    assert "warning: 1 classes have no validation images: eel" in capsys.readouterr().err
+    put(image_folder, "val/fox/0.png")
+    with pytest.raises(
+        UserError, match="training images of every class; found validation images alone of fox"
+    ):
+        load(image_folder)

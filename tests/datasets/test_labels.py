@@ -1,9 +1,11 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardness import seeding
 from hardness.datasets.labels import noisy_labels, read_labels
 from hardness.errors import UserError
 
@@ -70,3 +72,28 @@ def test_a_missing_column_or_a_file_of_another_kind_is_refused(tmp_path):
     path.write_text("id,label\n0,0\n")
     with pytest.raises(UserError, match="expected Parquet"):
         read_labels(path, 1, ["cat", "dog"])
+
+
+def test_noise_is_drawn_over_the_classes_that_occur():
+    clean = 2 * (torch.arange(2000) % 3) + 1
+    noisy = noisy_labels(clean, 1.0, seed=0)
+    assert torch.bincount(noisy, minlength=6).gt(0).tolist() == [False, True, False, True, False, True]
+    # Where all occur, the draws are those of all classes.
+    generator = seeding.generator(4, "label noise")
+    redrawn, expected = generator.random(len(CLEAN)) < 0.5, generator.integers(10, size=len(CLEAN))
+    assert noisy_labels(CLEAN, 0.5, 4).tolist() == np.where(redrawn, expected, CLEAN).tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["eel", "cat", "dog"], [2, 0, 1]),
+        ([2.0, 0.0, 1.0], [2, 0, 1]),
+        (pd.Categorical(["eel", "cat", "dog"]), [2, 0, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_of_other_types_are_decoded(tmp_path, labels, expected, suffix):
+    table, path = pd.DataFrame({"example_id": [0, 1, 2], "label": labels}), tmp_path / f"labels.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+    assert read_labels(path, 3, ["cat", "dog", "eel"]).tolist() == expected

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ from hardness import datasets
 from hardness.config import Data, Pack
 from hardness.errors import UserError
 from hardness.stages.pack import pack
+from tests.datasets.archives import encoded
 
 NAMES = ["cat", "dog", "eel"]
 
@@ -174,3 +176,111 @@ def test_the_first_picture_may_be_missing(source, image_folder, tmp_path):
     path = tmp_path / "a.parquet"
     write(path, pa.array([None, *cells[1:]]), source.train.clean_labels.numpy())
     assert load(path, val_fraction=0.25, on_bad_image="null").image_shape == (3, 12, 12)
+
+
+def rows(count, image=None):
+    return {"image": [image or encoded(i) for i in range(count)], "label": [i % 2 for i in range(count)]}
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (pd.Categorical(["dog", "cat", "dog", "cat"]), ["cat", "dog"]),
+        ([1.0, 0.0, 1.0, 0.0], ["0", "1"]),
+        ([True, False, True, False], ["False", "True"]),
+    ],
+)
+def test_labels_as_pandas_writes_them(tmp_path, labels, names):
+    for part in ("train", "val"):
+        pd.DataFrame(rows(4) | {"label": labels}).to_parquet(tmp_path / f"{part}.parquet")
+    data = load(tmp_path / "*.parquet")
+    assert data.class_names == names
+    assert data.train.clean_labels.tolist() == [1, 0, 1, 0]
+
+
+def test_images_kept_as_paths_alone_are_refused(tmp_path):
+    cells = [{"bytes": None, "path": f"/photos/{i}.png"} for i in range(4)]
+    write(
+        tmp_path / "a.parquet",
+        pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+        [0, 1] * 2,
+    )
+    with pytest.raises(
+        UserError, match=r"found paths without bytes, the first '/photos/0\.png'; write the bytes"
+    ):
+        load(tmp_path / "a.parquet", val_fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("train", "held"),
+    [("train-0", "dev-0"), ("mnist", "mnist_test"), ("partial-train/0000", "partial-validation/0000")],
+)
+def test_the_names_of_files_and_folders_say_the_part(tmp_path, train, held):
+    for name, count in ((train, 8), (held, 4)):
+        path = tmp_path / "test" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(rows(count)), path)
+    pattern = tmp_path / ("test/*/*.parquet" if "/" in train else "test/*.parquet")
+    data = load(pattern)
+    assert (len(data.train), len(data.validation)) == (8, 4)
+    with pytest.raises(UserError, match=f"found {held}.parquet, and --val-fraction 0.5"):
+        load(pattern, val_fraction=0.5)
+
+
+def test_of_validation_and_test_the_first_is_used(tmp_path, capsys):
+    for name, count in (("train", 8), ("validation", 4), ("test", 6)):
+        pq.write_table(pa.table(rows(count)), tmp_path / f"{name}.parquet")
+    data = load(tmp_path / "*.parquet")
+    assert (len(data.train), len(data.validation)) == (8, 4)
+    assert data.parts == {
+        "train": ["train.parquet"],
+        "validation": ["validation.parquet"],
+        "left_out": ["test.parquet"],
+    }
+    assert "test images are left out (test.parquet)" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"training images in .*; found those of validation\.parquet alone"):
+        load(tmp_path / "validation.parquet")
+
+
+def test_colons_and_brackets_in_a_path(tmp_path):
+    folder = tmp_path / "2026-11-25 12:30:00 [1]"
+    folder.mkdir()
+    for name in ("train", "val"):
+        pq.write_table(pa.table(rows(4)).rename_columns(["picture", "kind"]), folder / f"{name}.parquet")
+    assert len(load(f"{folder}/*.parquet:picture:kind").train) == 4
+    with pytest.raises(UserError, match=r"a column image in .*; found columns picture, kind"):
+        load(f"{folder}/*.parquet")
+
+
+def test_a_class_without_an_example_is_warned_of(tmp_path, capsys):
+    for name in ("train", "val"):
+        pq.write_table(pa.table(rows(4) | {"label": [1, 2, 1, 2]}), tmp_path / f"{name}.parquet")
+    data = load(tmp_path / "*.parquet")
+    assert data.class_names == ["0", "1", "2"]
+    told = "warning: no example of 1 of 3 classes, 0: do labels begin with 1?"
+    assert told in capsys.readouterr().err
+
+
+def test_a_class_of_validation_images_alone_is_refused(tmp_path):
+    pq.write_table(pa.table(rows(4)), tmp_path / "train.parquet")
+    pq.write_table(pa.table(rows(4) | {"label": [0, 1, 2, 2]}), tmp_path / "val.parquet")
+    with pytest.raises(UserError, match="training images of every class; found validation images alone of 2"):
+        load(tmp_path / "*.parquet")
+
+
+def test_a_damaged_page_is_found_where_it_has_a_checksum(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table(rows(8)),
+        path,
+        compression="none",
+        write_page_checksum=True,
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    data = bytearray(path.read_bytes())
+    # Of no chunk of the PNG on which a pixel depends.
+    data[data.index(b"IEND") + 4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.parquet.*CRC"):
+        load(path, val_fraction=0.5)

@@ -43,7 +43,7 @@ def test_many_are_sampled_and_bad_ones_passed_over(tmp_path, monkeypatch):
     # Where all of the sample are bad, the others are tried.
     places[::3] = [File(tmp_path / "none.png")] * 10
     assert common_size(places, 0) == (20, None)
-    with pytest.raises(UserError, match=r"a readable image; found .*none\.png and none after it"):
+    with pytest.raises(UserError, match=r"a readable image; found .*none\.png \(.*\), and none after it"):
         common_size([File(tmp_path / "none.png")] * 3, 0)
 
 

@@ -1,6 +1,5 @@
 """Tars are image folders, or WebDataset's samples, that were never unpacked."""
 
-import io
 import tarfile
 
 import pytest
@@ -10,6 +9,8 @@ from hardness import datasets
 from hardness.config import Data, Pack
 from hardness.errors import UserError
 from hardness.stages.pack import pack
+from tests.datasets.archives import encoded
+from tests.datasets.archives import write_tar as write
 
 
 def load(pattern, **settings):
@@ -43,14 +44,6 @@ def test_tars_are_packed_without_unpacking(tars, image_folder):
     folder = pack(Pack(data=f"tar:{tars}", workers=2, out=image_folder.parent / "p"))
     found = datasets.load(Data(data=f"packed:{folder}"), model="mlp")
     assert torch.equal(found.train.images[range(24)], load(tars).train.images[range(24)])
-
-
-def write(path, members) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture
@@ -118,3 +111,168 @@ def test_a_tar_that_will_not_do_is_refused(tmp_path, image, make, told):
 def test_no_tars(tmp_path):
     with pytest.raises(UserError, match="found none there; check the path or pattern"):
         Data(data=f"tar:{tmp_path}/*.tar")
+
+
+def samples(labels, names="{:04d}", image=b""):
+    """WebDataset's samples with those labels."""
+    return [
+        (f"{names.format(i)}.{kind}", content)
+        for i, label in enumerate(labels)
+        for kind, content in (("png", image or encoded(i)), ("cls", str(label).encode()))
+    ]
+
+
+def test_roots_that_all_tars_share_are_no_classes(tmp_path):
+    for part in ("train", "val"):
+        members = [(f"pets_{part}/{c}/{i}.png", encoded(i)) for c in ("cat", "dog") for i in range(2)]
+        write(tmp_path / f"{part}.tar", members)
+    data = load(tmp_path / "*.tar")
+    assert data.class_names == ["cat", "dog"]
+    assert list(data.train.keys) == [
+        "train/cat/0.png",
+        "train/cat/1.png",
+        "train/dog/0.png",
+        "train/dog/1.png",
+    ]
+    assert data.train.clean_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_root_that_is_called_as_its_tar_may_have_a_number(tmp_path):
+    for shard in ("train-0", "train-1", "val-0"):
+        write(tmp_path / f"{shard}.tar", [(f"{shard}/{c}/{shard}.png", encoded()) for c in ("cat", "dog")])
+    data = load(tmp_path / "*.tar")
+    assert (data.class_names, len(data.train)) == (["cat", "dog"], 4)
+
+
+def test_classes_may_be_called_as_parts(tmp_path):
+    for part in ("train", "val"):
+        members = [(f"{c}/{i}.png", encoded(i)) for c in ("train", "test tube", "val") for i in range(2)]
+        write(tmp_path / f"{part}.tar", members)
+    data = load(tmp_path / "*.tar")
+    assert data.class_names == ["test tube", "train", "val"]
+    assert (len(data.train), len(data.validation)) == (6, 6)
+    write(
+        tmp_path / "all.tar",
+        [(f"{p}/{c}/1.png", encoded()) for p in ("train", "val") for c in ("train", "val")],
+    )
+    data = load(tmp_path / "all.tar")
+    assert (data.class_names, list(data.train.keys)) == (
+        ["train", "val"],
+        ["train/train/1.png", "train/val/1.png"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "held"),
+    [
+        ("imagenet1k-train-00", "imagenet1k-validation-00"),
+        ("part-0", "part-dev-0"),
+        ("partial-train/0", "partial-eval/0"),
+        ("mnist", "mnist_test"),
+    ],
+)
+def test_the_names_of_tars_and_their_folders_say_the_part(tmp_path, train, held):
+    write(tmp_path / f"test/{train}.tar", samples([0, 1, 0, 1]))
+    write(tmp_path / f"test/{held}.tar", samples([0, 1]))
+    pattern = tmp_path / ("test/*/*.tar" if "/" in train else "test/*.tar")
+    data = load(pattern)
+    assert (len(data.train), len(data.validation)) == (4, 2)
+    assert data.describe()["parts"] == {
+        "train": [f"{train}.tar"],
+        "validation": [f"{held}.tar"],
+        "left_out": [],
+    }
+    with pytest.raises(
+        UserError, match=f"found {held}.tar, and --val-fraction 0.5; leave out --val-fraction"
+    ):
+        load(pattern, val_fraction=0.5)
+
+
+def test_the_innermost_name_decides_and_two_parts_in_one_are_refused(tmp_path):
+    inner = [(f"{part}/{c}/1.png", encoded()) for part in ("train", "val") for c in ("cat", "dog")]
+    write(tmp_path / "pets_train_val.tar", inner)
+    assert len(load(tmp_path / "*.tar").train) == 2
+    write(tmp_path / "pets_train_val.tar", [(f"{c}/1.png", encoded()) for c in ("cat", "dog")])
+    with pytest.raises(UserError, match="found train and val in 'pets_train_val'; rename it"):
+        load(tmp_path / "*.tar")
+
+
+def test_test_images_are_left_out_and_said_where_there_are_validation_images(tmp_path, capsys):
+    for part in ("train", "val"):
+        write(tmp_path / f"{part}.tar", [(f"{part}/{c}/1.png", encoded()) for c in ("cat", "dog")])
+    write(tmp_path / "test.tar", [(f"test/{i}.png", encoded()) for i in range(3)])
+    data = load(tmp_path / "*.tar")
+    assert (data.class_names, len(data.train), len(data.validation)) == (["cat", "dog"], 2, 2)
+    # Images without a class can be no validation images.
+    (tmp_path / "val.tar").unlink()
+    with pytest.raises(UserError, match=r"a class folder around test/0\.png"):
+        load(tmp_path / "*.tar")
+    write(tmp_path / "test.tar", [(f"test/{c}/1.png", encoded()) for c in ("cat", "dog")])
+    assert len(load(tmp_path / "*.tar").validation) == 2
+    write(tmp_path / "val.tar", [(f"val/{c}/1.png", encoded()) for c in ("cat", "dog")])
+    capsys.readouterr()
+    assert load(tmp_path / "*.tar").parts["left_out"] == ["test.tar:test"]
+    assert "test images are left out (test.tar:test)" in capsys.readouterr().out
+
+
+def test_of_a_name_that_comes_again_the_last_counts(tmp_path, capsys):
+    first, last = encoded(10), encoded(200)
+    members = [("cat/1.png", first), ("dog/1.png", first), ("./cat/1.png", last), ("cat/2.png", first)]
+    write(tmp_path / "train.tar", members)
+    write(tmp_path / "val.tar", members[:2])
+    data = load(tmp_path / "*.tar")
+    assert list(data.train.keys) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
+    assert data.train.images[[0]].float().mean() > 150
+    assert "1 files come again later in their tar" in capsys.readouterr().out
+
+
+def test_equal_names_in_two_tars_are_two_examples(tmp_path):
+    for shard in ("train-0", "train-1", "val"):
+        write(tmp_path / f"{shard}.tar", samples([0, 1]))
+    keys = [f"train/train-{shard}/{i:04d}.png" for i in range(2) for shard in range(2)]
+    assert sorted(load(tmp_path / "*.tar").train.keys) == sorted(keys)
+
+
+def test_hidden_and_other_files_are_counted(tmp_path, capsys):
+    members = [(f"{p}/{c}/1.png", encoded()) for p in ("train", "val") for c in ("cat", "dog")]
+    hidden = [
+        ("__MACOSX/train/cat/._1.png", b"fork"),
+        ("train/cat/Thumbs.db", b"x"),
+        ("train/.DS_Store", b"x"),
+    ]
+    write(tmp_path / "all.tar", [*members, *hidden, ("readme.txt", b"x"), ("train/cat/1.heic", b"x")])
+    assert load(tmp_path / "all.tar").class_names == ["cat", "dog"]
+    told = capsys.readouterr()
+    assert "3 hidden files or folders are left out: __MACOSX (1), Thumbs.db (1), .DS_Store (1)" in told.out
+    assert "2 files that are not read as images are left out: .txt (1), .heic (1)" in told.err
+
+
+def test_a_tar_that_goes_on_after_its_end_is_refused(tmp_path):
+    """Joined by cat; or with a damaged header, which tarfile takes for the end."""
+    one, two = (
+        write(tmp_path / name, [(f"{c}/{name}{i}.png", encoded()) for c in ("x", "y") for i in range(5)])
+        for name in ("a.tar", "b.tar")
+    )
+    whole = one.read_bytes()
+    one.write_bytes(whole + two.read_bytes())
+    with pytest.raises(UserError, match=r"a whole tar .*a\.tar; found something else from byte"):
+        load(one, val_fraction=0.4)
+    header = whole.index(b"x/a.tar3.png")
+    one.write_bytes(whole[:header] + b"\xff" + whole[header + 1 :])
+    with pytest.raises(UserError, match=r"a whole tar .*a\.tar; found something else from byte"):
+        load(one, val_fraction=0.4)
+
+
+def test_a_tar_without_an_end_is_warned_of(tmp_path, capsys):
+    path = write(tmp_path / "a.tar", [(f"{c}/{i}.png", encoded()) for c in ("x", "y") for i in range(5)])
+    path.write_bytes(path.read_bytes().rstrip(b"\0").ljust(20 * 512, b"\0")[: 20 * 512])
+    assert len(load(path, val_fraction=0.4).train) == 6
+    assert "has no mark at its end: it may be cut off" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    path = write(
+        tmp_path / "a.tar", [(f"{c}/{i}.png", encoded()) for c in ("x\udcff", "y") for i in range(5)]
+    )
+    with pytest.raises(UserError, match="names of files and folders in UTF-8"):
+        load(path, val_fraction=0.4)
