@@ -9,6 +9,8 @@ ROOMS = [
     "errors",
     "seeding",
     "files",
+    "paths",
+    "parts",
     "shortening",
     "tables",
     "console",

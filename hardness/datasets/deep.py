@@ -72,6 +72,8 @@ def _of_colors(data: bytes) -> Values:
     except ImportError as error:
         told = "colors of more than 8 bits, for which `pip install 'hardness-toolkit[deep-color]'` is needed"
         raise ValueError(told) from error
+    # It would write of a damaged file to stderr, without its name.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None:
         raise ValueError("colors of more than 8 bits that OpenCV cannot read")

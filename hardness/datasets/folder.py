@@ -8,7 +8,7 @@ from pathlib import Path
 from hardness.config import Data
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.decoding import EXTENSIONS, File
-from hardness.datasets.found import note_hidden, note_others, one_class
+from hardness.datasets.found import first_of, note_hidden, note_others, one_class
 from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
 from hardness.parts import TEST, VALIDATION, part_folders
@@ -45,8 +45,7 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     note_hidden(scan.hidden, notes)
     note_others(scan.others, notes)
     if scan.outside:
-        told = f"{len(scan.outside):,} images are left out, as they are in no class folder"
-        notes.warn(f"{told}: the first is {scan.outside[0]}")
+        notes.warn(f"images left out, as they are in no class folder: {first_of(scan.outside)}")
     left_out = [folder.name for folder in unused]
     settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes, "left_out": left_out}
     return from_samples(found, class_names, config, notes, **settings)

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePosixPath
 
 from hardness.datasets.base import Notes
@@ -17,19 +17,24 @@ _MOST_NAMED = 5
 def note_hidden(names: Iterable[str], notes: Notes) -> None:
     """One line that counts files and folders that no user made as data."""
     if counts := Counter(names):
-        notes.say(f"{counts.total():,} hidden files or folders are left out: {_list(counts)}")
+        notes.say(f"hidden files and folders left out: {_counted(counts)}")
 
 
 def note_others(names: Iterable[str], notes: Notes) -> None:
     """One warning that counts the files that are not read as images, by extension."""
     if counts := Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names):
-        notes.warn(f"{counts.total():,} files that are not read as images are left out: {_list(counts)}")
+        notes.warn(f"files left out, as they are not read as images: {_counted(counts)}")
 
 
-def _list(counts: Counter[str]) -> str:
-    told = [f"{name} ({count:,})" for name, count in counts.most_common(_MOST_NAMED)]
-    more = len(counts) - len(told)
-    return ", ".join(told) + (f" and {more:,} more" if more else "")
+def _counted(counts: Counter[str]) -> str:
+    told = [f"{name}: {count:,}" for name, count in counts.most_common(_MOST_NAMED)]
+    more = ["..."] if len(counts) > len(told) else []
+    return f"{counts.total():,} ({', '.join(told + more)})"
+
+
+def first_of(found: Sequence[object]) -> str:
+    """How many they are, and which is the first."""
+    return f"{len(found):,} (the first: {found[0]})"
 
 
 def one_class(names: Iterable[str], notes: Notes) -> dict[str, str]:
@@ -37,7 +42,7 @@ def one_class(names: Iterable[str], notes: Notes) -> dict[str, str]:
     found = {name: unicodedata.normalize("NFC", name) for name in sorted(set(names))}
     if twice := [name for name, count in Counter(found.values()).items() if count > 1]:
         told = ", ".join(map(repr, twice[:_MOST_NAMED]))
-        notes.say(f"each is one class, though spelled in two ways that look the same (Unicode): {told}")
+        notes.say(f"classes spelled in two ways that look the same (Unicode), which are one class: {told}")
     return found
 
 

@@ -111,13 +111,15 @@ def check_classes(data: DataSet) -> None:
 
     def named(where: np.ndarray) -> str:
         names = [data.class_names[i] for i in np.flatnonzero(where)]
-        return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+        return f"{len(names):,} of {len(where):,} ({', '.join(names[:5])}{', ...' * (len(names) > 5)})"
 
     if (alone := validated & ~trained).any():
         do = "remove them, or add training images"
-        raise UserError("training images of every class", f"validation images alone of {named(alone)}", do)
+        raise UserError(
+            "training images of every class", f"none of {named(alone)}, only validation images", do
+        )
     if (empty := ~trained).any():
         hint = ": do labels begin with 1?" if empty[0] and data.class_names[0] == "0" else ""
-        data.notes.warn(f"no example of {empty.sum():,} of {len(empty):,} classes, {named(empty)}{hint}")
+        data.notes.warn(f"classes without training images: {named(empty)}{hint}")
     if (alone := trained & ~validated).any():
-        data.notes.warn(f"{alone.sum():,} classes have no validation images: {named(alone)}")
+        data.notes.warn(f"classes without validation images: {named(alone)}")

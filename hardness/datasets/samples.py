@@ -18,6 +18,7 @@ from hardness.datasets.base import DataSet, Images, ImageSet, Notes
 from hardness.datasets.cache import host_memory
 from hardness.datasets.decoding import ImageFiles, Place, color, has_shades
 from hardness.datasets.deep import Range
+from hardness.datasets.found import first_of
 from hardness.datasets.pixels import HostPixels
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
@@ -166,7 +167,7 @@ def _pixel_range(
         return None
     low, high = pixel_range
     num_deep = (~np.isnan(ranges[:, 0])).sum()
-    notes.say(f"{num_deep:,} images of more than 8 bits: values of {low:g} to {high:g} become 0 to 255")
+    notes.say(f"images of more than 8 bits: {num_deep:,}; values of {low:g} to {high:g} become 0 to 255")
     return pixel_range
 
 
@@ -230,9 +231,9 @@ def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[i
 def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
     if flat:
         warn(
-            f"{len(flat):,} images are of one color, though their files are not, the first "
-            f"{files.places[flat[0]]}: what differs is transparent, outside of the range of values, or "
-            "cropped away (--background, --pixel-range, --size)"
+            f"images of one color whose files have several: {first_of([files.places[i] for i in flat])}; "
+            "what differs is transparent, outside of the range of values, or cropped away "
+            "(--background, --pixel-range, --size)"
         )
 
 

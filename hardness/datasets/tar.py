@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hardness.config import Data
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.decoding import EXTENSIONS
-from hardness.datasets.found import Label, note_hidden, note_others, number_classes
+from hardness.datasets.found import Label, first_of, note_hidden, note_others, number_classes
 from hardness.datasets.samples import Sample, from_samples
 from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
@@ -80,18 +80,17 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
 
 def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
     """Their files but for hidden ones; of equal names in a tar the last, as `tar -x` leaves it."""
-    found, hidden, num_repeated = [], [], 0
+    found, hidden, repeated = [], [], []
     for tar in tars:
         last: dict[str, TarMember] = {}
         for member in _members(tar, hidden, notes):
-            num_repeated += member.name in last
+            if member.name in last:
+                repeated.append(member)
             last[member.name] = member
         found += last.values()
     note_hidden(hidden, notes)
-    if num_repeated:
-        notes.say(
-            f"{num_repeated:,} files come again later in their tar, under the same name: the last counts"
-        )
+    if repeated:
+        notes.say(f"files that come again in their tar, of which the last counts: {first_of(repeated)}")
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hardness.datasets.base import Notes
-from hardness.datasets.found import Label, parse_label
+from hardness.datasets.found import Label, first_of, parse_label
 from hardness.errors import UserError
 
 _FIELDS = ("label", "cls", "class")
@@ -72,10 +72,10 @@ def read_labels(
         else:
             raise UserError(f"a label of {image}", "no .cls or .json file with one", "add it")
     if companions:
-        told = f"{len(companions):,} images without a label of their own are left out"
-        notes.say(f"{told}, beside a labelled one of the same name: the first is {companions[0]}")
+        told = "images without a label of their own left out, beside a labelled one of the same name"
+        notes.say(f"{told}: {first_of(companions)}")
     if unused := [file for key, (_, file) in found.items() if key not in owners]:
-        notes.warn(f"{len(unused):,} label files have no image: the first is {unused[0]}")
+        notes.warn(f"label files without an image: {first_of(unused)}")
     return labels
 
 

@@ -67,6 +67,6 @@ def test_what_is_left_out_is_counted():
     assert notes == Notes()
     note_hidden(["._a.png", "._a.png", ".git"], notes)
     note_others(["a.heic", "b.HEIC", "readme"], notes)
-    assert notes.lines == ["3 hidden files or folders are left out: ._a.png (2), .git (1)"]
-    told = "3 files that are not read as images are left out: .heic (2), no extension (1)"
+    assert notes.lines == ["hidden files and folders left out: 3 (._a.png: 2, .git: 1)"]
+    told = "files left out, as they are not read as images: 3 (.heic: 2, no extension: 1)"
     assert notes.warnings == [told]

@@ -257,14 +257,14 @@ def test_a_class_without_an_example_is_warned_of(tmp_path, capsys):
         pq.write_table(pa.table(rows(4) | {"label": [1, 2, 1, 2]}), tmp_path / f"{name}.parquet")
     data = load(tmp_path / "*.parquet")
     assert data.class_names == ["0", "1", "2"]
-    told = "warning: no example of 1 of 3 classes, 0: do labels begin with 1?"
+    told = "warning: classes without training images: 1 of 3 (0): do labels begin with 1?"
     assert told in capsys.readouterr().err
 
 
 def test_a_class_of_validation_images_alone_is_refused(tmp_path):
     pq.write_table(pa.table(rows(4)), tmp_path / "train.parquet")
     pq.write_table(pa.table(rows(4) | {"label": [0, 1, 2, 2]}), tmp_path / "val.parquet")
-    with pytest.raises(UserError, match="training images of every class; found validation images alone of 2"):
+    with pytest.raises(UserError, match="training images of every class; found none of 1 of 3 \\(2\\)"):
         load(tmp_path / "*.parquet")
 
 

@@ -223,7 +223,10 @@ def test_of_a_name_that_comes_again_the_last_counts(tmp_path, capsys):
     data = load(tmp_path / "*.tar")
     assert list(data.train.keys) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
     assert data.train.images[[0]].float().mean() > 150
-    assert "1 files come again later in their tar" in capsys.readouterr().out
+    assert (
+        "files that come again in their tar, of which the last counts: 1 (the first: "
+        in capsys.readouterr().out
+    )
 
 
 def test_equal_names_in_two_tars_are_two_examples(tmp_path):
@@ -243,8 +246,8 @@ def test_hidden_and_other_files_are_counted(tmp_path, capsys):
     write(tmp_path / "all.tar", [*members, *hidden, ("readme.txt", b"x"), ("train/cat/1.heic", b"x")])
     assert load(tmp_path / "all.tar").class_names == ["cat", "dog"]
     told = capsys.readouterr()
-    assert "3 hidden files or folders are left out: __MACOSX (1), Thumbs.db (1), .DS_Store (1)" in told.out
-    assert "2 files that are not read as images are left out: .txt (1), .heic (1)" in told.err
+    assert "hidden files and folders left out: 3 (__MACOSX: 1, Thumbs.db: 1, .DS_Store: 1)" in told.out
+    assert "files left out, as they are not read as images: 2 (.txt: 1, .heic: 1)" in told.err
 
 
 def test_a_tar_that_goes_on_after_its_end_is_refused(tmp_path):

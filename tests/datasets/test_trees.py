@@ -1,5 +1,6 @@
 """Random trees of files, as folders and as tars: ids, keys, labels and parts are those of a plain model."""
 
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -87,7 +88,7 @@ def told_counts(data) -> tuple[int, int]:
     """(hidden, others) as the notes count them."""
 
     def count(notes, of):
-        return sum(int(note.split()[0].replace(",", "")) for note in notes if of in note)
+        return sum(int(re.search(r": ([\d,]+) \(", note)[1]) for note in notes if of in note)
 
     return count(data.notes.lines, "hidden"), count(data.notes.warnings, "not read as images")
 

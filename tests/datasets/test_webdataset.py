@@ -93,7 +93,7 @@ def test_companions_are_left_out_and_counted(tmp_path, capsys):
             (f"{i}.cls", b"%d" % (i % 2)),
         ]
     assert sorted(named(load(tmp_path, members))) == [f"{i}.jpg" for i in range(4)]
-    assert "16 images without a label of their own are left out" in capsys.readouterr().out
+    assert "beside a labelled one of the same name: 16 (the first: " in capsys.readouterr().out
 
 
 def test_one_whose_key_extends_another_may_have_a_label_of_its_own(tmp_path):
@@ -107,7 +107,7 @@ def test_one_whose_key_extends_another_may_have_a_label_of_its_own(tmp_path):
 def test_label_files_without_an_image_are_counted(tmp_path, capsys):
     members = [("0.png", IMAGE), ("0.cls", b"0"), ("1.png", IMAGE), ("1.cls", b"1"), ("9.cls", b"7")]
     assert named(load(tmp_path, members)) == {"0.png": "0", "1.png": "1"}
-    assert "2 label files have no image: the first is" in capsys.readouterr().err
+    assert "label files without an image: 2 (the first: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

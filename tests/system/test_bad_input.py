@@ -67,7 +67,7 @@ def test_a_folder_without_train_or_val(track, image_folder, part):
 
 def test_a_class_in_val_that_train_lacks(track, image_folder):
     (image_folder / "val/eel").rename(image_folder / "val/fox")
-    refuse(track(), "fox", "add it to train/")
+    refuse(track(), "fox", "add training images")
 
 
 def test_an_empty_class(track, image_folder):
@@ -150,10 +150,10 @@ def test_noise_outside_0_to_1(hardness, noise):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda t: t.assign(example_id=t["example_id"] + 1), "unknown id 24"),
+        (lambda t: t.assign(example_id=t["example_id"] + 1), "24 in row 23"),
         (lambda t: t.iloc[1:], "1 ids missing, the first 0"),
         (lambda t: pd.concat([t, t.iloc[[4]]]), "id 4 2 times"),
-        (lambda t: t.assign(label=3), "label 3"),
+        (lambda t: t.assign(label=3), "3 in row 0"),
         (lambda t: t.rename(columns={"label": "y"}), "a column label"),
     ],
 )
@@ -223,7 +223,8 @@ def test_going_on_with_other_data(track, hardness, image_folder, here):
     assert track("--out", "r").status == 0
     info = json.loads((here / "r/run.json").read_text())
     (here / "r/run.json").write_text(json.dumps(info | {"status": "interrupted"}))
-    shutil.copytree(image_folder / "train/cat", image_folder / "train/ant")
+    for part in ("train", "val"):
+        shutil.copytree(image_folder / part / "cat", image_folder / part / "ant")
     before = snapshot(here / "r/dynamics")
     refuse(track("--out", "r", "--resume"), info["fingerprint"], "restore the data")
     assert json.loads((here / "r/run.json").read_text())["fingerprint"] == info["fingerprint"]
