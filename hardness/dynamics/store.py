@@ -5,6 +5,7 @@ its id. Every rank writes a part of its own; each part says how many there are. 
 that another program wrote are read as well.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,14 @@ BYTES_PER_RECORD = {"float16": 7, "float32": 12}
 """On disk: three numbers that hardly compress, and labels that do."""
 _LABELS, _NUMBERS = ["given_label", "prediction"], ["loss", "margin", "el2n"]
 _ROWS_PER_GROUP = 1 << 19
+_LARGEST_INT32, _LARGEST_FLOAT32 = np.iinfo(np.int32).max, float(np.finfo(np.float32).max)
+# The least and the largest value of a column, with room for rounding to 16 bits.
+_POSSIBLE = {
+    "given_label": (0, _LARGEST_INT32, "given labels from 0 on"),
+    "prediction": (0, _LARGEST_INT32, "predictions from 0 on"),
+    "loss": (-1e-3, _LARGEST_FLOAT32, "losses from 0 on that are finite"),
+    "el2n": (-1e-3, math.sqrt(2) + 1e-2, "el2n from 0 to sqrt(2)"),
+}
 
 
 @dataclass(frozen=True)
@@ -191,10 +200,23 @@ def _read_part(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str,
         found = f"no column {missing[0]}"
         raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
     try:
-        return table.select(SCHEMA.names).cast(SCHEMA), settings
+        table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         found = str(error).splitlines()[0]
         raise UserError(f"the types {SCHEMA.types} in {path}", found, "write them so") from error
+    _check_values(table, path)
+    return table, settings
+
+
+def _check_values(table: pa.Table, path: Path) -> None:
+    """Raise ``UserError`` for a value that is impossible; null and nan are no values."""
+    for name, (least, most, expected) in _POSSIBLE.items():
+        values = table[name].to_numpy()
+        is_impossible = (values < least) | (values > most)
+        if is_impossible.any():
+            row = int(is_impossible.argmax())
+            found = f"{values[row]:g} of example {table['example_id'][row]}"
+            raise UserError(f"{expected} in {path}", found, "correct it, or leave that record null")
 
 
 def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) -> None:
@@ -237,6 +259,3 @@ def _check_same(first: Records, records: Records, folder: Path) -> None:
     if (differs := records.given_label != first.given_label).any():
         found = f"others, of example {np.flatnonzero(differs)[0]} first"
         raise UserError(f"the given labels of epoch 1 in {folder}", found, "score each labelling by itself")
-    if (is_infinite := np.isinf(records.loss)).any():
-        found = f"an infinite one, of example {np.flatnonzero(is_infinite)[0]}"
-        raise UserError(f"losses that are numbers in {folder}", found, "leave its record null")
