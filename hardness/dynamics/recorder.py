@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from torch import Tensor
 from hardness import distributed
 from hardness.console import remark, warn
 from hardness.dynamics import store
+from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
@@ -118,8 +120,9 @@ class Recorder:
             if device.type == "cuda":
                 self._copying = torch.cuda.Stream(device)
                 self._pinned = torch.empty_like(self._rows, device="cpu", pin_memory=True)
-        # Least id, and the greatest one's negative.
-        self._id_range = torch.zeros(2, dtype=torch.int64, device=device)
+        self._least_id = self._greatest_id = torch.zeros((), dtype=torch.int64, device=device)
+        # Elsewhere that would make the host wait: such labels are marked, and end_epoch() raises.
+        self._checks_labels_at_once = device.type == "cpu"
         self._workspace: Tensor | None = None
         self._is_begun = False
         """Has anything of this epoch come by?"""
@@ -165,43 +168,55 @@ class Recorder:
 
     # Which costs less than no_grad: what is made here is of no use to autograd.
     @torch.inference_mode()
-    def update(self, example_ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch. example_ids: (B,) int64; logits: (B, C); labels: (B,) int64, class indices.
+    def update(self, example_ids: Any, logits: Any, labels: Any) -> None:
+        """Record a batch. example_ids: (B,); logits: (B, C); labels: (B,), class indices 0..C-1.
 
-        Logits may be of any floating dtype. Tensors on another device are moved.
+        Tensors, NumPy arrays and lists are accepted: ids of any integer dtype, logits of any real dtype, and
+        labels of any real dtype if they are whole numbers. Tensors on another device are moved. Logits (B, 1)
+        are those of a binary classifier, as for ``BCEWithLogitsLoss``: they are recorded as the two logits 0
+        and z; labels are 0 or 1, of shape (B,) or (B, 1).
+
+        Raises ``ValueError`` for other shapes and ``TypeError`` for other dtypes. A label that is not a class
+        is a ``ValueError`` too: raised here on a CPU, where nothing of the batch is recorded, and by
+        ``end_epoch()`` on other devices.
         """
         self._writer.check()
-        if not (logits.ndim == 2 and example_ids.shape == labels.shape == logits.shape[:1]):
-            shapes = ", ".join(str(tuple(each.shape)) for each in (example_ids, logits, labels))
-            raise ValueError(f"example_ids (B,), logits (B, C), labels (B,) are expected; found {shapes}")
-        if len(example_ids) == 0:
+        ids, logits, labels = as_batch(example_ids, logits, labels, self._rows.device)
+        batch_size, num_classes = logits.shape
+        if batch_size == 0:
             return
+        classes = labels.long()
+        if self._checks_labels_at_once:
+            check_labels(labels, ids, num_classes)
+        else:
+            classes = classes.clamp(0, num_classes - 1)
         self._is_begun = True
-        device = self._rows.device
-        # A copy to the host must be waited for, or it would be read before it has arrived.
-        move = {"device": device, "non_blocking": device.type == "cuda"}
-        logits, labels, ids = logits.detach().to(**move), labels.to(**move), example_ids.to(**move)
-        prediction, *sums = reduce(logits, labels, self._workspace_for(logits))
-        columns = [labels.float(), prediction.float(), *sums, torch.ones_like(sums[0])]
+        prediction, lead, rival, *sums = reduce(logits, classes, self._workspace_for(logits))
+        if not self._checks_labels_at_once:
+            # No rival is above 0: one that is marks a label that is not a class, and says of how many.
+            rival = torch.where(classes != labels, num_classes, rival)
+        columns = [labels.float(), prediction.float(), lead, rival, *sums, torch.ones_like(lead)]
         # Adding to zeros is writing, and counts at once.
         self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
         least, greatest = ids.aminmax()
-        self._id_range = torch.minimum(self._id_range, torch.stack([least, -greatest]))
+        self._least_id = torch.minimum(self._least_id, least)
+        self._greatest_id = torch.maximum(self._greatest_id, greatest)
 
     def _workspace_for(self, logits: Tensor) -> Tensor:
         """Float32, as large as the logits: on a CPU new memory costs as much as a third of the work in it."""
         known = self._workspace
-        if known is None or len(known) < len(logits) or known.shape[1] != logits.shape[1]:
+        batch_size, num_classes = logits.shape
+        if known is None or known.shape[0] < batch_size or known.shape[1] != num_classes:
             with torch.inference_mode(False):
                 known = self._workspace = torch.empty(logits.shape, device=logits.device)
-        return known[: len(logits)]
+        return known if known.shape[0] == batch_size else known[:batch_size]
 
     @torch.no_grad()
     def end_epoch(self) -> Recorded:
         """Hand the epoch's records over to be written, and begin the next. Waits for the device.
 
         Raises ``ValueError``, on all ranks, unless every example but the unreadable came by exactly once,
-        with a loss that is a number.
+        with a label that is a class and a loss that is a number.
         """
         self._writer.check()
         _, _, *sums, _ = self._rows[1:-1].unbind(1)
@@ -213,7 +228,7 @@ class Recorder:
         part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
         self._writer.start(self._write, self.epoch, part, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
-        self._id_range = torch.zeros_like(self._id_range)
+        self._least_id = self._greatest_id = torch.zeros_like(self._least_id)
         self._is_begun = False
         self.epoch += 1
         return summary
@@ -221,11 +236,12 @@ class Recorder:
     def _settle(self, losses: Tensor) -> Tensor:
         """(N,) bool: the examples whose records this rank writes. Counts those of all ranks as learned."""
         rank, ranks = distributed.rank(), distributed.num_ranks()
-        label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
+        label, prediction, _, rival, *_, times_seen = self._rows[1:-1].unbind(1)
         is_seen = times_seen > 0
         problems = {
             "unreadable but recorded": is_seen & ~self._is_readable,
             "repeated": times_seen > 1,
+            "with a label that is not a class": rival > 0,
             "with a loss that is not finite": is_seen & ~losses.isfinite(),
         }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
@@ -246,11 +262,14 @@ class Recorder:
     def _complaint(self, num_outside: int, problems: dict[str, Tensor]) -> str:
         told = []
         if num_outside:
-            least, greatest = self._id_range.tolist()
-            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {least}..{-greatest})")
+            ids = f"{self._least_id.item()}..{self._greatest_id.item()}"
+            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {ids})")
         for word, where in problems.items():
             if len(ids := where.nonzero()[:, 0].tolist()):
                 told.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")
+        if len(ids := problems["with a label that is not a class"].nonzero()):
+            label, _, _, num_classes, *_ = self._rows[1 + ids[0].item()].tolist()
+            told.append(wrong_label(ids[0].item(), label, int(num_classes)))
         if problems["repeated"].sum() > self.num_examples / 2:
             told.append("was end_epoch() forgotten?")
         found = "; ".join(told) or "what another rank complains of"

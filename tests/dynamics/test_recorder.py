@@ -92,10 +92,13 @@ class CountSyncs(TorchDispatchMode):
 
 def test_update_never_waits_for_the_device(tmp_path):
     recorder = Recorder(tmp_path, 8)
-    with CountSyncs() as counted:
-        recorder.update(torch.arange(8), torch.randn(8, 3), torch.zeros(8, dtype=torch.int64))
-    assert counted.seen == []
-    with CountSyncs() as counted:
+    # On a CPU labels are checked at once.
+    recorder._checks_labels_at_once = False
+    for num_classes, labels in ((3, torch.zeros(8, dtype=torch.int32)), (1, torch.zeros(8, 1))):
+        with CountSyncs() as counted:
+            recorder.update(torch.arange(8), torch.randn(8, num_classes), labels)
+        assert counted.seen == []
+    with CountSyncs() as counted, pytest.raises(ValueError, match="repeated"):
         recorder.end_epoch()
     assert "_local_scalar_dense" in counted.seen
 
