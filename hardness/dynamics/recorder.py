@@ -48,8 +48,8 @@ class Recorder:
     Every example must come by exactly once an epoch. ``update`` has no loop over examples and never waits
     for the device; the records are written by a thread of their own while training goes on.
 
-    To go on after a kill, from checkpoints of your own: ``flush()`` before you save one, and say which epoch
-    it is of, counted from 1, when you start (0 where there is none)::
+    To resume from your own checkpoints: call ``flush()`` before you save one, and pass the epoch of the
+    checkpoint, counted from 1, when you start (0 if there is none)::
 
         with Recorder("runs/mine", 50_000, resume=True, last_epoch=start) as recorder:
             for epoch in range(start + 1, 91):
@@ -65,9 +65,12 @@ class Recorder:
     path: the run folder; records go to ``path/dynamics/epoch=N/part-RANK.parquet``.
     num_examples: example ids are 0..num_examples-1.
     device: where logits are; 58 bytes an example are kept there (on CUDA, and 28 on the host).
-    resume: go on after the last whole epoch recorded in ``path``. Without it, records there are refused.
-    last_epoch: with ``resume``, go on after this one; the records of later epochs are dropped, since they
-        will be made again.
+    resume: continue after the last complete epoch recorded in ``path``. Without it, existing records are
+        refused.
+    overwrite: drop the existing records and start with epoch 1. Together with ``resume`` it only permits
+        ``last_epoch=0``, and another run's records are still refused.
+    last_epoch: with ``resume``, continue after this epoch; the records of later epochs are dropped, and their
+        number is printed. 0 is refused if there are records, unless ``overwrite`` is given.
     unreadable: ids that will never come; they are recorded as null.
     fingerprint: of the data set; kept in every file, and checked when a folder is opened again.
     precision: float16 rounds loss, margin and EL2N to float16 values (about 7 bytes a record), float32 keeps
@@ -83,6 +86,7 @@ class Recorder:
         num_examples: int,
         device: torch.device | str = "cpu",
         resume: bool = False,
+        overwrite: bool = False,
         *,
         last_epoch: int | None = None,
         unreadable: np.ndarray | None = None,
@@ -91,6 +95,8 @@ class Recorder:
     ):
         if precision not in ("float16", "float32"):
             raise ValueError(f"precision must be float16 or float32, not {precision!r}")
+        if last_epoch and not resume:
+            raise ValueError(f"last_epoch={last_epoch} needs resume=True")
         device = torch.device(device)
         if distributed.num_ranks() > 1 and device.type == "cpu" and torch.distributed.get_backend() == "nccl":
             raise ValueError("in a group of NCCL's the Recorder's device must be CUDA")
@@ -100,7 +106,7 @@ class Recorder:
         self.precision = precision
         # Another rank may still be writing what an earlier recorder has seen.
         distributed.wait_for_all()
-        self.epoch = distributed.first_decides(lambda: self._begin(resume, last_epoch)) + 1
+        self.epoch = distributed.first_decides(lambda: self._begin(resume, overwrite, last_epoch)) + 1
         self._writer = Writer(self.path / "dynamics")
         self._is_unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:
@@ -127,12 +133,27 @@ class Recorder:
         self._is_begun = False
         """Has anything of this epoch come by?"""
 
-    def _begin(self, resume: bool, last_epoch: int | None) -> int:
+    def _begin(self, resume: bool, overwrite: bool, last_epoch: int | None) -> int:
         """Check and clear the folder -> the epoch after which to go on."""
         recorded = store.recorded_epochs(self.path)
-        if recorded and not resume:
-            do = "choose another folder, or go on with resume"
+        last_epoch = self._resumed_epoch(recorded, overwrite, last_epoch) if resume else 0
+        if recorded and not (resume or overwrite):
+            do = "choose another folder, continue with resume=True, or drop them with overwrite=True"
             raise UserError(f"no records yet in {self.path}", f"{len(recorded)} epochs", do)
+        folder = self.path / "dynamics"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
+        if dropped := store.drop_epochs_after(self.path, last_epoch):
+            epochs = "1 epoch" if dropped == 1 else f"{dropped} epochs"
+            after = f" after epoch {last_epoch}" if last_epoch else ""
+            remark(f"dropped the records of {epochs}{after} in {self.path}")
+        return last_epoch
+
+    def _resumed_epoch(self, recorded: list[int], overwrite: bool, last_epoch: int | None) -> int:
+        """Check that these epochs are of this run -> the one after which to go on."""
         whole = [epoch for epoch in recorded if store.is_whole(self.path, epoch, self.fingerprint)]
         if whole:
             found = len(store.read_epoch(self.path, whole[0], self.fingerprint).loss)
@@ -142,6 +163,12 @@ class Recorder:
         if last_epoch is None and whole:
             last_epoch = whole[-1]
             remark(f"{self.path} holds {last_epoch} epochs: recording goes on with the next one")
+        if recorded and last_epoch == 0 and not overwrite:
+            raise UserError(
+                f"no records yet in {self.path}, as last_epoch is 0",
+                f"{len(recorded)} epochs",
+                "leave last_epoch out to continue after them, or drop them with overwrite=True",
+            )
         last_epoch = last_epoch or 0
         if missing := sorted(set(range(1, last_epoch + 1)) - set(whole)):
             raise UserError(
@@ -149,13 +176,6 @@ class Recorder:
                 f"none of epoch {missing[0]}",
                 "restore them, or record anew elsewhere; before a checkpoint is saved, flush()",
             )
-        folder = self.path / "dynamics"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
-        store.drop_epochs_after(self.path, last_epoch)
         return last_epoch
 
     def _learned_before(self) -> np.ndarray:

@@ -117,11 +117,12 @@ def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
     return len(settings) >= max(each.get("num_parts", len(settings)) for each in settings)
 
 
-def drop_epochs_after(run: Path, epoch: int) -> None:
-    """Remove the records of later epochs, which a resumed run makes again."""
-    for later in recorded_epochs(run):
-        if later > epoch:
-            shutil.rmtree(epoch_folder(run, later))
+def drop_epochs_after(run: Path, epoch: int) -> int:
+    """Remove the records of later epochs, which a resumed run makes again -> how many epochs those were."""
+    dropped = [later for later in recorded_epochs(run) if later > epoch]
+    for later in dropped:
+        shutil.rmtree(epoch_folder(run, later))
+    return len(dropped)
 
 
 def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records:

@@ -199,6 +199,47 @@ def test_going_on_says_so(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "left", "told"),
+    [
+        ({"resume": True, "last_epoch": 1}, [1], "dropped the records of 3 epochs after epoch 1 in "),
+        ({"resume": True, "last_epoch": 3}, [1, 2, 3], "dropped the records of 1 epoch after epoch 3 in "),
+        ({"overwrite": True}, [], "dropped the records of 4 epochs in "),
+        (
+            {"overwrite": True, "fingerprint": "other", "num_examples": 7},
+            [],
+            "dropped the records of 4 epochs",
+        ),
+        ({"resume": True, "last_epoch": 0, "overwrite": True}, [], "dropped the records of 4 epochs in "),
+        ({"resume": True, "overwrite": True}, [1, 2, 3, 4], "holds 4 epochs"),
+    ],
+)
+def test_records_that_are_dropped_are_counted(tmp_path, capfd, settings, left, told):
+    with Recorder(tmp_path, 3) as recorder:
+        for _ in range(4):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    recorder = Recorder(**{"path": tmp_path, "num_examples": 3} | settings)
+    assert store.recorded_epochs(tmp_path) == left
+    assert recorder.epoch == len(left) + 1
+    assert told in capfd.readouterr().err
+
+
+def test_beginning_again_must_be_asked_for(tmp_path):
+    with Recorder(tmp_path, 3) as recorder:
+        for _ in range(2):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    with pytest.raises(UserError, match="overwrite=True"):
+        Recorder(tmp_path, 3, resume=True, last_epoch=0)
+    with pytest.raises(UserError, match="overwrite=True"):
+        Recorder(tmp_path, 3)
+    # With resume, another data set's records are not overwritten.
+    with pytest.raises(UserError, match="data set def"):
+        Recorder(tmp_path, 3, "cpu", True, True, last_epoch=0, fingerprint="def")
+    assert store.recorded_epochs(tmp_path) == [1, 2]
+
+
 @pytest.mark.parametrize("shapes", [((3,), (3,), (3, 5)), ((2,), (3, 5), (3,)), ((3,), (3, 5), (3, 5))])
 def test_tensors_of_other_shapes_are_told_apart(tmp_path, shapes):
     batch = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
@@ -236,6 +277,11 @@ def test_a_precision_that_is_none(tmp_path):
         Recorder(tmp_path, 3, precision="auto")
 
 
+def test_a_last_epoch_without_resume(tmp_path):
+    with pytest.raises(ValueError, match="needs resume=True"):
+        Recorder(tmp_path, 3, last_epoch=3)
+
+
 def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(3):
@@ -267,7 +313,7 @@ def test_what_was_learned_once_stays_counted_also_after_a_resume(tmp_path):
     # What epoch 4 learned goes with its records.
     with Recorder(tmp_path, resume=True, last_epoch=2, **settings) as recorder:
         assert [record(recorder, epoch).learned for epoch in (3, 4)] == [2 / 4, 3 / 4]
-    with Recorder(tmp_path, resume=True, last_epoch=0, **settings) as recorder:
+    with Recorder(tmp_path, resume=True, last_epoch=0, overwrite=True, **settings) as recorder:
         assert record(recorder, 4).learned == 1 / 4
 
 
