@@ -1,6 +1,7 @@
 """The Recorder: three tensors a batch in, one Parquet file an epoch and rank out."""
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from hardness import distributed
 from hardness.console import remark, warn
-from hardness.dynamics import store
+from hardness.dynamics import marker, store
 from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
@@ -46,7 +47,8 @@ class Recorder:
                 recorder.end_epoch()
 
     Every example must come by exactly once an epoch. ``update`` has no loop over examples and never waits
-    for the device; the records are written by a thread of their own while training goes on.
+    for the device; the records are written by a thread of their own while training goes on. ``scores()`` and
+    the other readers of a run wait for that thread, also in another process.
 
     To resume from your own checkpoints: call ``flush()`` before you save one, and pass the epoch of the
     checkpoint, counted from 1, when you start (0 if there is none)::
@@ -150,6 +152,7 @@ class Recorder:
             epochs = "1 epoch" if dropped == 1 else f"{dropped} epochs"
             after = f" after epoch {last_epoch}" if last_epoch else ""
             remark(f"dropped the records of {epochs}{after} in {self.path}")
+        marker.clear(folder)
         return last_epoch
 
     def _resumed_epoch(self, recorded: list[int], overwrite: bool, last_epoch: int | None) -> int:
@@ -242,11 +245,13 @@ class Recorder:
         _, _, *sums, _ = self._rows[1:-1].unbind(1)
         losses, _, _ = finish(*sums)
         mine = self._settle(losses)
-        summary = self._summary(mine, losses)
-        self._rows[1:-1, -1] = mine.float()
-        self._writer.wait()
-        part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
-        self._writer.start(self._write, self.epoch, part, *self._to_host())
+        rank, ranks = distributed.rank(), distributed.num_ranks()
+        part = {"part": rank, "num_parts": ranks, "precision": self.precision}
+        with self._writer.mark(self.epoch, rank) as mark:
+            # Ranks meet in here: after it, the marks of all are there.
+            summary = self._summary(mine, losses)
+            self._rows[1:-1, -1] = mine.float()
+            self._writer.start(self._write, mark.pop_all(), self.epoch, part, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
         self._least_id = self._greatest_id = torch.zeros_like(self._least_id)
         self._is_begun = False
@@ -319,9 +324,18 @@ class Recorder:
             return self._pinned, self._copying.record_event()
 
     def _write(
-        self, epoch: int, part: dict[str, int], rows: Tensor, arrived: torch.cuda.Event | None
+        self,
+        mark: ExitStack,
+        epoch: int,
+        part: dict[str, Any],
+        rows: Tensor,
+        arrived: torch.cuda.Event | None,
     ) -> None:
         """In the writer's thread."""
+        with mark:
+            store.write_part(self.path, epoch, self._table(rows, arrived), self.fingerprint, **part)
+
+    def _table(self, rows: Tensor, arrived: torch.cuda.Event | None) -> pa.Table:
         if arrived is not None:
             arrived.synchronize()
         ids = rows[1:-1, -1].nonzero()[:, 0]
@@ -332,8 +346,7 @@ class Recorder:
         is_null = self._is_unreadable[ids.numpy()]
         columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
-        table = pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
-        store.write_part(self.path, epoch, table, self.fingerprint, precision=self.precision, **part)
+        return pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
 
     def flush(self) -> None:
         """Wait until every epoch that was ended is on disk."""

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from hardness import files
+from hardness.console import warn
+from hardness.dynamics import marker
 from hardness.errors import UserError
 
 SCHEMA = pa.schema(
@@ -103,7 +105,23 @@ def write_part(
 
 
 def recorded_epochs(run: Path) -> list[int]:
-    """The epochs with at least one part, in order."""
+    """The epochs with at least one part, in order; those that are being written are waited for.
+
+    One whose writer failed or was killed is left out, with a warning.
+    """
+    incomplete = marker.wait_for_writers(run / "dynamics")
+    for epoch in sorted(incomplete):
+        _warn_incomplete(run, epoch)
+    return [epoch for epoch in _epochs_on_disk(run) if epoch not in incomplete]
+
+
+@cache
+def _warn_incomplete(run: Path, epoch: int) -> None:
+    """Once: readers look more than once."""
+    warn(f"epoch {epoch} in {run} was not written completely and is skipped")
+
+
+def _epochs_on_disk(run: Path) -> list[int]:
     names = {part.parent.name for part in (run / "dynamics").glob("epoch=*/*.parquet")}
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(0|[1-9]\d*)", name)))
 
@@ -119,7 +137,7 @@ def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
 
 def drop_epochs_after(run: Path, epoch: int) -> int:
     """Remove the records of later epochs, which a resumed run makes again -> how many epochs those were."""
-    dropped = [later for later in recorded_epochs(run) if later > epoch]
+    dropped = [later for later in _epochs_on_disk(run) if later > epoch]
     for later in dropped:
         shutil.rmtree(epoch_folder(run, later))
     return len(dropped)
@@ -190,7 +208,11 @@ def read_epochs(
 
 
 def parts(run: Path, epoch: int) -> list[Path]:
-    """The files of an epoch, in the order of their numbers, where they have any."""
+    """The files of an epoch, in the order of their numbers, where they have any.
+
+    What is being written of it is waited for.
+    """
+    marker.wait_for_writers(run / "dynamics", epoch)
     paths = epoch_folder(run, epoch).glob("*.parquet")
     return sorted(paths, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or 0), path.name))
 
