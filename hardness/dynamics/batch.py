@@ -30,7 +30,7 @@ def as_batch(
     move = {"device": device, "non_blocking": device.type == "cuda"}
     ids, logits, labels = ids.to(**move).long(), logits.detach().to(**move), labels.to(**move)
     if is_binary:
-        logits = F.pad(logits.float(), (1, 0))
+        logits = F.pad(logits, (1, 0))
     return ids, logits, labels.float() if labels.is_floating_point() else labels.long()
 
 

@@ -61,7 +61,7 @@ def test_ids_and_labels_of_any_integer_dtype(tmp_path, expected, convert):
         torch.Tensor.numpy,
         torch.Tensor.tolist,
         torch.Tensor.int,
-        list,
+        lambda logits: list(logits.clone().requires_grad_()),
         torch.Tensor.double,
         torch.Tensor.bfloat16,
         lambda logits: logits.clone().requires_grad_(),

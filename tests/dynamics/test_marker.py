@@ -179,6 +179,16 @@ def test_an_epoch_that_lacks_the_part_of_one_rank_is_skipped(tmp_path):
     assert store.recorded_epochs(tmp_path) == [1, 2]
 
 
+def test_a_recorder_clears_what_was_left_of_every_rank(tmp_path, capfd):
+    with Recorder(tmp_path, 3) as recorder:
+        end_epoch(recorder)
+    for name in ("part-0.writing", "part-1.writing", "part-1.locking"):
+        (tmp_path / f"dynamics/.epoch=2-{name}").touch()
+    Recorder(tmp_path, 3, resume=True, last_epoch=1).close()
+    assert [path.name for path in (tmp_path / "dynamics").iterdir()] == ["epoch=1"]
+    assert "epoch 2 " in capfd.readouterr().err
+
+
 def test_a_forked_worker_does_not_hold_up_readers(tmp_path):
     """A DataLoader's has the same open file, and may outlive the writing: so does a duplicate."""
     with marker.writing(tmp_path, 1, 0):

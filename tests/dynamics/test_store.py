@@ -164,11 +164,12 @@ def test_a_value_that_is_impossible_is_refused_with_its_example(tmp_path, name, 
 
 
 def test_rounding_nulls_and_nan_are_not_impossible(tmp_path):
-    values = {"loss": [-1e-4, None, np.nan], "el2n": [np.float16(2**0.5), None, np.nan]}
-    values |= {"given_label": [0, None, 1], "prediction": [0, None, 1], "margin": [-np.inf, None, np.inf]}
-    whole = pa.table({"example_id": range(3), **values}, schema=store.SCHEMA)
+    # One step of float16 above sqrt(2).
+    values = {"loss": [-1e-4, None, np.nan, 0], "el2n": [1.416, None, np.nan, -1e-4]}
+    values |= {"given_label": [0, None, 1, 0], "prediction": [0, None, 1, 0], "margin": [-np.inf, None, 0, 0]}
+    whole = pa.table({"example_id": range(4), **values}, schema=store.SCHEMA)
     store.write_part(tmp_path, 1, whole, "abc")
-    assert store.read_epoch(tmp_path, 1).is_readable.tolist() == [True, False, False]
+    assert store.read_epoch(tmp_path, 1).is_readable.tolist() == [True, False, False, True]
 
 
 def test_an_epoch_of_nothing(tmp_path):
