@@ -108,6 +108,7 @@ def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
     recorder = Recorder(tmp_path, 8, device="meta")
     batch = torch.arange(8), torch.randn(8, 300, dtype=torch.bfloat16), torch.zeros(8, dtype=torch.int64)
     recorder.update(*(tensor.to("meta") for tensor in batch))
+    recorder.update(*(list(tensor.to("meta")) for tensor in batch))
     with pytest.raises(RuntimeError):
         recorder.end_epoch()
 
