@@ -1,8 +1,10 @@
 """The Recorder: three tensors a batch in, one Parquet file an epoch and rank out."""
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,8 @@ from torch import Tensor
 
 from hardness import distributed
 from hardness.console import remark, warn
-from hardness.dynamics import store
+from hardness.dynamics import marker, store
+from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
@@ -44,10 +47,11 @@ class Recorder:
                 recorder.end_epoch()
 
     Every example must come by exactly once an epoch. ``update`` has no loop over examples and never waits
-    for the device; the records are written by a thread of their own while training goes on.
+    for the device; the records are written by a thread of their own while training goes on. ``scores()`` and
+    the other readers of a run wait for that thread, also in another process.
 
-    To go on after a kill, from checkpoints of your own: ``flush()`` before you save one, and say which epoch
-    it is of, counted from 1, when you start (0 where there is none)::
+    To resume from your own checkpoints: call ``flush()`` before you save one, and pass the epoch of the
+    checkpoint, counted from 1, when you start (0 if there is none)::
 
         with Recorder("runs/mine", 50_000, resume=True, last_epoch=start) as recorder:
             for epoch in range(start + 1, 91):
@@ -63,9 +67,12 @@ class Recorder:
     path: the run folder; records go to ``path/dynamics/epoch=N/part-RANK.parquet``.
     num_examples: example ids are 0..num_examples-1.
     device: where logits are; 58 bytes an example are kept there (on CUDA, and 28 on the host).
-    resume: go on after the last whole epoch recorded in ``path``. Without it, records there are refused.
-    last_epoch: with ``resume``, go on after this one; the records of later epochs are dropped, since they
-        will be made again.
+    resume: continue after the last complete epoch recorded in ``path``. Without it, existing records are
+        refused.
+    overwrite: drop the existing records and start with epoch 1. Together with ``resume`` it only permits
+        ``last_epoch=0``, and another run's records are still refused.
+    last_epoch: with ``resume``, continue after this epoch; the records of later epochs are dropped, and their
+        number is printed. 0 is refused if there are records, unless ``overwrite`` is given.
     unreadable: ids that will never come; they are recorded as null.
     fingerprint: of the data set; kept in every file, and checked when a folder is opened again.
     precision: float16 rounds loss, margin and EL2N to float16 values (about 7 bytes a record), float32 keeps
@@ -81,6 +88,7 @@ class Recorder:
         num_examples: int,
         device: torch.device | str = "cpu",
         resume: bool = False,
+        overwrite: bool = False,
         *,
         last_epoch: int | None = None,
         unreadable: np.ndarray | None = None,
@@ -89,6 +97,8 @@ class Recorder:
     ):
         if precision not in ("float16", "float32"):
             raise ValueError(f"precision must be float16 or float32, not {precision!r}")
+        if last_epoch and not resume:
+            raise ValueError(f"last_epoch={last_epoch} needs resume=True")
         device = torch.device(device)
         if distributed.num_ranks() > 1 and device.type == "cpu" and torch.distributed.get_backend() == "nccl":
             raise ValueError("in a group of NCCL's the Recorder's device must be CUDA")
@@ -98,7 +108,7 @@ class Recorder:
         self.precision = precision
         # Another rank may still be writing what an earlier recorder has seen.
         distributed.wait_for_all()
-        self.epoch = distributed.first_decides(lambda: self._begin(resume, last_epoch)) + 1
+        self.epoch = distributed.first_decides(lambda: self._begin(resume, overwrite, last_epoch)) + 1
         self._writer = Writer(self.path / "dynamics")
         self._is_unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:
@@ -118,18 +128,35 @@ class Recorder:
             if device.type == "cuda":
                 self._copying = torch.cuda.Stream(device)
                 self._pinned = torch.empty_like(self._rows, device="cpu", pin_memory=True)
-        # Least id, and the greatest one's negative.
-        self._id_range = torch.zeros(2, dtype=torch.int64, device=device)
+        self._least_id = self._greatest_id = torch.zeros((), dtype=torch.int64, device=device)
+        # Elsewhere that would make the host wait: such labels are marked, and end_epoch() raises.
+        self._checks_labels_at_once = device.type == "cpu"
         self._workspace: Tensor | None = None
         self._is_begun = False
         """Has anything of this epoch come by?"""
 
-    def _begin(self, resume: bool, last_epoch: int | None) -> int:
+    def _begin(self, resume: bool, overwrite: bool, last_epoch: int | None) -> int:
         """Check and clear the folder -> the epoch after which to go on."""
         recorded = store.recorded_epochs(self.path)
-        if recorded and not resume:
-            do = "choose another folder, or go on with resume"
+        last_epoch = self._resumed_epoch(recorded, overwrite, last_epoch) if resume else 0
+        if recorded and not (resume or overwrite):
+            do = "choose another folder, continue with resume=True, or drop them with overwrite=True"
             raise UserError(f"no records yet in {self.path}", f"{len(recorded)} epochs", do)
+        folder = self.path / "dynamics"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
+        if dropped := store.drop_epochs_after(self.path, last_epoch):
+            epochs = "1 epoch" if dropped == 1 else f"{dropped} epochs"
+            after = f" after epoch {last_epoch}" if last_epoch else ""
+            remark(f"dropped the records of {epochs}{after} in {self.path}")
+        marker.clear(folder)
+        return last_epoch
+
+    def _resumed_epoch(self, recorded: list[int], overwrite: bool, last_epoch: int | None) -> int:
+        """Check that these epochs are of this run -> the one after which to go on."""
         whole = [epoch for epoch in recorded if store.is_whole(self.path, epoch, self.fingerprint)]
         if whole:
             found = len(store.read_epoch(self.path, whole[0], self.fingerprint).loss)
@@ -139,6 +166,12 @@ class Recorder:
         if last_epoch is None and whole:
             last_epoch = whole[-1]
             remark(f"{self.path} holds {last_epoch} epochs: recording goes on with the next one")
+        if recorded and last_epoch == 0 and not overwrite:
+            raise UserError(
+                f"no records yet in {self.path}, as last_epoch is 0",
+                f"{len(recorded)} epochs",
+                "leave last_epoch out to continue after them, or drop them with overwrite=True",
+            )
         last_epoch = last_epoch or 0
         if missing := sorted(set(range(1, last_epoch + 1)) - set(whole)):
             raise UserError(
@@ -146,13 +179,6 @@ class Recorder:
                 f"none of epoch {missing[0]}",
                 "restore them, or record anew elsewhere; before a checkpoint is saved, flush()",
             )
-        folder = self.path / "dynamics"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise UserError(f"to write records to {folder}", str(error), "choose another folder") from error
-        store.drop_epochs_after(self.path, last_epoch)
         return last_epoch
 
     def _learned_before(self) -> np.ndarray:
@@ -165,55 +191,69 @@ class Recorder:
 
     # Which costs less than no_grad: what is made here is of no use to autograd.
     @torch.inference_mode()
-    def update(self, example_ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch. example_ids: (B,) int64; logits: (B, C); labels: (B,) int64, class indices.
+    def update(self, example_ids: Any, logits: Any, labels: Any) -> None:
+        """Record a batch. example_ids: (B,); logits: (B, C); labels: (B,), class indices 0..C-1.
 
-        Logits may be of any floating dtype. Tensors on another device are moved.
+        Tensors, NumPy arrays and lists are accepted: ids of any integer dtype, logits of any real dtype, and
+        labels of any real dtype if they are whole numbers. Tensors on another device are moved. Logits (B, 1)
+        are those of a binary classifier, as for ``BCEWithLogitsLoss``: they are recorded as the two logits 0
+        and z; labels are 0 or 1, of shape (B,) or (B, 1).
+
+        Raises ``ValueError`` for other shapes and ``TypeError`` for other dtypes. A label that is not a class
+        is a ``ValueError`` too: raised here on a CPU, where nothing of the batch is recorded, and by
+        ``end_epoch()`` on other devices.
         """
         self._writer.check()
-        if not (logits.ndim == 2 and example_ids.shape == labels.shape == logits.shape[:1]):
-            shapes = ", ".join(str(tuple(each.shape)) for each in (example_ids, logits, labels))
-            raise ValueError(f"example_ids (B,), logits (B, C), labels (B,) are expected; found {shapes}")
-        if len(example_ids) == 0:
+        ids, logits, labels = as_batch(example_ids, logits, labels, self._rows.device)
+        batch_size, num_classes = logits.shape
+        if batch_size == 0:
             return
+        classes = labels.long()
+        if self._checks_labels_at_once:
+            check_labels(labels, ids, num_classes)
+        else:
+            classes = classes.clamp(0, num_classes - 1)
         self._is_begun = True
-        device = self._rows.device
-        # A copy to the host must be waited for, or it would be read before it has arrived.
-        move = {"device": device, "non_blocking": device.type == "cuda"}
-        logits, labels, ids = logits.detach().to(**move), labels.to(**move), example_ids.to(**move)
-        prediction, *sums = reduce(logits, labels, self._workspace_for(logits))
-        columns = [labels.float(), prediction.float(), *sums, torch.ones_like(sums[0])]
+        prediction, lead, rival, *sums = reduce(logits, classes, self._workspace_for(logits))
+        if not self._checks_labels_at_once:
+            # No rival is above 0: one that is marks a label that is not a class, and says of how many.
+            rival = torch.where(classes != labels, num_classes, rival)
+        columns = [labels.float(), prediction.float(), lead, rival, *sums, torch.ones_like(lead)]
         # Adding to zeros is writing, and counts at once.
         self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
         least, greatest = ids.aminmax()
-        self._id_range = torch.minimum(self._id_range, torch.stack([least, -greatest]))
+        self._least_id = torch.minimum(self._least_id, least)
+        self._greatest_id = torch.maximum(self._greatest_id, greatest)
 
     def _workspace_for(self, logits: Tensor) -> Tensor:
         """Float32, as large as the logits: on a CPU new memory costs as much as a third of the work in it."""
         known = self._workspace
-        if known is None or len(known) < len(logits) or known.shape[1] != logits.shape[1]:
+        batch_size, num_classes = logits.shape
+        if known is None or known.shape[0] < batch_size or known.shape[1] != num_classes:
             with torch.inference_mode(False):
                 known = self._workspace = torch.empty(logits.shape, device=logits.device)
-        return known[: len(logits)]
+        return known if known.shape[0] == batch_size else known[:batch_size]
 
     @torch.no_grad()
     def end_epoch(self) -> Recorded:
         """Hand the epoch's records over to be written, and begin the next. Waits for the device.
 
         Raises ``ValueError``, on all ranks, unless every example but the unreadable came by exactly once,
-        with a loss that is a number.
+        with a label that is a class and a loss that is a number.
         """
         self._writer.check()
         _, _, *sums, _ = self._rows[1:-1].unbind(1)
         losses, _, _ = finish(*sums)
         mine = self._settle(losses)
-        summary = self._summary(mine, losses)
-        self._rows[1:-1, -1] = mine.float()
-        self._writer.wait()
-        part = {"part": distributed.rank(), "num_parts": distributed.num_ranks()}
-        self._writer.start(self._write, self.epoch, part, *self._to_host())
+        rank, ranks = distributed.rank(), distributed.num_ranks()
+        part = {"part": rank, "num_parts": ranks, "precision": self.precision}
+        with self._writer.mark(self.epoch, rank) as mark:
+            # Ranks meet in here: after it, the marks of all are there.
+            summary = self._summary(mine, losses)
+            self._rows[1:-1, -1] = mine.float()
+            self._writer.start(self._write, mark.pop_all(), self.epoch, part, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
-        self._id_range = torch.zeros_like(self._id_range)
+        self._least_id = self._greatest_id = torch.zeros_like(self._least_id)
         self._is_begun = False
         self.epoch += 1
         return summary
@@ -221,11 +261,12 @@ class Recorder:
     def _settle(self, losses: Tensor) -> Tensor:
         """(N,) bool: the examples whose records this rank writes. Counts those of all ranks as learned."""
         rank, ranks = distributed.rank(), distributed.num_ranks()
-        label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
+        label, prediction, _, rival, *_, times_seen = self._rows[1:-1].unbind(1)
         is_seen = times_seen > 0
         problems = {
             "unreadable but recorded": is_seen & ~self._is_readable,
             "repeated": times_seen > 1,
+            "with a label that is not a class": rival > 0,
             "with a loss that is not finite": is_seen & ~losses.isfinite(),
         }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
@@ -246,11 +287,14 @@ class Recorder:
     def _complaint(self, num_outside: int, problems: dict[str, Tensor]) -> str:
         told = []
         if num_outside:
-            least, greatest = self._id_range.tolist()
-            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {least}..{-greatest})")
+            ids = f"{self._least_id.item()}..{self._greatest_id.item()}"
+            told.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (of {ids})")
         for word, where in problems.items():
             if len(ids := where.nonzero()[:, 0].tolist()):
                 told.append(f"{len(ids)} {word} (the first: {', '.join(map(str, ids[:5]))})")
+        if len(ids := problems["with a label that is not a class"].nonzero()):
+            label, _, _, num_classes, *_ = self._rows[1 + ids[0].item()].tolist()
+            told.append(wrong_label(ids[0].item(), label, int(num_classes)))
         if problems["repeated"].sum() > self.num_examples / 2:
             told.append("was end_epoch() forgotten?")
         found = "; ".join(told) or "what another rank complains of"
@@ -280,9 +324,18 @@ class Recorder:
             return self._pinned, self._copying.record_event()
 
     def _write(
-        self, epoch: int, part: dict[str, int], rows: Tensor, arrived: torch.cuda.Event | None
+        self,
+        mark: ExitStack,
+        epoch: int,
+        part: dict[str, Any],
+        rows: Tensor,
+        arrived: torch.cuda.Event | None,
     ) -> None:
         """In the writer's thread."""
+        with mark:
+            store.write_part(self.path, epoch, self._table(rows, arrived), self.fingerprint, **part)
+
+    def _table(self, rows: Tensor, arrived: torch.cuda.Event | None) -> pa.Table:
         if arrived is not None:
             arrived.synchronize()
         ids = rows[1:-1, -1].nonzero()[:, 0]
@@ -293,8 +346,7 @@ class Recorder:
         is_null = self._is_unreadable[ids.numpy()]
         columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
-        table = pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
-        store.write_part(self.path, epoch, table, self.fingerprint, precision=self.precision, **part)
+        return pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
 
     def flush(self) -> None:
         """Wait until every epoch that was ended is on disk."""

@@ -5,12 +5,13 @@ its id. Every rank writes a part of its own; each part says how many there are. 
 that another program wrote are read as well.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from hardness import files
+from hardness.console import warn
+from hardness.dynamics import marker
 from hardness.errors import UserError
 
 SCHEMA = pa.schema(
@@ -34,6 +37,14 @@ BYTES_PER_RECORD = {"float16": 7, "float32": 12}
 """On disk: three numbers that hardly compress, and labels that do."""
 _LABELS, _NUMBERS = ["given_label", "prediction"], ["loss", "margin", "el2n"]
 _ROWS_PER_GROUP = 1 << 19
+_LARGEST_INT32, _LARGEST_FLOAT32 = np.iinfo(np.int32).max, float(np.finfo(np.float32).max)
+# The least and the largest value of a column, with room for rounding to 16 bits.
+_POSSIBLE = {
+    "given_label": (0, _LARGEST_INT32, "given labels from 0 on"),
+    "prediction": (0, _LARGEST_INT32, "predictions from 0 on"),
+    "loss": (-1e-3, _LARGEST_FLOAT32, "losses from 0 on that are finite"),
+    "el2n": (-1e-3, math.sqrt(2) + 1e-2, "el2n from 0 to sqrt(2)"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,23 @@ def write_part(
 
 
 def recorded_epochs(run: Path) -> list[int]:
-    """The epochs with at least one part, in order."""
+    """The epochs with at least one part, in order; those that are being written are waited for.
+
+    One whose writer failed or was killed is left out, with a warning.
+    """
+    incomplete = marker.wait_for_writers(run / "dynamics")
+    for epoch in sorted(incomplete):
+        _warn_incomplete(run, epoch)
+    return [epoch for epoch in _epochs_on_disk(run) if epoch not in incomplete]
+
+
+@cache
+def _warn_incomplete(run: Path, epoch: int) -> None:
+    """Once: readers look more than once."""
+    warn(f"epoch {epoch} in {run} was not written completely and is skipped")
+
+
+def _epochs_on_disk(run: Path) -> list[int]:
     names = {part.parent.name for part in (run / "dynamics").glob("epoch=*/*.parquet")}
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch=(0|[1-9]\d*)", name)))
 
@@ -108,11 +135,12 @@ def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
     return len(settings) >= max(each.get("num_parts", len(settings)) for each in settings)
 
 
-def drop_epochs_after(run: Path, epoch: int) -> None:
-    """Remove the records of later epochs, which a resumed run makes again."""
-    for later in recorded_epochs(run):
-        if later > epoch:
-            shutil.rmtree(epoch_folder(run, later))
+def drop_epochs_after(run: Path, epoch: int) -> int:
+    """Remove the records of later epochs, which a resumed run makes again -> how many epochs those were."""
+    dropped = [later for later in _epochs_on_disk(run) if later > epoch]
+    for later in dropped:
+        shutil.rmtree(epoch_folder(run, later))
+    return len(dropped)
 
 
 def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records:
@@ -180,7 +208,11 @@ def read_epochs(
 
 
 def parts(run: Path, epoch: int) -> list[Path]:
-    """The files of an epoch, in the order of their numbers, where they have any."""
+    """The files of an epoch, in the order of their numbers, where they have any.
+
+    What is being written of it is waited for.
+    """
+    marker.wait_for_writers(run / "dynamics", epoch)
     paths = epoch_folder(run, epoch).glob("*.parquet")
     return sorted(paths, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or 0), path.name))
 
@@ -191,10 +223,23 @@ def _read_part(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str,
         found = f"no column {missing[0]}"
         raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
     try:
-        return table.select(SCHEMA.names).cast(SCHEMA), settings
+        table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         found = str(error).splitlines()[0]
         raise UserError(f"the types {SCHEMA.types} in {path}", found, "write them so") from error
+    _check_values(table, path)
+    return table, settings
+
+
+def _check_values(table: pa.Table, path: Path) -> None:
+    """Raise ``UserError`` for a value that is impossible; null and nan are no values."""
+    for name, (least, most, expected) in _POSSIBLE.items():
+        values = table[name].to_numpy()
+        is_impossible = (values < least) | (values > most)
+        if is_impossible.any():
+            row = int(is_impossible.argmax())
+            found = f"{values[row]:g} of example {table['example_id'][row]}"
+            raise UserError(f"{expected} in {path}", found, "correct it, or leave that record null")
 
 
 def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) -> None:
@@ -237,6 +282,3 @@ def _check_same(first: Records, records: Records, folder: Path) -> None:
     if (differs := records.given_label != first.given_label).any():
         found = f"others, of example {np.flatnonzero(differs)[0]} first"
         raise UserError(f"the given labels of epoch 1 in {folder}", found, "score each labelling by itself")
-    if (is_infinite := np.isinf(records.loss)).any():
-        found = f"an infinite one, of example {np.flatnonzero(is_infinite)[0]}"
-        raise UserError(f"losses that are numbers in {folder}", found, "leave its record null")

@@ -3,12 +3,14 @@
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from hardness.console import warn
+from hardness.dynamics import marker
 from hardness.errors import UserError
 
 
@@ -24,6 +26,16 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hardness-writer")
         self._writing: Future | None = None
         self._is_closed = False
+
+    def mark(self, epoch: int, part: int) -> ExitStack:
+        """Once what came before is written: let readers wait for this part, until the context ends."""
+        self.wait()
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(marker.writing(self.folder, epoch, part))
+                return stack.pop_all()
+        except OSError as error:
+            raise _failure(self.folder, error) from error
 
     def start(self, write: Callable[..., None], *arguments: Any) -> None:
         """Begin to write, after what is being written now."""

@@ -107,6 +107,8 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
         len(train),
         device,
         resume=True,
+        # Where there is no checkpoint, the epoch that is made again is the first.
+        overwrite=True,
         last_epoch=last_epoch,
         unreadable=train.unreadable,
         fingerprint=data.fingerprint,

@@ -1,6 +1,7 @@
 """What each rank of test_recorder_ranks.py does: a stranger's loop, with torch's own sampler."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
 from hardness import Recorder
+from hardness.dynamics import store
 
 NUM_EXAMPLES = 10
 
@@ -28,6 +30,24 @@ def complaint(recorder: Recorder) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def read_at_once(run: Path, mine: list[int]) -> None:
+    """The last rank is slow to write; every rank finds the epoch whole as soon as it has ended."""
+    write = store.write_part
+
+    def wait_and_write(*args, **kwargs) -> None:
+        time.sleep(dist.get_rank() * 0.5)
+        write(*args, **kwargs)
+
+    store.write_part = wait_and_write
+    with Recorder(run, NUM_EXAMPLES) as recorder:
+        for epoch in (1, 2):
+            feed(recorder, mine)
+            recorder.end_epoch()
+            assert store.recorded_epochs(run)[-1] == epoch
+            assert store.is_whole(run, epoch)
+    store.write_part = write
 
 
 def main(folder: Path) -> None:
@@ -61,6 +81,16 @@ def main(folder: Path) -> None:
     feed(recorder, [*mine, mine[0]] if rank == 1 else mine)
     expected = f"1 repeated (the first: {mine[0]})" if rank == 1 else "what another rank complains of"
     assert expected in complaint(recorder)
+
+    recorder = Recorder(folder / "no-class", NUM_EXAMPLES)
+    recorder._checks_labels_at_once = False
+    feed(recorder, mine if rank != 1 else mine[1:])
+    if rank == 1:
+        recorder.update(mine[:1], torch.zeros(1, NUM_EXAMPLES), [-100])
+    expected = f"example {mine[0]} has label -100" if rank == 1 else "what another rank complains of"
+    assert expected in complaint(recorder)
+
+    read_at_once(folder / "slow", mine)
 
     with Recorder(folder / "unreadable", NUM_EXAMPLES, unreadable=np.array([1])) as recorder:
         feed(recorder, [example for example in mine if example != 1])

@@ -92,10 +92,13 @@ class CountSyncs(TorchDispatchMode):
 
 def test_update_never_waits_for_the_device(tmp_path):
     recorder = Recorder(tmp_path, 8)
-    with CountSyncs() as counted:
-        recorder.update(torch.arange(8), torch.randn(8, 3), torch.zeros(8, dtype=torch.int64))
-    assert counted.seen == []
-    with CountSyncs() as counted:
+    # On a CPU labels are checked at once.
+    recorder._checks_labels_at_once = False
+    for num_classes, labels in ((3, torch.zeros(8, dtype=torch.int32)), (1, torch.zeros(8, 1))):
+        with CountSyncs() as counted:
+            recorder.update(torch.arange(8), torch.randn(8, num_classes), labels)
+        assert counted.seen == []
+    with CountSyncs() as counted, pytest.raises(ValueError, match="repeated"):
         recorder.end_epoch()
     assert "_local_scalar_dense" in counted.seen
 
@@ -105,6 +108,7 @@ def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
     recorder = Recorder(tmp_path, 8, device="meta")
     batch = torch.arange(8), torch.randn(8, 300, dtype=torch.bfloat16), torch.zeros(8, dtype=torch.int64)
     recorder.update(*(tensor.to("meta") for tensor in batch))
+    recorder.update(*(list(tensor.to("meta")) for tensor in batch))
     with pytest.raises(RuntimeError):
         recorder.end_epoch()
 
@@ -196,6 +200,47 @@ def test_going_on_says_so(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "left", "told"),
+    [
+        ({"resume": True, "last_epoch": 1}, [1], "dropped the records of 3 epochs after epoch 1 in "),
+        ({"resume": True, "last_epoch": 3}, [1, 2, 3], "dropped the records of 1 epoch after epoch 3 in "),
+        ({"overwrite": True}, [], "dropped the records of 4 epochs in "),
+        (
+            {"overwrite": True, "fingerprint": "other", "num_examples": 7},
+            [],
+            "dropped the records of 4 epochs",
+        ),
+        ({"resume": True, "last_epoch": 0, "overwrite": True}, [], "dropped the records of 4 epochs in "),
+        ({"resume": True, "overwrite": True}, [1, 2, 3, 4], "holds 4 epochs"),
+    ],
+)
+def test_records_that_are_dropped_are_counted(tmp_path, capfd, settings, left, told):
+    with Recorder(tmp_path, 3) as recorder:
+        for _ in range(4):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    recorder = Recorder(**{"path": tmp_path, "num_examples": 3} | settings)
+    assert store.recorded_epochs(tmp_path) == left
+    assert recorder.epoch == len(left) + 1
+    assert told in capfd.readouterr().err
+
+
+def test_beginning_again_must_be_asked_for(tmp_path):
+    with Recorder(tmp_path, 3) as recorder:
+        for _ in range(2):
+            feed(recorder, range(3))
+            recorder.end_epoch()
+    with pytest.raises(UserError, match="overwrite=True"):
+        Recorder(tmp_path, 3, resume=True, last_epoch=0)
+    with pytest.raises(UserError, match="overwrite=True"):
+        Recorder(tmp_path, 3)
+    # With resume, another data set's records are not overwritten.
+    with pytest.raises(UserError, match="data set def"):
+        Recorder(tmp_path, 3, "cpu", True, True, last_epoch=0, fingerprint="def")
+    assert store.recorded_epochs(tmp_path) == [1, 2]
+
+
 @pytest.mark.parametrize("shapes", [((3,), (3,), (3, 5)), ((2,), (3, 5), (3,)), ((3,), (3, 5), (3, 5))])
 def test_tensors_of_other_shapes_are_told_apart(tmp_path, shapes):
     batch = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
@@ -233,6 +278,11 @@ def test_a_precision_that_is_none(tmp_path):
         Recorder(tmp_path, 3, precision="auto")
 
 
+def test_a_last_epoch_without_resume(tmp_path):
+    with pytest.raises(ValueError, match="needs resume=True"):
+        Recorder(tmp_path, 3, last_epoch=3)
+
+
 def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(3):
@@ -264,7 +314,7 @@ def test_what_was_learned_once_stays_counted_also_after_a_resume(tmp_path):
     # What epoch 4 learned goes with its records.
     with Recorder(tmp_path, resume=True, last_epoch=2, **settings) as recorder:
         assert [record(recorder, epoch).learned for epoch in (3, 4)] == [2 / 4, 3 / 4]
-    with Recorder(tmp_path, resume=True, last_epoch=0, **settings) as recorder:
+    with Recorder(tmp_path, resume=True, last_epoch=0, overwrite=True, **settings) as recorder:
         assert record(recorder, 4).learned == 1 / 4
 
 

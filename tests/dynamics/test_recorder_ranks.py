@@ -34,7 +34,7 @@ def test_an_example_that_several_ranks_saw_is_the_lowest_ones(written):
 
 def test_what_was_refused_left_nothing(written):
     _, folder = written
-    for name in ("missing", "repeated"):
+    for name in ("missing", "repeated", "no-class"):
         assert not list((folder / name).rglob("*.parquet"))
 
 

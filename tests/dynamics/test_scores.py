@@ -25,7 +25,7 @@ EXPECTED = {
     "learned_epoch": [1, 4, 5, None, None],
     "forgetting_events": [0, 0, 2, None, 1],
     "aum": [1.0, 2.0, 3.0, 4.0, 5.0],
-    "el2n": [2.0, 2.0, 2.0, 2.0, 2.0],
+    "el2n": [0.5, 0.5, 0.5, 0.5, 0.5],
     "confidence": [0.5, 0.3, 0.7, 0.1, 0.2],
     "variability": [0.0, math.sqrt(0.02), math.sqrt(0.135), 0.0, 0.0],
     "correctness": [1.0, 0.4, 0.6, 0.0, 0.6],
@@ -56,13 +56,13 @@ def write(run, correct, probability=None, unreadable=()):
     probability = np.full(correct.shape, 0.5) if probability is None else probability
     is_null = np.isin(np.arange(num_examples), unreadable)
     for epoch in range(num_epochs):
-        # AUM: the margin is example + 1 on average; EL2N: the epoch's number minus one, so 2 on average.
+        # AUM: the margin is example + 1 on average; EL2N: quarters from 0 on, so 0.5.
         columns = {
             "given_label": np.zeros(num_examples, int),
             "prediction": (1 - correct[:, epoch]).astype(np.int64),
             "loss": -np.log(probability[:, epoch]),
             "margin": np.arange(1.0, num_examples + 1) + epoch - (num_epochs - 1) / 2,
-            "el2n": np.full(num_examples, float(epoch)),
+            "el2n": np.full(num_examples, epoch / 4),
         }
         table = {"example_id": pa.array(np.arange(num_examples))}
         table |= {name: pa.array(values, mask=is_null) for name, values in columns.items()}
@@ -82,7 +82,7 @@ def test_five_examples_worked_by_hand(tmp_path):
 def test_el2n_of_any_window_of_epochs(tmp_path):
     write(tmp_path, CORRECT, PROBABILITY)
     table = scores(tmp_path, names=["el2n_1_2", "el2n_3_5", "el2n_5_5"])
-    assert table.loc[0].tolist() == [0, 0.5, 3.0, 4.0]
+    assert table.loc[0].tolist() == [0, 0.125, 0.75, 1.0]
     with pytest.raises(UserError, match=r"expected records of epochs 4 to 6; found 2 of them"):
         scores(tmp_path, names=["el2n_4_6"])
     for name in ("el2n_0_2", "el2n_3_1", "el2n_1"):

@@ -18,9 +18,9 @@ def table(ids) -> pa.Table:
         "example_id": ids,
         "given_label": ids % 3,
         "prediction": ids % 2,
-        "loss": ids * 0.5,
+        "loss": abs(ids) * 0.5,
         "margin": ids * 1.0,
-        "el2n": ids * 0.25,
+        "el2n": abs(ids) * 0.1,
     }
     return pa.table(columns).cast(store.SCHEMA)
 
@@ -127,7 +127,7 @@ def test_epochs_begin_with_1(tmp_path, epochs, told):
         (
             "loss",
             [0.5, 0.5, np.inf],
-            "losses that are numbers in .*epoch=2; found an infinite one, of example 2",
+            r"losses from 0 on that are finite in .*epoch=2/part-0\.parquet; found inf of example 2",
         ),
     ],
 )
@@ -138,6 +138,38 @@ def test_an_epoch_that_cannot_be_scored_with_the_first(tmp_path, name, values, t
     store.write_part(tmp_path, 2, changed, "abc")
     with pytest.raises(UserError, match=told):
         list(store.read_epochs(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", -0.01),
+        ("loss", np.inf),
+        ("el2n", -0.01),
+        ("el2n", 1.5),
+        ("given_label", -100),
+        ("prediction", -1),
+    ],
+)
+def test_a_value_that_is_impossible_is_refused_with_its_example(tmp_path, name, value):
+    whole = table([4, 3, 2, 1, 0])
+    column = whole.column_names.index(name)
+    changed = whole.set_column(column, name, pa.array([0, None, value, 1, 1], whole[name].type))
+    store.write_part(tmp_path, 1, changed, "abc")
+    with pytest.raises(UserError) as refused:
+        store.read_epoch(tmp_path, 1)
+    _, found, _ = refused.value.args
+    assert found == f"{value:g} of example 2"
+    assert "epoch=1/part-0.parquet" in str(refused.value)
+
+
+def test_rounding_nulls_and_nan_are_not_impossible(tmp_path):
+    # One step of float16 above sqrt(2).
+    values = {"loss": [-1e-4, None, np.nan, 0], "el2n": [1.416, None, np.nan, -1e-4]}
+    values |= {"given_label": [0, None, 1, 0], "prediction": [0, None, 1, 0], "margin": [-np.inf, None, 0, 0]}
+    whole = pa.table({"example_id": range(4), **values}, schema=store.SCHEMA)
+    store.write_part(tmp_path, 1, whole, "abc")
+    assert store.read_epoch(tmp_path, 1).is_readable.tolist() == [True, False, False, True]
 
 
 def test_an_epoch_of_nothing(tmp_path):

@@ -66,7 +66,7 @@ def test_training_goes_on_while_an_epoch_is_written(tmp_path, monkeypatch):
         feed(recorder, range(3))
         recorder.end_epoch()
         feed(recorder, [2, 1, 0])
-        assert store.recorded_epochs(tmp_path) == []
+        assert not list(tmp_path.rglob("*.parquet"))
         may_write.set()
         recorder.flush()
         assert store.recorded_epochs(tmp_path) == [1]

@@ -122,7 +122,7 @@ def by_hand(tmp_path):
         scores = table([1, 2, NAN, never], [1.5, 0.5, 3, 0.4], [0, 1, NAN, 0], aum[number])
         files.write_table(run / "scores.parquet", scores, "f")
         for epoch, losses in enumerate(LOSSES + number, start=1):
-            columns = [np.arange(4), given, np.int32(last), losses, -losses, losses]
+            columns = [np.arange(4), given, np.int32(last), losses, -losses, np.minimum(losses, 1)]
             store.write_part(run, epoch, pa.table(columns, schema=store.SCHEMA), "f")
         runs[run] = {
             "fingerprint": "f",

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from contextlib import contextmanager
 
@@ -21,12 +22,12 @@ def contents(run) -> dict[str, pd.DataFrame]:
 
 
 @contextmanager
-def cut_off():
-    """An interrupt after the records of epoch 3, before its checkpoint."""
+def cut_off(last_epoch: int = 3):
+    """An interrupt after the records of that epoch, before its checkpoint."""
     save = checkpoint.save
 
     def save_or_stop(path, model, optimizer, epoch):
-        if epoch == 3:
+        if epoch == last_epoch:
             raise KeyboardInterrupt
         save(path, model, optimizer, epoch)
 
@@ -111,6 +112,16 @@ def test_the_same_seed_is_the_same_bytes_and_an_interruption_changes_nothing(her
     for path in whole.rglob("*.parquet"):
         assert path.read_bytes() == (here / "cut" / path.relative_to(whole)).read_bytes()
     assert [line["epoch"] for line in read_log(here / "cut")] == [1, 2, 3, 4]
+
+
+def test_the_first_epoch_is_made_again_where_there_is_no_checkpoint_yet(here, capfd):
+    config = Track(epochs=2, out=here / "cut")
+    with cut_off(1), pytest.raises(KeyboardInterrupt):
+        track(config)
+    assert not (here / "cut/checkpoints/last.pt").exists()
+    track(dataclasses.replace(config, resume=True))
+    assert f"dropped the records of 1 epoch in {here / 'cut'}\n" in capfd.readouterr().err
+    assert_same(track(Track(epochs=2, out=here / "whole")), here / "cut")
 
 
 def test_records_without_their_checkpoint_are_not_thrown_away(here):

@@ -1,0 +1,91 @@
+"""What a training loop hands to a Recorder: arrays of any kind -> three tensors of one batch."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_MOST_CLASSES = 1 << 24
+"""Labels are kept as float32, which holds every whole number up to here."""
+_INTEGERS = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+def as_batch(
+    example_ids: Any, logits: Any, labels: Any, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids (B,) int64, logits (B, C), labels (B,) int64 or, as they came, float32; all on ``device``.
+
+    Takes tensors, arrays and lists. One column of logits z is binary: it becomes two, 0 and z, and labels of
+    shape (B, 1) beside it become (B,). Raises ``ValueError`` for shapes and ``TypeError`` for dtypes that
+    are no batch.
+    """
+    ids, logits, labels = map(_tensor, ("example_ids", "logits", "labels"), (example_ids, logits, labels))
+    is_binary = logits.ndim == 2 and logits.shape[1] == 1
+    if is_binary and labels.shape == logits.shape:
+        labels = labels.squeeze(1)
+    _check(ids, logits, labels)
+    # A copy to the host must be waited for, or it would be read before it has arrived.
+    move = {"device": device, "non_blocking": device.type == "cuda"}
+    ids, logits, labels = ids.to(**move).long(), logits.detach().to(**move), labels.to(**move)
+    if is_binary:
+        logits = F.pad(logits, (1, 0))
+    return ids, logits, labels.float() if labels.is_floating_point() else labels.long()
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+            return torch.stack(list(values))
+        array = np.asarray(values)
+        # torch takes no read-only, reversed or byte-swapped memory: np.require copies where it must.
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"{name} must be a tensor, a NumPy array or a list of numbers: {reason}") from error
+
+
+def _check(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+    if not (logits.ndim == 2 and ids.shape == labels.shape == logits.shape[:1]):
+        shapes = ", ".join(str(tuple(each.shape)) for each in (ids, logits, labels))
+        hint = ". For one logit per example, pass logits.unsqueeze(1)" if logits.ndim == 1 else ""
+        raise ValueError(f"example_ids (B,), logits (B, C), labels (B,) are expected; found {shapes}{hint}")
+    if not 1 <= logits.shape[1] <= _MOST_CLASSES:
+        raise ValueError(f"logits must have 1 to {_MOST_CLASSES:,} columns, not {logits.shape[1]:,}")
+    # An empty list is float64.
+    if ids.shape[0] and ids.dtype not in _INTEGERS:
+        raise TypeError(f"example_ids must be integers, not {ids.dtype}")
+    if logits.is_complex() or labels.is_complex():
+        raise TypeError(f"logits and labels must be real numbers, not {logits.dtype} and {labels.dtype}")
+
+
+def check_labels(labels: Tensor, ids: Tensor, num_classes: int) -> None:
+    """Raise ``ValueError`` unless all labels are whole numbers of 0..num_classes-1. Waits for the device."""
+    least, greatest = labels.aminmax()
+    is_whole = not labels.is_floating_point() or torch.equal(labels, labels.trunc())
+    if is_whole and least.item() >= 0 and greatest.item() < num_classes:
+        return
+    is_class = (labels >= 0) & (labels < num_classes) & (labels == labels.trunc())
+    first = is_class.logical_not().nonzero()[0]
+    raise ValueError(wrong_label(ids[first].item(), labels[first].item(), num_classes))
+
+
+def wrong_label(example: int, label: float, num_classes: int) -> str:
+    """What is wrong with a label that is not a class, and what may be behind it."""
+    if label == -100:
+        hint = (
+            "-100 is PyTorch's ignore_index: leave such examples out of update(), "
+            "and list their ids in Recorder(..., unreadable=ids)"
+        )
+    elif label != label or label % 1:
+        hint = "labels are class indices, not probabilities"
+    elif label == num_classes:
+        hint = "do labels start at 1? They must start at 0"
+    else:
+        hint = "labels are class indices, and logits have one column per class"
+    label = int(label) if float(label).is_integer() else label
+    classes = f"{num_classes} classes, 0..{num_classes - 1}"
+    return f"example {example} has label {label}, but there are {classes}: {hint}"
