@@ -161,14 +161,14 @@ def _pixel_range(
     """What becomes 0 and 255 of images of more than 8 bits: as told, or as in the training images."""
     if config.pixel_range is not None:
         return config.pixel_range
-    ranges = value_ranges([sample.place for sample in (*train, *validation)], workers)
-    pixel_range = range_of(ranges[: len(train)]) or range_of(ranges)
-    if pixel_range is None:
-        return None
-    low, high = pixel_range
-    num_deep = (~np.isnan(ranges[:, 0])).sum()
-    notes.say(f"images of more than 8 bits: {num_deep:,}; values of {low:g} to {high:g} become 0 to 255")
-    return pixel_range
+    for part, samples in (("training", train), ("validation", validation)):
+        ranges = value_ranges([sample.place for sample in samples], workers)
+        if pixel_range := range_of(ranges):
+            many = f"{(~np.isnan(ranges[:, 0])).sum():,} {part} images"
+            low, high = pixel_range
+            notes.say(f"{many} have more than 8 bits: values of {low:g} to {high:g} become 0 to 255")
+            return pixel_range
+    return None
 
 
 Read = tuple[list[int], Tensor, dict[int, UserError]]
