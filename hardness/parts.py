@@ -27,7 +27,7 @@ def _words(name: str) -> list[str]:
     return _WORD.findall(_HUMP.sub(" ", name).casefold())
 
 
-def said_parts(name: str) -> set[str]:
+def parts_in_name(name: str) -> set[str]:
     """The parts that words of the name say."""
     return {_WORDS[word] for word in _words(name) if word in _WORDS}
 
@@ -37,7 +37,7 @@ def part_of(name: str) -> str | None:
 
     Raises ``UserError`` where words say two different parts.
     """
-    found = said_parts(name)
+    found = parts_in_name(name)
     if len(found) > 1:
         told = " and ".join(part for part in PARTS if part in found)
         raise UserError("one of train, val and test in a name", f"{told} in {name!r}", "rename it")
@@ -55,10 +55,19 @@ def without_part(name: str) -> list[str]:
 
 
 def part_folders(root: Path) -> dict[str, list[Path]]:
-    """The folders of an image folder by what they are for; ``""``: those whose names do not say it."""
+    """The folders of an image folder by what they are for; ``""``: those that are for nothing.
+
+    Beside ``train`` a folder such as ``train_small`` is for nothing: most often it is a copy.
+    """
     found: dict[str, list[Path]] = {}
     for folder in sorted(each for each in root.iterdir() if each.is_dir() and not is_hidden(each.name)):
         found.setdefault(part_of(folder.name) or "", []).append(folder)
+    for part in set(found) - {""}:
+        if bare := [folder for folder in found[part] if not without_part(folder.name)]:
+            others = [folder for folder in found[part] if folder not in bare]
+            found[part] = bare
+            if others:
+                found[""] = sorted(found.get("", []) + others)
     return found
 
 

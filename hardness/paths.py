@@ -2,6 +2,7 @@
 
 import fnmatch
 import glob
+import os
 from pathlib import Path
 
 _PARQUET_COLUMNS = ("image", "label")
@@ -33,7 +34,8 @@ def matching(pattern: str) -> list[str]:
 
 def _inside(folder: str, name: str) -> list[str]:
     literal = Path(folder, name)
-    if literal.exists():
+    # Unlike Path.exists, it is false for a name that is too long.
+    if os.path.exists(literal):  # noqa: PTH110
         return [str(literal)]
     if not glob.has_magic(name) or not Path(folder).is_dir():
         return []

@@ -29,13 +29,13 @@ class Source:
     data: str = "digits"
     """digits | imagefolder:, imagenet: or packed:PATH | tar: or parquet:PATTERN | torchvision:NAME:PATH."""
     size: int | None = None
-    """Height and width in pixels. Default: the most common short side, at most 224; of packed ones all."""
+    """Image height and width. Default: the most common short side, at most 224; packed: as packed."""
     val_fraction: float | None = None
-    """Where there are no validation or test images: the share of the training images to hold out."""
+    """Fraction of the training images to hold out, if there are no validation or test images."""
     background: str = "white"
-    """Color behind transparent images, a name or #RRGGBB."""
+    """Color shown behind transparent pixels: a name or #RRGGBB."""
     pixel_range: tuple[float, float] | None = None
-    """Images of more than 8 bits: the values that become black and white. Default: of the training images."""
+    """More than 8 bits per channel: the values mapped to 0 and 255. Default: of the training images."""
     download: bool = False
     """torchvision's data sets: fetch the files if they aren't there."""
     on_bad_image: Literal["stop", "null"] = "stop"
@@ -92,7 +92,7 @@ class GivenLabels:
     noise_seed: int = 0
     """Seed of the label noise; the wrong labels depend on it alone."""
     given_labels: Path | None = None
-    """Parquet or CSV with columns example_id, label (class index): real noisy labels to put in place."""
+    """Parquet or CSV with columns example_id, label (class index or name): real noisy labels."""
 
     def __post_init__(self) -> None:
         check_seed(noise_seed=self.noise_seed)

@@ -63,3 +63,8 @@ def test_the_folders_of_an_image_folder(tmp_path):
         "val": [tmp_path / "val"],
         "": [tmp_path / "extra"],
     }
+    for name in ("train_small", "val_old"):
+        (tmp_path / name).mkdir()
+    assert part_folders(tmp_path)["train"] == [tmp_path / "training"]
+    assert part_folders(tmp_path)["val"] == [tmp_path / "val"]
+    assert part_folders(tmp_path)[""] == [tmp_path / each for each in ("extra", "train_small", "val_old")]

@@ -20,13 +20,13 @@ def load(
     model: str = "",
     workers: int = 0,
     device: torch.device | str | None = None,
-    tells: bool = True,
+    verbose: bool = True,
 ) -> DataSet:
     """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
 
     ``model`` matters to the default image size alone (Inception wants 299 pixels); up to ``workers``
-    images are decoded at a time. ``tells``: print what the user should know of it.
-    Raises ``UserError`` for whatever the user can mend: missing folders, empty classes, bad images.
+    images are decoded at a time. ``verbose``: print what the user should know of it.
+    Raises ``UserError`` for whatever the user can fix: missing folders, empty classes, bad images.
     """
     device = None if device is None else torch.device(device)
     if config.cache == "device" and (device is None or device.type == "cpu"):
@@ -34,7 +34,7 @@ def load(
     entry, where = parse_data(config.data)
     data = entry.load()(where, config, model=model, workers=workers, **entry.options)
     check_classes(data)
-    if tells:
+    if verbose:
         for line in data.notes.lines:
             say(line)
         for warning in data.notes.warnings:

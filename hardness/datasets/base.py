@@ -76,7 +76,7 @@ def in_memory(images: Tensor, labels: Tensor, prefix: str) -> ImageSet:
 
 @dataclass(frozen=True)
 class Notes:
-    """What the user should know of a data set: kept, so that who opens it once more need not say it again."""
+    """Messages about a data set, kept so that they are printed once, not each time that it is opened."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -23,6 +23,9 @@ EXTENSIONS = tuple(
     sorted({*IMG_EXTENSIONS, ".jfif", ".gif", *{".avif"}.intersection(Image.registered_extensions())})
 )
 """Of the files that are read as images."""
+_FORMATS = tuple(
+    {"JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000"}.intersection(Image.OPEN)
+)
 _EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".avif")
 WHITE = (255, 255, 255)
 
@@ -58,30 +61,30 @@ def color(name: str) -> tuple[int, int, int]:
 
 def unreadable(place: Place, error: Exception) -> UserError:
     """What the user is told of a picture that cannot be read, for whatever reason."""
-    told = "no image that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error)
+    told = "not a supported image format" if isinstance(error, UnidentifiedImageError) else str(error)
     do = "repair or remove it, or leave it out with --on-bad-image null"
     return UserError("a readable image", f"{place} ({told or type(error).__name__})", do)
 
 
 def size_of(place: Place) -> tuple[int, int]:
-    """(width, height) as stored, from its first bytes. Raises ``UserError`` where it is no picture."""
+    """(width, height) as stored. Raises ``UserError`` where it is no picture."""
     try:
-        with Image.open(io.BytesIO(place.read())) as image:
+        with _opened(place.read()) as image:
             return image.size
     except Exception as error:
         raise unreadable(place, error) from error
 
 
 def value_range(place: Place) -> Range | None:
-    """(least, largest) value of a picture of more than 8 bits; None of any other.
+    """(smallest, largest) value of a picture of more than 8 bits; None for any other.
 
     Raises ``UserError`` where it can't be read.
     """
     try:
-        if not deep.may_be_deep(place.read(32)):
+        if not deep.may_be_deep(place.read(deep.HEAD)):
             return None
         data = place.read()
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data) as image:
             values = deep.values_of(image, data)
         return values and (values.colors.min().item(), values.colors.max().item())
     except Exception as error:
@@ -89,15 +92,25 @@ def value_range(place: Place) -> Range | None:
 
 
 def has_shades(place: Place) -> bool:
-    """Does anything differ within a picture as it is in its file, opacity among it?"""
+    """Has the picture, as stored, more than one color or opacity?"""
     try:
         data = place.read()
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data) as image:
             values = deep.values_of(image, data)
-            pixels = values.colors if values else np.asarray(image.convert("RGBA"))
-        return bool((pixels != pixels[:1, :1]).any() or (values and values.opacity is not None))
+            layers = (
+                [np.asarray(image.convert("RGBA"))] if values is None else [values.colors, values.opacity]
+            )
+        return any((layer != layer[:1, :1]).any() for layer in layers if layer is not None)
     except Exception as error:
         raise unreadable(place, error) from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Its header is read, and the checksums of a PNG are compared."""
+    if data.startswith(SIGNATURE):
+        check_png(data)
+    # Of the many formats that Pillow knows, some start other programs.
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def read_picture(
@@ -156,9 +169,7 @@ def _decode(data: bytes, background: tuple[int, int, int], pixel_range: Range | 
         pixels = decode_jpeg(data)
         if pixels is not None:
             return _upright(pixels, orientation_of_jpeg(data))
-    if data.startswith(SIGNATURE):
-        check_png(data)
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         orientation = _orientation(image)
         values = deep.values_of(image, data)
         if values is not None:

@@ -19,6 +19,7 @@ _BIT_DEPTH = 24
 """Where a PNG says it."""
 _TIFF_BITS, _TIFF_FORMAT, _UNSIGNED = 258, 339, 1
 _ROWS_AT_ONCE = 64
+HEAD = 32
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Values:
 
 
 def may_be_deep(head: bytes) -> bool:
-    """By the first 32 bytes of a picture: could it have more than 8 bits?"""
+    """By the first ``HEAD`` bytes of a picture: could it have more than 8 bits?"""
     if head.startswith(SIGNATURE):
         return head[_BIT_DEPTH : _BIT_DEPTH + 1] == b"\x10"
     return not (head.startswith(_EIGHT_BIT_FORMATS) or head[4:8] == b"ftyp")
@@ -111,7 +112,7 @@ def to_eight_bits(values: Values, background: tuple[int, int, int], pixel_range:
     Raises ``ValueError`` where there is no range.
     """
     if pixel_range is None:
-        raise ValueError("more than 8 bits, unlike all other images; rename it or give --pixel-range")
+        raise ValueError("more than 8 bits, unlike the other images: set --pixel-range LOW HIGH")
     low, high = pixel_range or full_range(values.colors.min().item(), values.colors.max().item())
     pixels = np.empty((*values.colors.shape[:2], 3), np.uint8)
     # A few rows at a time, since floats take four times the memory or more.

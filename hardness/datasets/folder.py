@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet, Notes
@@ -17,11 +18,11 @@ from hardness.paths import is_hidden
 
 def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: bool = False) -> DataSet:
     """Scan the folders."""
-    notes, scan = Notes(), _Scan(Path(place))
+    notes, scan = Notes(), _Walk(Path(place))
     folders = part_folders(scan.root)
     if unnamed := folders.pop("", []):
         told = ", ".join(folder.name for folder in unnamed[:5])
-        notes.say(f"folders whose names say neither train nor val nor test are left out: {told}")
+        notes.warn(f"folders left out, as their names are neither train nor val nor test: {told}")
     # A test set often has no classes, so it is not even looked at where it is not needed.
     unused = folders.pop(TEST, []) if VALIDATION in folders else []
     classes = [
@@ -51,8 +52,15 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     return from_samples(found, class_names, config, notes, **settings)
 
 
+def _scan(folder: str) -> Any:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise UserError(f"to read the folder {folder}", error.strerror, "check its permissions") from error
+
+
 @dataclass
-class _Scan:
+class _Walk:
     """Walks through folders, and keeps what it met besides images."""
 
     root: Path
@@ -94,14 +102,14 @@ class _Scan:
         while to_do:
             here = to_do.pop()
             self._enter(here)
-            with os.scandir(here) as entries:
+            with _scan(here) as entries:
                 for entry in entries:
                     if is_hidden(entry.name):
                         self.hidden.append(entry.name)
-                    elif entry.is_dir():
+                    elif Path(entry.path).is_dir():
                         to_do.append(entry.path)
-                    elif entry.is_file() or entry.is_symlink():
-                        # Of a link to nothing we hear when it is read.
+                    elif entry.is_symlink() or entry.is_file():
+                        # A link to nothing, or to itself, fails when it is read.
                         yield here, entry.name
                     else:
                         self.others.append(entry.name)

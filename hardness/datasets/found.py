@@ -42,7 +42,7 @@ def one_class(names: Iterable[str], notes: Notes) -> dict[str, str]:
     found = {name: unicodedata.normalize("NFC", name) for name in sorted(set(names))}
     if twice := [name for name, count in Counter(found.values()).items() if count > 1]:
         told = ", ".join(map(repr, twice[:_MOST_NAMED]))
-        notes.say(f"classes spelled in two ways that look the same (Unicode), which are one class: {told}")
+        notes.say(f"merged classes whose names differ only in their Unicode form: {told}")
     return found
 
 

@@ -12,6 +12,7 @@ from pyarrow import csv
 from torch import Tensor
 
 from hardness import seeding
+from hardness.console import warn
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.datasets.label_columns import LabelError, as_labels
 from hardness.errors import UserError
@@ -79,6 +80,9 @@ def read_labels(path: Path, num_examples: int, class_names: Sequence[str]) -> Te
     if len(missing := np.flatnonzero(counts == 0)):
         raise refuse(known, f"{len(missing)} ids missing, the first {missing[0]}")
     number_of = {name: number for number, name in enumerate(class_names)}
+    has_numbers_as_names = any(name.isdecimal() and name != str(i) for name, i in number_of.items())
+    if has_numbers_as_names and not isinstance(labels[0], str):
+        warn(f"numbers in {path} are class indices 0..{len(class_names) - 1}, not the names of classes")
     given = torch.empty(num_examples, dtype=torch.int64)
     for row, label in enumerate(labels):
         if isinstance(label, str) and label not in number_of:
@@ -119,7 +123,9 @@ def check_classes(data: DataSet) -> None:
             "training images of every class", f"none of {named(alone)}, only validation images", do
         )
     if (empty := ~trained).any():
-        hint = ": do labels begin with 1?" if empty[0] and data.class_names[0] == "0" else ""
+        hint = (
+            ": do labels start at 1? They must start at 0" if empty[0] and data.class_names[0] == "0" else ""
+        )
         data.notes.warn(f"classes without training images: {named(empty)}{hint}")
     if (alone := trained & ~validated).any():
         data.notes.warn(f"classes without validation images: {named(alone)}")

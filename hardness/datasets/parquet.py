@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hardness.config import Data
@@ -52,7 +51,8 @@ class Cell(NamedTuple):
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-        found = opened.read_row_group(row_group, [column]).column(0)
+        is_struct = pa.types.is_struct(opened.schema_arrow.field(column).type)
+        found = opened.read_row_group(row_group, [f"{column}.bytes" if is_struct else column]).column(0)
     found = found.combine_chunks().field("bytes") if pa.types.is_struct(found.type) else found
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
@@ -131,14 +131,17 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _check_bytes(path: str, file: pq.ParquetFile, column: str) -> None:
-    """Where images are kept as paths alone: a path in a file of somebody's is not followed."""
+    """Refuse images of which a file has the paths alone: paths in somebody's file are not followed."""
     kind = file.schema_arrow.field(column).type
     if not (pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 and file.num_row_groups):
         return
-    first = file.read_row_group(0, [column]).column(0).combine_chunks()
-    has_path_alone = pc.and_(pc.is_null(first.field("bytes")), pc.is_valid(first.field("path")))
-    if len(first) and pc.all(has_path_alone).as_py():
-        found = f"paths without bytes, the first {first.field('path')[0].as_py()!r}"
+    group = file.metadata.row_group(0)
+    chunks = map(group.column, range(group.num_columns))
+    statistics = next((each.statistics for each in chunks if each.path_in_schema == f"{column}.bytes"), None)
+    # By its statistics, since images are large. Without them each image is refused when it is read.
+    if statistics and statistics.has_null_count and 0 < statistics.null_count == group.num_rows:
+        first = file.read_row_group(0, [f"{column}.path"]).column(0)[0].as_py()["path"]
+        found = f"paths without bytes, the first {first!r}"
         do = "write the bytes into the file (datasets: save with embedded files), or use imagefolder:PATH"
         raise UserError(f"encoded images in column {column} of {path}", found, do)
 

@@ -64,8 +64,8 @@ def from_samples(
     keep = _keeps(config, (len(train) + len(validation)) * 3 * size * size)
     pixel_range = _pixel_range(train, validation, config, workers, notes)
     transform = f"short side to {resize}, centre {size} x {size}"
-    if pixel_range is not None:
-        transform += f", values of {pixel_range[0]:g} to {pixel_range[1]:g} to 8 bits"
+    if pixel_range not in (None, (0, 255)):
+        transform += f", values {pixel_range[0]:g} to {pixel_range[1]:g} to 8 bits"
     if config.background != "white":
         transform += f", on {config.background}"
 
@@ -103,8 +103,8 @@ def _assign(
     train, validation = there.get(TRAIN, []), there.get(held, [])
     told = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in there.items()}
     if not train:
-        found = f"those of {_few(told.get(held, []))} alone, by their names"
-        raise UserError(f"training images in {config.data}", found, "match the others as well")
+        found = f"only images for validation or test, by their names ({_few(told.get(held, []))})"
+        raise UserError(f"training images in {config.data}", found, "include the training files in --data")
     if config.val_fraction is not None and validation:
         found = f"{_few(told[held])}, and --val-fraction {config.val_fraction}"
         raise UserError(f"no validation images in {config.data}", found, "leave out --val-fraction")
@@ -113,7 +113,7 @@ def _assign(
         train, validation = hold_out(train, config.val_fraction)
         sources["validation"] = [f"{config.val_fraction:g} of train, held out"]
     if not validation:
-        do = "name one so (a word of its name: val, validation, dev, eval, test), or pass --val-fraction 0.1"
+        do = "put the word val or validation in the name of a file or folder, or pass --val-fraction 0.1"
         raise UserError(f"validation images in {config.data}", f"{_few(told[TRAIN])} alone", do)
     line = f"{len(train):,} training images ({_few(sources['train'])}), "
     line += f"{len(validation):,} validation images ({_few(sources['validation'])})"
@@ -166,7 +166,7 @@ def _pixel_range(
         if pixel_range := range_of(ranges):
             many = f"{(~np.isnan(ranges[:, 0])).sum():,} {part} images"
             low, high = pixel_range
-            notes.say(f"{many} have more than 8 bits: values of {low:g} to {high:g} become 0 to 255")
+            notes.say(f"{many} have more than 8 bits: values {low:g} to {high:g} become 0 to 255")
             return pixel_range
     return None
 
@@ -231,9 +231,8 @@ def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[i
 def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
     if flat:
         warn(
-            f"images of one color whose files have several: {first_of([files.places[i] for i in flat])}; "
-            "what differs is transparent, outside of the range of values, or cropped away "
-            "(--background, --pixel-range, --size)"
+            f"images that became one color, though their files have several: "
+            f"{first_of([files.places[i] for i in flat])}; check --background, --pixel-range and --size"
         )
 
 

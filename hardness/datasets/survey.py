@@ -10,11 +10,11 @@ import numpy as np
 from hardness.console import progress
 from hardness.datasets.ahead import ahead
 from hardness.datasets.decoding import Place, is_named_eight_bits, size_of, value_range
-from hardness.datasets.deep import Range, full_range
+from hardness.datasets.deep import HEAD, Range, full_range, may_be_deep
 from hardness.errors import UserError
 
 _LARGEST = 224
-_NUM_SIZES = 1000
+_NUM_SAMPLED = 1000
 _BATCH = 256
 
 
@@ -23,7 +23,7 @@ def common_size(places: Sequence[Place], workers: int) -> tuple[int, str | None]
 
     Of a thousand pictures, evenly spaced, if there are more. Raises ``UserError`` where none can be read.
     """
-    step = -(-len(places) // _NUM_SIZES)
+    step = -(-len(places) // _NUM_SAMPLED)
     found = _of_each(places[::step], _short_side, workers, "looking at image sizes")
     sides = [side for side in found if side is not None] or [_first_side(places)]
     counts = Counter(min(side, _LARGEST) for side in sides)
@@ -31,18 +31,22 @@ def common_size(places: Sequence[Place], workers: int) -> tuple[int, str | None]
     size = max(counts, key=lambda side: (counts[side], side))
     least, most = min(sides), max(sides)
     differs = 2 * least <= size or (size < _LARGEST and most >= 2 * size)
-    told = f"images differ in size, with short sides of {least} to {most} pixels: all become {size} (--size)"
+    told = f"image sizes differ (short sides of {least} to {most} pixels): all are resized to {size} (--size)"
     return size, told if differs else None
 
 
 def value_ranges(places: Sequence[Place], workers: int) -> np.ndarray:
-    """float64 (N, 2): least and largest value of each picture of more than 8 bits; nan of all others.
+    """float64 (N, 2): smallest and largest value of each picture of more than 8 bits; nan for all others.
 
-    Also nan of those that can't be read, which are met again.
+    Also nan for those that can't be read, which are met again. If none of a sample, evenly spaced, may have
+    more than 8 bits, the others are not looked at: one that has is refused when it is read.
     """
     found = np.full((len(places), 2), np.nan)
     where = [i for i, place in enumerate(places) if not is_named_eight_bits(place)]
-    ranges = _of_each([places[i] for i in where], _values, workers, "looking for more than 8 bits")
+    sample = [places[i] for i in where[:: -(-len(where) // _NUM_SAMPLED) or 1]]
+    if not any(_of_each(sample, _may_be_deep, workers, "looking for more than 8 bits")):
+        return found
+    ranges = _of_each([places[i] for i in where], _values, workers, "looking at pixel values")
     for i, each in zip(where, ranges, strict=True):
         if each is not None:
             found[i] = each
@@ -72,6 +76,14 @@ def _short_side(place: Place) -> int | None:
         return min(size_of(place))
     except UserError:
         return None
+
+
+def _may_be_deep(place: Place) -> bool:
+    try:
+        return may_be_deep(place.read(HEAD))
+    # It is met again, where it is read.
+    except Exception:
+        return False
 
 
 def _values(place: Place) -> Range | None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hardness.config import Data
+from hardness.console import progress
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.decoding import EXTENSIONS
 from hardness.datasets.found import Label, first_of, note_hidden, note_others, number_classes
 from hardness.datasets.samples import Sample, from_samples
 from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
-from hardness.parts import PARTS, TEST, TRAIN, innermost_part, said_parts, without_part
+from hardness.parts import PARTS, TEST, TRAIN, innermost_part, parts_in_name, without_part
 from hardness.paths import is_hidden, matching
 
 _BLOCK = 512
@@ -80,26 +81,30 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
 
 def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
     """Their files but for hidden ones; of equal names in a tar the last, as `tar -x` leaves it."""
-    found, hidden, repeated = [], [], []
-    for tar in tars:
+    found, hidden, repeated, endless = [], [], [], []
+    for tar in progress(tars, len(tars), "reading tars"):
         last: dict[str, TarMember] = {}
-        for member in _members(tar, hidden, notes):
+        for member in _members(tar, hidden, endless):
             if member.name in last:
                 repeated.append(member)
             last[member.name] = member
         found += last.values()
     note_hidden(hidden, notes)
+    if endless:
+        notes.warn(f"tars without an end-of-archive mark, which may be cut off: {first_of(endless)}")
     if repeated:
-        notes.say(f"files that come again in their tar, of which the last counts: {first_of(repeated)}")
+        notes.say(f"duplicate names in a tar, of which the last counts: {first_of(repeated)}")
     return found
 
 
-def _members(tar: str, hidden: list[str], notes: Notes) -> list[TarMember]:
+def _members(tar: str, hidden: list[str], endless: list[str]) -> list[TarMember]:
     """Raises ``UserError`` where the tar is cut off or damaged, for a link, for a name that climbs out."""
     size, found = Path(tar).stat().st_size, []
     try:
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
+                # It would keep them all.
+                archive.members = []
                 name = posixpath.normpath(info.name)
                 if unseen := [each for each in name.split("/") if each != ".." and is_hidden(each)]:
                     hidden.append(unseen[0])
@@ -116,25 +121,25 @@ def _members(tar: str, hidden: list[str], notes: Notes) -> list[TarMember]:
             "copy it again; tars are not compressed",
         )
         raise UserError(f"a whole tar {tar}", found, do) from error
-    _check_end(tar, end, size, notes)
+    if end >= size:
+        endless.append(tar)
+    else:
+        _check_end(tar, end)
     return found
 
 
 def _check_member(tar: str, info: tarfile.TarInfo, size: int) -> None:
     if not info.isreg() or info.issparse():
         do = "pack it again, links followed: tar --dereference --hard-dereference"
-        raise UserError(f"files in {tar}", f"{info.name}, a link or the like", do)
+        raise UserError(f"files in {tar}", f"{info.name}, a link or special file", do)
     if info.name.startswith("/") or ".." in info.name.split("/"):
         raise UserError(f"names that stay inside {tar}", info.name, "pack it again")
     if info.offset_data + info.size > size:
         raise UserError(f"a whole tar {tar}", f"the end in {info.name}", "copy it again")
 
 
-def _check_end(tar: str, end: int, size: int, notes: Notes) -> None:
+def _check_end(tar: str, end: int) -> None:
     """tarfile takes a damaged header for the end, and what follows an end for nothing."""
-    if end >= size:
-        notes.warn(f"{tar} has no mark at its end: it may be cut off")
-        return
     with Path(tar).open("rb") as file:
         file.seek(end)
         while block := file.read(2048 * _BLOCK):
@@ -183,7 +188,7 @@ def _depth_of_classes(images: Sequence[TarMember]) -> int:
 
 
 def _is_test(folder: str) -> bool:
-    return said_parts(folder) == {TEST}
+    return parts_in_name(folder) == {TEST}
 
 
 def _root_form(folder: str, stem: str) -> tuple[str, ...]:

@@ -40,9 +40,10 @@ def read_labels(
     """
     found: dict[tuple[str, str], tuple[Label, Member]] = {}
     first_of_kind: dict[type, tuple[Label, Member]] = {}
+    labelled = {file.sample for file in cls_files}
     read = itertools.chain(
         ((file, _read(file, parse_label)) for file in cls_files),
-        ((file, _read(file, _from_json_text)) for file in json_files),
+        ((file, _read_json(file, has_cls=file.sample in labelled)) for file in json_files),
     )
     for file, label in read:
         if label is None:
@@ -72,8 +73,7 @@ def read_labels(
         else:
             raise UserError(f"a label of {image}", "no .cls or .json file with one", "add it")
     if companions:
-        told = "images without a label of their own left out, beside a labelled one of the same name"
-        notes.say(f"{told}: {first_of(companions)}")
+        notes.say(f"companion images without a label of their own left out: {first_of(companions)}")
     if unused := [file for key, (_, file) in found.items() if key not in owners]:
         notes.warn(f"label files without an image: {first_of(unused)}")
     return labels
@@ -96,18 +96,27 @@ def _read(file: Member, parse: Callable[[str], Label | None]) -> Label | None:
         raise UserError(f"a label in {file}", str(error), do) from error
 
 
-def _from_json_text(text: str) -> Label | None:
-    """None where it has no label."""
-    return _from_json(json.loads(text))
+def _read_json(file: Member, has_cls: bool) -> Label | None:
+    """None where it has no label; beside a .cls file it may hold anything."""
+    try:
+        return _read(file, lambda text: _from_json(json.loads(text)))
+    except UserError:
+        if has_cls:
+            return None
+        raise
 
 
 def _from_json(value: object) -> Label | None:
-    """Of an index or a name, alone or in one of the usual fields."""
+    """An index or a name, alone or in one of the usual fields; None of a list and the like."""
     if isinstance(value, dict):
-        found = {_from_json(value[name]) for name in _FIELDS if value.get(name) is not None}
+        found = {_scalar(value[name]) for name in _FIELDS if value.get(name) is not None}
         if len(found) > 1:
             raise ValueError(f"different labels: {', '.join(map(repr, found))}")
         return next(iter(found), None)
+    return None if value is None or isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: object) -> Label:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str | int) and not isinstance(value, bool):

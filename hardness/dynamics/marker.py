@@ -7,10 +7,16 @@ part was not written completely.
 import errno
 import fcntl
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from hardness.console import remark
+
+_PATIENCE = 300
+"""Hundredths of a second after which we say that we wait."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
@@ -48,8 +54,7 @@ def wait_for_writers(folder: Path, epoch: int | None = None) -> set[int]:
     for path in folder.glob(f".epoch={'*' if epoch is None else epoch}-part-*.writing"):
         try:
             with path.open() as file:
-                # Also waits for this process, whose writer has opened the file by itself.
-                fcntl.flock(file, fcntl.LOCK_SH)
+                _wait(file, path)
         except OSError:
             # Written and gone meanwhile; or there are no locks on this machine.
             continue
@@ -57,6 +62,16 @@ def wait_for_writers(folder: Path, epoch: int | None = None) -> set[int]:
         if path.exists() and not (folder / f"epoch={found}" / f"part-{part}.parquet").exists():
             incomplete.add(int(found))
     return incomplete
+
+
+def _wait(file: IO, path: Path) -> None:
+    """For this process too, whose writer has opened the file by itself."""
+    for _ in range(_PATIENCE):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    remark(f"waiting for records to be written: {path}")
+    fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def clear(folder: Path) -> None:

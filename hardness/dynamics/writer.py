@@ -31,9 +31,9 @@ class Writer:
         """Once what came before is written: let readers wait for this part, until the context ends."""
         self.wait()
         try:
-            with ExitStack() as stack:
-                stack.enter_context(marker.writing(self.folder, epoch, part))
-                return stack.pop_all()
+            mark = ExitStack()
+            mark.enter_context(marker.writing(self.folder, epoch, part))
+            return mark
         except OSError as error:
             raise _failure(self.folder, error) from error
 

@@ -53,7 +53,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
 
     @cache
     def load(source: c.Data, model: str) -> datasets.DataSet:
-        return datasets.load(source, model=model, tells=False)
+        return datasets.load(source, model=model, verbose=False)
 
     @cache
     def measured(source: c.Data, model: str, *network: Any) -> rate.Rate:

@@ -30,6 +30,10 @@ _OF_STAGE = {
 }
 
 
+_OF_PIXELS = {"image_shape", "transform", "num_validation"}
+"""What of the description of its data a run does not go on without."""
+
+
 class RunFolder:
     """The folder of one run, used as a context while the stage works.
 
@@ -159,6 +163,14 @@ class RunFolder:
                     f"{what} {begun_with}, with which {self.path} was begun",
                     f"{what} {info[name]}",
                     f"{do}, or choose another --out",
+                )
+        begun_with, data = self.info.get("data", {}), info.get("data", {})
+        for name in _OF_PIXELS & begun_with.keys() & data.keys():
+            if begun_with[name] != data[name]:
+                raise UserError(
+                    f"{name} {begun_with[name]!r} of the data with which {self.path} was begun",
+                    repr(data[name]),
+                    "restore the data and its flags, or choose another --out",
                 )
         self.info.update(info)
         if distributed.rank() == 0:

@@ -248,7 +248,7 @@ def _warn_of_holes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: 
     for label, names in of_class.items():
         warn(
             f"all training examples of {', '.join(names)} are of one class, "
-            f"{short.at_end(class_names[label], _NAME_CELLS)}: accuracy on them means nothing"
+            f"{short.at_end(class_names[label], _NAME_CELLS)}: accuracy on them is not meaningful"
         )
     if len(cut.left_out):
         listed = [class_names[label] for label in cut.left_out[:_LISTED_CLASSES]]

@@ -33,7 +33,7 @@ def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
 def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str | None = None) -> Data:
     """The data settings of a tracked run, by its run.json, perhaps at another place now.
 
-    What was found in the data then holds still. ``model``: for which network, if not the run's.
+    Image size and pixel range are those that were found then. ``model``: for which network, if not the run's.
     """
     settings = tracked_settings(info)
     names = ("data", "size", "val_fraction", "on_bad_image", "background", "pixel_range")
@@ -45,14 +45,15 @@ def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str |
         return Data(**{name: found[name] for name in ("data", "size", "on_bad_image")})
     if "inception_v3" not in {model, settings["model"]} or model in (None, settings["model"]):
         found["size"] = info["data"]["image_shape"][-1]
-    if info["data"].get("pixel_range"):
-        found["pixel_range"] = tuple(info["data"]["pixel_range"])
+    # Older versions divided values of 16 bits by 256. None: no image has more than 8 bits.
+    recorded = info["data"].get("pixel_range", (0, 65535))
+    found["pixel_range"] = tuple(recorded or (0, 255))
     return Data(**found)
 
 
 def load_as_tracked(source: Data, fingerprint: str, do: str, **options: Any) -> DataSet:
     """The data set, loaded with those options. Raises ``UserError`` where its fingerprint is another."""
-    data = datasets.load(source, tells=False, **options)
+    data = datasets.load(source, verbose=False, **options)
     if data.fingerprint != fingerprint:
         raise UserError(f"data set {fingerprint}, as tracked", data.fingerprint, do)
     return data
@@ -65,9 +66,6 @@ def load_unread(info: dict[str, Any], workers: int = 0) -> DataSet:
     """
     settings = tracked_settings(info)
     source = replace(tracked_data(info), cache="none", on_bad_image="stop")
-    if has_files(source.data) and "pixel_range" in info["data"] and source.pixel_range is None:
-        # No image has more than 8 bits: with a range given, none is looked at to see that again.
-        source = replace(source, pixel_range=(0, 255))
     options = {"model": settings["model"], "workers": workers}
     return load_as_tracked(source, info["fingerprint"], "restore the data", **options)
 

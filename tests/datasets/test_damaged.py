@@ -166,7 +166,7 @@ def test_tars(tmp_path, capsys, count):
         with bounded():
             found = loaded(f"tar:{path}")
         num_refused += found is None
-        if found is not None and "it may be cut off" not in capsys.readouterr().err:
+        if found is not None and "which may be cut off" not in capsys.readouterr().err:
             assert_right(found, expected)
     assert 0 < num_refused < count
 

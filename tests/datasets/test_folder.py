@@ -292,9 +292,9 @@ def test_test_images_are_left_out_or_serve_for_validation(image_folder, capsys):
     data = load(image_folder)
     assert (len(data.train), len(data.validation)) == (24, 12)
     assert data.parts["left_out"] == ["test"]
-    told = capsys.readouterr().out
-    assert "test images are left out (test)" in told
-    assert "folders whose names say neither train nor val nor test are left out: extra" in told
+    told = capsys.readouterr()
+    assert "test images are left out (test)" in told.out
+    assert "folders left out, as their names are neither train nor val nor test: extra" in told.err
     (image_folder / "test/0001.png").unlink()
     (image_folder / "test").rmdir()
     (image_folder / "val").rename(image_folder / "test")

@@ -84,6 +84,14 @@ def test_noise_is_drawn_over_the_classes_that_occur():
     assert noisy_labels(CLEAN, 0.5, 4).tolist() == np.where(redrawn, expected, CLEAN).tolist()
 
 
+def test_numbers_are_no_names(tmp_path, capsys):
+    pd.DataFrame({"example_id": [0, 1], "label": [1, 0]}).to_csv(tmp_path / "labels.csv", index=False)
+    assert read_labels(tmp_path / "labels.csv", 2, ["1", "2"]).tolist() == [1, 0]
+    assert "are class indices 0..1, not the names of classes" in capsys.readouterr().err
+    read_labels(tmp_path / "labels.csv", 2, ["0", "1"])
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [

@@ -238,7 +238,10 @@ def test_of_validation_and_test_the_first_is_used(tmp_path, capsys):
         "left_out": ["test.parquet"],
     }
     assert "test images are left out (test.parquet)" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"training images in .*; found those of validation\.parquet alone"):
+    with pytest.raises(
+        UserError,
+        match=r"training images in .*; found only images for validation or test, by their names .validation",
+    ):
         load(tmp_path / "validation.parquet")
 
 
@@ -257,7 +260,7 @@ def test_a_class_without_an_example_is_warned_of(tmp_path, capsys):
         pq.write_table(pa.table(rows(4) | {"label": [1, 2, 1, 2]}), tmp_path / f"{name}.parquet")
     data = load(tmp_path / "*.parquet")
     assert data.class_names == ["0", "1", "2"]
-    told = "warning: classes without training images: 1 of 3 (0): do labels begin with 1?"
+    told = "warning: classes without training images: 1 of 3 (0): do labels start at 1? They must start at 0"
     assert told in capsys.readouterr().err
 
 

@@ -38,7 +38,7 @@ def test_the_most_common_short_side(tmp_path, sizes, expected, differs):
 def test_many_are_sampled_and_bad_ones_passed_over(tmp_path, monkeypatch):
     places = write(tmp_path, *[(20, 20)] * 30)
     places[0] = File(tmp_path / "none.png")
-    monkeypatch.setattr("hardness.datasets.survey._NUM_SIZES", 10)
+    monkeypatch.setattr("hardness.datasets.survey._NUM_SAMPLED", 10)
     assert common_size(places, 0) == (20, None)
     # Where all of the sample are bad, the others are tried.
     places[::3] = [File(tmp_path / "none.png")] * 10

@@ -223,10 +223,7 @@ def test_of_a_name_that_comes_again_the_last_counts(tmp_path, capsys):
     data = load(tmp_path / "*.tar")
     assert list(data.train.keys) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
     assert data.train.images[[0]].float().mean() > 150
-    assert (
-        "files that come again in their tar, of which the last counts: 1 (the first: "
-        in capsys.readouterr().out
-    )
+    assert "duplicate names in a tar, of which the last counts: 1 (the first: " in capsys.readouterr().out
 
 
 def test_equal_names_in_two_tars_are_two_examples(tmp_path):
@@ -270,7 +267,9 @@ def test_a_tar_without_an_end_is_warned_of(tmp_path, capsys):
     path = write(tmp_path / "a.tar", [(f"{c}/{i}.png", encoded()) for c in ("x", "y") for i in range(5)])
     path.write_bytes(path.read_bytes().rstrip(b"\0").ljust(20 * 512, b"\0")[: 20 * 512])
     assert len(load(path, val_fraction=0.4).train) == 6
-    assert "has no mark at its end: it may be cut off" in capsys.readouterr().err
+    assert (
+        "tars without an end-of-archive mark, which may be cut off: 1 (the first: " in capsys.readouterr().err
+    )
 
 
 def test_names_that_are_no_text_are_refused(tmp_path):

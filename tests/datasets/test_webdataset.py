@@ -83,6 +83,13 @@ def test_metadata_may_say_the_same_label_again(tmp_path):
     assert list(named(load(tmp_path, members)).values()) == ["0", "0", "1", "1"]
 
 
+def test_beside_a_cls_file_json_may_hold_anything(tmp_path):
+    members = []
+    for i, content in enumerate((b"[[0, 0, 8, 8]]", b"{", b'{"label": {"box": 1}}', b"null")):
+        members += [(f"{i}.png", IMAGE), (f"{i}.cls", b"%d" % (i % 2)), (f"{i}.json", content)]
+    assert list(named(load(tmp_path, members)).values()) == ["0", "0", "1", "1"]
+
+
 def test_companions_are_left_out_and_counted(tmp_path, capsys):
     members = []
     for i in range(4):
@@ -93,7 +100,9 @@ def test_companions_are_left_out_and_counted(tmp_path, capsys):
             (f"{i}.cls", b"%d" % (i % 2)),
         ]
     assert sorted(named(load(tmp_path, members))) == [f"{i}.jpg" for i in range(4)]
-    assert "beside a labelled one of the same name: 16 (the first: " in capsys.readouterr().out
+    assert (
+        "companion images without a label of their own left out: 16 (the first: " in capsys.readouterr().out
+    )
 
 
 def test_one_whose_key_extends_another_may_have_a_label_of_its_own(tmp_path):
