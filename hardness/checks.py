@@ -56,10 +56,20 @@ def check_place(data: str, **flags: Any) -> None:
             do += "; columns are named as parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
         require(bool(found), f"files {pattern}", "none there", do)
         folders = [path for path in found if Path(path).is_dir()]
+        _check_once(found)
         do = f"write {entry.name}:{pattern}/*.{entry.name}"
         require(not folders, f"{entry.name} files", f"the folder {', '.join(folders[:1])}", do)
     elif entry.name in ("imagefolder", "imagenet"):
         _check_folder(place, flags.get("val_fraction"))
+
+
+def _check_once(paths: list[str]) -> None:
+    """Each file is there once, not by a link as well: or its examples would be."""
+    seen: dict[tuple[int, int], str] = {}
+    for path in paths:
+        found = Path(path).stat()
+        other = seen.setdefault((found.st_dev, found.st_ino), path)
+        require(other == path, "each file once", f"{other} again as {path}", "remove the link")
 
 
 def has_files(data: str) -> bool:

@@ -186,7 +186,9 @@ def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Imag
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF has it; 1 where it has none that makes sense."""
+    """1 to 8, as EXIF has it; 1 where it has none that makes sense, and where the decoder turns by itself."""
+    if image.format == "TIFF":
+        return 1
     try:
         return image.getexif().get(0x0112, 1)
     except Exception:

@@ -17,7 +17,9 @@ OWN: Range = ()
 _EIGHT_BIT_FORMATS = (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
 _BIT_DEPTH = 24
 """Where a PNG says it."""
-_TIFF_BITS, _TIFF_FORMAT, _UNSIGNED = 258, 339, 1
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_EXTRA, _TIFF_FORMAT = 258, 262, 338, 339
+_UNSIGNED = 1
+_PREMULTIPLIED, _OPACITY = 1, 2
 _ROWS_AT_ONCE = 64
 HEAD = 32
 
@@ -28,6 +30,7 @@ class Values:
     """(H, W) gray or (H, W, 3) RGB."""
     opacity: np.ndarray | None
     """float32 (H, W) of 0..1; None: all of it is opaque."""
+    zero_is_white: bool = False
 
 
 def may_be_deep(head: bytes) -> bool:
@@ -45,7 +48,7 @@ def values_of(image: Image.Image, data: bytes) -> Values | None:
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         found = _of_gray(image)
     elif _num_bits(image, data) > 8:
-        found = _of_colors(data)
+        found = _of_colors(image, data)
     else:
         return None
     if not (np.isfinite(found.colors.min()) and np.isfinite(found.colors.max())):
@@ -64,10 +67,12 @@ def _of_gray(image: Image.Image) -> Values:
         colors = colors.view(np.uint32)
     transparent = image.info.get("transparency")
     is_value = isinstance(transparent, int)
-    return Values(colors, np.float32(colors != transparent) if is_value else None)
+    opacity = np.float32(colors != transparent) if is_value else None
+    zero_is_white = image.format == "TIFF" and _tag(image, _TIFF_PHOTOMETRIC, 1) == 0
+    return Values(colors, opacity, zero_is_white)
 
 
-def _of_colors(data: bytes) -> Values:
+def _of_colors(image: Image.Image, data: bytes) -> Values:
     try:
         import cv2
     except ImportError as error:
@@ -81,7 +86,11 @@ def _of_colors(data: bytes) -> Values:
     if found.ndim == 2:
         return Values(found, None)
     opacity = None
-    if found.shape[2] == 4:
+    extra = _tag(image, _TIFF_EXTRA, _OPACITY) if image.format == "TIFF" else _OPACITY
+    if found.shape[2] == 4 and extra == _PREMULTIPLIED:
+        raise ValueError("colors of more than 8 bits that are multiplied by their opacity")
+    # Of a satellite's image the fourth band may be another color.
+    if found.shape[2] == 4 and extra == _OPACITY:
         most = np.iinfo(found.dtype).max if found.dtype.kind in "iu" else 1.0
         opacity = np.float32(found[..., 3]) / np.float32(most)
     # OpenCV has them in the order blue, green, red.
@@ -119,6 +128,7 @@ def to_eight_bits(values: Values, background: tuple[int, int, int], pixel_range:
     for first in range(0, len(pixels), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
         scaled = levels(values.colors[rows], low, high)
+        scaled = 255 - scaled if values.zero_is_white else scaled
         scaled = scaled if scaled.ndim == 3 else scaled[..., None]
         if values.opacity is not None:
             opacity = values.opacity[rows, :, None]

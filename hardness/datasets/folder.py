@@ -23,6 +23,7 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     if unnamed := folders.pop("", []):
         told = ", ".join(folder.name for folder in unnamed[:5])
         notes.warn(f"folders left out, as their names are neither train nor val nor test: {told}")
+    scan.outer()
     # A test set often has no classes, so it is not even looked at where it is not needed.
     unused = folders.pop(TEST, []) if VALIDATION in folders else []
     classes = [
@@ -76,6 +77,14 @@ class _Walk:
     def key(self, path: str) -> str:
         return path.removeprefix(f"{self.root}/")
 
+    def outer(self) -> None:
+        """What lies beside the folders of the parts."""
+        for each in sorted(self.root.iterdir()):
+            if is_hidden(each.name):
+                self.hidden.append(each.name)
+            elif each.is_file() and each.name.lower().endswith(EXTENSIONS):
+                self.outside.append(str(each))
+
     def inside(self, folder: Path) -> Iterator[Path]:
         """The class folders of a part."""
         self._enter(str(folder))
@@ -106,9 +115,13 @@ class _Walk:
                 for entry in entries:
                     if is_hidden(entry.name):
                         self.hidden.append(entry.name)
-                    elif Path(entry.path).is_dir():
+                    elif entry.is_dir(follow_symlinks=False):
                         to_do.append(entry.path)
-                    elif entry.is_symlink() or entry.is_file():
+                    elif entry.is_file(follow_symlinks=False):
+                        yield here, entry.name
+                    elif (path := Path(entry.path)).is_dir():
+                        to_do.append(entry.path)
+                    elif path.is_file() or not path.exists():
                         # A link to nothing, or to itself, fails when it is read.
                         yield here, entry.name
                     else:

@@ -19,8 +19,19 @@ _DAMAGE = (
     "Corrupt JPEG data: ",
     "Inconsistent progression sequence",
 )
-_MOST_REPAIRS = 16
-_ORIENTATION = 0x0112
+# Where a header says something odd: what libjpeg takes for it.
+_REPAIRS = {
+    "Warning: unknown JFIF revision number": (re.compile(rb"(\xff\xe0..JFIF\0).", re.DOTALL), b"\x01"),
+    "Unknown Adobe color transform code": (re.compile(rb"(\xff\xee..Adobe.{6}).", re.DOTALL), b"\x01"),
+    "Invalid SOS parameters for sequential JPEG": (
+        re.compile(rb"(\xff\xda\0(?:\x08\x01..|\x0a\x02....|\x0c\x03.{6}|\x0e\x04.{8}))...", re.DOTALL),
+        b"\x00\x3f\x00",
+    ),
+}
+_START_OF_SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff[^\x00\xff]")
+_MOST_REPAIRS = 100
+_ORIENTATION, _LONG = 0x0112, 4
+_EXIF = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
 
 
 class Damaged(ValueError):
@@ -38,32 +49,57 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
             return _strictly(data)
         except ValueError as error:
             warning = str(error)
-        found = _EXTRANEOUS.match(warning)
-        if found and (marker := int(found[2], 16)) not in _RESTARTS:
-            # The decoder tells of the first fault only: without this one it tells of the next.
-            data = _without(data, int(found[1]), marker, warning)
-        elif warning.startswith(_DAMAGE):
+        if warning.startswith(_DAMAGE) and not _is_harmless(warning):
             raise Damaged(warning)
-        if not found or data is None:
-            break
+        # The decoder tells of the first fault only: without this one it tells of the next.
+        data = _repaired(data, warning)
+        if data is None:
+            return None
+    raise Damaged(f"more than {_MOST_REPAIRS} faults")
+
+
+def _is_harmless(warning: str) -> bool:
+    """Superfluous bytes between segments, but not before a restart marker: there, data were lost."""
+    found = _EXTRANEOUS.match(warning)
+    return found is not None and int(found[2], 16) not in _RESTARTS
+
+
+def _repaired(data: bytes, warning: str) -> bytes | None:
+    """The file without the fault, of which no pixel depends; None where that is not known."""
+    if found := _EXTRANEOUS.match(warning):
+        shorter = _without_in_header(data)
+        return shorter or _without(data, int(found[1]), int(found[2], 16), warning)
+    for beginning, (segment, usual) in _REPAIRS.items():
+        if warning.startswith(beginning) and segment.search(data):
+            return segment.sub(lambda found, usual=usual: found[1] + usual, data)
+    return None
+
+
+def _without_in_header(data: bytes) -> bytes | None:
+    """The file less the first superfluous bytes before its pixels; None where there are none."""
+    position = 2
+    while position + 4 <= len(data) and data[position : position + 2] != _START_OF_SCAN:
+        if data[position] != 0xFF:
+            marker = _MARKER.search(data, position)
+            return data[:position] + data[marker.start() :] if marker else None
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
 
 
 def orientation(data: bytes) -> int:
     """1 to 8, as EXIF has it; 1 where it has none that makes sense."""
-    start = data.find(b"Exif\0\0") + 6
-    # Of each segment: marker, length, contents.
-    if start < 12 or data[start - 10 : start - 8] != b"\xff\xe1":
+    found = _EXIF.search(data)
+    if not found:
         return 1
-    tiff = memoryview(data)[start:]
+    tiff = memoryview(data)[found.end() :]
     order = ">" if tiff[:2] == b"MM" else "<"
     try:
         (first,) = struct.unpack_from(f"{order}I", tiff, 4)
         (num_tags,) = struct.unpack_from(f"{order}H", tiff, first)
         for position in range(first + 2, first + 2 + 12 * num_tags, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, position)
+            tag, kind = struct.unpack_from(f"{order}HH", tiff, position)
             if tag == _ORIENTATION:
-                return value
+                return struct.unpack_from(f"{order}{'I' if kind == _LONG else 'H'}", tiff, position + 8)[0]
     except struct.error:
         pass
     return 1

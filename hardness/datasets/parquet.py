@@ -20,7 +20,7 @@ from hardness.datasets.found import MOST_CLASSES, Label, number_classes
 from hardness.datasets.label_columns import LabelError, as_labels
 from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
-from hardness.parts import PARTS, TRAIN, innermost_part
+from hardness.parts import PARTS, TEST, TRAIN, VALIDATION, held_out, innermost_part
 from hardness.paths import matching, parquet_place
 
 # Or all threads that come to a new row group would read it.
@@ -60,23 +60,29 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     """All files that match the pattern, in the order of their names; ``PATTERN:IMAGE:LABEL``."""
     notes, (pattern, *columns) = Notes(), parquet_place(place)
-    files = [_open(file, *columns) for file in matching(pattern)]
+    paths = matching(pattern)
+    root = os.path.commonpath([Path(path).parent for path in paths])
+    below = {path: Path(path).relative_to(root).as_posix() for path in paths}
+    names = {path: below[path].removesuffix(".parquet") for path in paths}
+    parts = {path: innermost_part(name.split("/")) or TRAIN for path, name in names.items()}
+    # The labels of a test set are often missing.
+    unused = TEST if held_out(parts.values()) == VALIDATION else None
+    files = [_open(path, *columns) for path in paths if parts[path] != unused]
     _check_alike(files)
     class_names, number_of = _classes(files, notes)
-    root = Path(os.path.commonpath([file.path.parent for file in files]))
     found: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for file in files:
-        below = file.path.relative_to(root)
-        part = innermost_part(below.with_suffix("").parts) or TRAIN
-        name = below.with_suffix("").as_posix()
+        name, source = names[file.path], below[file.path]
         for cell, label in zip(file.cells, file.labels, strict=True):
             key = f"{name}/{cell.row_group}-{cell.row:05d}"
-            found[part].append(Sample(cell, number_of[label], key, below.as_posix()))
-    return from_samples(found, class_names, config, notes, model=model, workers=workers)
+            found[parts[file.path]].append(Sample(cell, number_of[label], key, source))
+    left_out = [below[path] for path in paths if parts[path] == unused]
+    settings = {"model": model, "workers": workers, "left_out": left_out}
+    return from_samples(found, class_names, config, notes, **settings)
 
 
 class _File(NamedTuple):
-    path: Path
+    path: str
     cells: list[Cell]
     labels: list[Label]
     class_names: list[str] | None
@@ -109,7 +115,7 @@ def _open(path: str, image_column: str, label_column: str) -> _File:
         raise UserError(expected, str(error), "correct those rows, or leave them out") from error
     is_named = bool(values) and isinstance(values[0], str)
     cells = [Cell(path, image_column, group, row) for group, size in enumerate(groups) for row in range(size)]
-    return _File(Path(path), cells, values, None if is_named else names)
+    return _File(path, cells, values, None if is_named else names)
 
 
 def _check_columns(path: str, schema: pa.Schema, image_column: str, label_column: str) -> None:

@@ -102,6 +102,8 @@ def _assign(
     held = held_out(there)
     train, validation = there.get(TRAIN, []), there.get(held, [])
     told = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in there.items()}
+    if not there:
+        raise UserError(f"images in {config.data}", "none", "check the files")
     if not train:
         found = f"only images for validation or test, by their names ({_few(told.get(held, []))})"
         raise UserError(f"training images in {config.data}", found, "include the training files in --data")

@@ -42,12 +42,12 @@ def value_ranges(places: Sequence[Place], workers: int) -> np.ndarray:
     more than 8 bits, the others are not looked at: one that has is refused when it is read.
     """
     found = np.full((len(places), 2), np.nan)
-    where = [i for i, place in enumerate(places) if not is_named_eight_bits(place)]
-    sample = [places[i] for i in where[:: -(-len(where) // _NUM_SAMPLED) or 1]]
+    maybe = [place for place in places if not is_named_eight_bits(place)]
+    sample = maybe[:: -(-len(maybe) // _NUM_SAMPLED) or 1]
     if not any(_of_each(sample, _may_be_deep, workers, "looking for more than 8 bits")):
         return found
-    ranges = _of_each([places[i] for i in where], _values, workers, "looking at pixel values")
-    for i, each in zip(where, ranges, strict=True):
+    # Of all, also where a name says otherwise.
+    for i, each in enumerate(_of_each(places, _values, workers, "looking at pixel values")):
         if each is not None:
             found[i] = each
     return found

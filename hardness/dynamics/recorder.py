@@ -22,6 +22,14 @@ from hardness.errors import UserError
 _LARGEST_HALF = 65504.0
 
 
+def _ids(unreadable: Any, num_examples: int) -> np.ndarray:
+    found = np.asarray([*unreadable], dtype=object)
+    for each in found:
+        if not (isinstance(each, int | np.integer) and 0 <= each < num_examples):
+            raise ValueError(f"unreadable must be example ids of 0..{num_examples - 1}, not {each!r}")
+    return found.astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Recorded:
     """What an epoch's records say, over the readable examples of all ranks."""
@@ -97,6 +105,8 @@ class Recorder:
     ):
         if precision not in ("float16", "float32"):
             raise ValueError(f"precision must be float16 or float32, not {precision!r}")
+        if not (last_epoch is None or (type(last_epoch) is int and last_epoch >= 0)):
+            raise ValueError(f"last_epoch must be a whole number from 0 on, not {last_epoch!r}")
         if last_epoch and not resume:
             raise ValueError(f"last_epoch={last_epoch} needs resume=True")
         device = torch.device(device)
@@ -112,7 +122,7 @@ class Recorder:
         self._writer = Writer(self.path / "dynamics")
         self._is_unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:
-            self._is_unreadable[unreadable] = True
+            self._is_unreadable[_ids(unreadable, num_examples)] = True
         # Also where a loop in inference mode makes it, it must take what comes outside of that.
         with torch.inference_mode(False):
             self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)

@@ -43,7 +43,7 @@ def pack(config: Pack) -> Path:
     data = datasets.load(source, model="", workers=config.num_workers)
     out = config.folder
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
-    if (out / "pack.json").exists() and _is_whole(out, data):
+    if (out / "pack.json").exists() and _is_whole(out, data, parts):
         say(f"{out} is packed already")
         return out
     num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
@@ -79,27 +79,37 @@ def pack(config: Pack) -> Path:
     return out
 
 
-def _is_whole(out: Path, data: DataSet) -> bool:
+def _is_whole(out: Path, data: DataSet, parts: dict[str, ImageSet]) -> bool:
     """All shards of a finished folder are there. Raises ``UserError`` where it is of something else."""
     info = read_info(out)
     for what, expected, found in (
         ("data set", data.fingerprint, info["fingerprint"]),
         ("images of shape", list(data.image_shape), info["image_shape"]),
         ("images of", data.transform, info["transform"]),
+        ("images", {part: len(images) for part, images in parts.items()}, info["num_examples"]),
     ):
         if expected != found:
             raise UserError(f"{what} {expected} in {out}", str(found), "choose another --out")
-    return all((out / name).exists() for name in info["shards"])
+    return all(
+        _num_packed(out, part, images, data, info["num_rows"]) == len(images)
+        for part, images in parts.items()
+    )
 
 
 def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows: int) -> int:
     """How many images are in the shards that a killed process has left."""
     first = 0
     while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
-        keys = read_shard(path, data.image_shape, data.transform).column("key").to_pylist()
-        if keys != list(images.keys[first : first + num_rows]):
-            raise UserError(f"the images of this data set in {path}", "others", "choose another --out")
-        first += len(keys)
+        shard = read_shard(path, data.image_shape, data.transform)
+        rows = slice(first, first + num_rows)
+        for column, expected in (
+            ("key", list(images.keys[rows])),
+            ("label", images.clean_labels[rows].tolist()),
+        ):
+            if shard.column(column).to_pylist() != expected:
+                found = f"another {column} for some of them"
+                raise UserError(f"the images of this data set in {path}", found, "choose another --out")
+        first += shard.num_rows
     return first
 
 

@@ -160,3 +160,53 @@ def test_one_that_is_called_a_jpeg_is_refused(scans):
     with pytest.raises(UserError, match=r"0\.jpg \(more than 8 bits.*--pixel-range"):
         load(scans)
     assert load(scans, pixel_range=(0, 1024)).train.images[[0]].max() == 255
+
+
+def test_a_tiff_is_turned_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for dtype in (np.uint8, np.uint16):
+        Image.fromarray(RAMP.astype(dtype)).save(tmp_path / "x.tif", exif=exif)
+        found = read_picture(File(tmp_path / "x.tif"))
+        assert found.shape == (3, 32, 4)
+        assert found[0, 0, 0] < found[0, -1, 0]
+
+
+def test_zero_may_be_white(tmp_path):
+    Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    data, tag = (tmp_path / "x.tif").read_bytes(), struct.Struct("<HHIH")
+    (tmp_path / "x.tif").write_bytes(data.replace(tag.pack(262, 3, 1, 1), tag.pack(262, 3, 1, 0)))
+    assert np.array_equal(read(tmp_path / "x.tif")[..., 0], 255 - EXPECTED)
+
+
+def write_tiff(path, values, extra) -> None:
+    """Little-endian and uncompressed; uint16 (H, W, 4), of which ``extra`` says what the fourth is."""
+    height, width, bands = values.shape
+    tags = [(256, width), (257, height), (258, None), (259, 1), (262, 2), (273, None), (277, bands)]
+    tags += [(278, height), (279, values.nbytes), (284, 1), (338, extra)]
+    bits, pixels = 8 + 2 + 12 * len(tags) + 4, 8 + 2 + 12 * len(tags) + 4 + 2 * bands
+    entries = b"".join(
+        struct.pack("<HHIHH", tag, 3, 1, value, 0)
+        if value is not None
+        else struct.pack("<HHII", tag, *((3, bands, bits) if tag == 258 else (4, 1, pixels)))
+        for tag, value in tags
+    )
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    path.write_bytes(head + entries + bytes(4) + struct.pack(f"<{bands}H", *[16] * bands) + values.tobytes())
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_the_fourth_band_of_a_tiff(tmp_path, kind):
+    write_tiff(tmp_path / "x.tif", np.stack([RAMP, RAMP, RAMP, 0 * RAMP], 2).astype(np.uint16), kind)
+    if kind == 1:
+        with pytest.raises(UserError, match="multiplied by their opacity"):
+            read(tmp_path / "x.tif")
+    else:
+        expected = EXPECTED if kind == 0 else np.full_like(EXPECTED, 255)
+        assert np.array_equal(read(tmp_path / "x.tif")[..., 0], expected)
+
+
+def test_one_that_is_called_a_jpeg_counts_where_others_are_deep(scans):
+    Image.fromarray(np.full((8, 8), 9000, np.uint16)).save(scans / "x.png")
+    (scans / "x.png").rename(scans / "train/light/9.jpg")
+    assert load(scans).pixel_range == (0, 9000)

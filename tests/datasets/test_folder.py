@@ -177,10 +177,10 @@ def test_hidden_names_are_no_classes_and_no_images(image_folder, capsys):
     capsys.readouterr()
     put(image_folder, "train/.ipynb_checkpoints/0-checkpoint.png", "train/cat/.ipynb_checkpoints/0.png")
     put(image_folder, "train/cat/@eaDir/0.png/thumb.jpg", "val/__MACOSX/cat/._0.png", "val/dog/._0.png")
-    put(image_folder, "train/cat/Thumbs.db", "train/.DS_Store", image=b"x")
+    put(image_folder, "train/cat/Thumbs.db", "train/.DS_Store", ".DS_Store", image=b"x")
     assert load(image_folder).fingerprint == expected
     told = capsys.readouterr()
-    assert "hidden files and folders left out: 7 (" in told.out
+    assert "hidden files and folders left out: 8 (" in told.out
     assert told.err == ""
 
 
@@ -193,11 +193,11 @@ def test_files_left_out_are_counted_by_extension(image_folder, capsys):
         "val/dog/LICENSE",
         image=b"x",
     )
-    put(image_folder, "train/loose.png")
+    put(image_folder, "train/loose.png", "loose.png")
     assert len(load(image_folder).train) == 24
     told = capsys.readouterr().err
     assert "files left out, as they are not read as images: 4 (.heic: 2, .txt: 1, no extension: 1)" in told
-    assert "images left out, as they are in no class folder: 1 (the first: " in told
+    assert "images left out, as they are in no class folder: 2 (the first: " in told
 
 
 @pytest.mark.parametrize(("extension", "kind"), [(".gif", "GIF"), (".jfif", "JPEG"), (".avif", "AVIF")])
@@ -249,15 +249,17 @@ def test_validation_that_is_training_is_refused(image_folder):
 
 def test_a_link_to_nothing_is_an_unreadable_image(image_folder):
     (image_folder / "train/cat/x.png").symlink_to("nowhere.png")
+    (image_folder / "train/cat/y.png").symlink_to("y.png")
     with pytest.raises(UserError, match=r"train/cat/x\.png \(.*No such file"):
         load(image_folder)
-    assert load(image_folder, on_bad_image="null").train.unreadable.tolist() == [8]
+    assert load(image_folder, on_bad_image="null").train.unreadable.tolist() == [8, 9]
 
 
 def test_a_pipe_is_no_image(image_folder, capsys):
     os.mkfifo(image_folder / "train/cat/x.png")
+    (image_folder / "train/cat/y.png").symlink_to("x.png")
     assert len(load(image_folder).train) == 24
-    assert "files left out, as they are not read as images: 1 (.png: 1)" in capsys.readouterr().err
+    assert "files left out, as they are not read as images: 2 (.png: 2)" in capsys.readouterr().err
 
 
 def test_a_class_spelled_in_two_ways_is_one(image_folder, capsys):

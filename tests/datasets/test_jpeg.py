@@ -1,13 +1,14 @@
 """JPEGs of which the decoder makes up pixels are refused; what harms no pixel passes."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hardness.datasets.decoding import File, read_picture
-from hardness.datasets.jpeg import Damaged, decode_jpeg
+from hardness.datasets.jpeg import Damaged, decode_jpeg, orientation
 from hardness.errors import UserError
 
 _GARBAGE = b"garbage"
@@ -104,3 +105,47 @@ def test_the_file_is_named(tmp_path):
     path.write_bytes(data[: len(data) // 3] + END)
     with pytest.raises(UserError, match=r"x\.jpg \(Corrupt JPEG data: premature end of data segment\)"):
         read_picture(File(path))
+
+
+def with_odd_header(data: bytes, what: str) -> bytes:
+    """A fault of which no pixel depends."""
+    changed = bytearray(data)
+    if what == "JFIF revision":
+        changed[data.index(b"JFIF") + 5] = 3
+    else:
+        # The end of the spectrum, which a sequential JPEG always has.
+        start = data.index(b"\xff\xda") + 2
+        changed[start + data[start + 1] - 2] = 0
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("what", ["JFIF revision", "SOS parameters"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_damage_is_not_hidden_by_an_odd_header(what, mode):
+    data = with_odd_header(encode(mode), what)
+    assert np.array_equal(decode_jpeg(data), pillows(encode(mode)))
+    with pytest.raises(Damaged):
+        decode_jpeg(data[: len(data) // 2] + END)
+
+
+def test_damage_is_not_hidden_by_much_garbage():
+    data = encode()
+    for _ in range(20):
+        data = before(data, b"\xff\xda", _GARBAGE + b"\xff\xfe\x00\x03x")
+    assert np.array_equal(decode_jpeg(data), pillows(encode()))
+    with pytest.raises(Damaged):
+        decode_jpeg(data[: len(data) * 2 // 3] + END)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "form"), [(3, "HH"), (4, "I")])
+def test_exif_in_each_order_and_kind(order, kind, form):
+    value = (6, 0) if form == "HH" else (6,)
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = head + struct.pack(f"{order}IHHHI{form}", 8, 1, 0x0112, kind, 1, *value)
+    segment = b"Exif\0\0" + tiff
+    comment = b"\xff\xfe\x00\x0aExif\0\0ab"
+    data = encode()
+    found = data[:2] + comment + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+    assert orientation(found) == 6
+    assert orientation(data) == 1

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -95,7 +96,9 @@ def test_what_is_packed_already_is_another_data_sets(folder, image_folder):
         pack(Pack(data=f"imagefolder:{image_folder}", size=8, workers=0, out=folder))
     (folder / "pack.json").unlink()
     shutil.copy(image_folder / "train/dog/0.png", image_folder / "train/cat/new.png")
-    with pytest.raises(UserError, match=r"the images of this data set in .*train-00001\.arrow; found others"):
+    with pytest.raises(
+        UserError, match=r"the images of this data set in .*train-00001\.arrow; found another key"
+    ):
         pack(Pack(data=f"imagefolder:{image_folder}", workers=0, out=folder))
 
 
@@ -187,3 +190,22 @@ def test_where_it_goes_unless_told(data, out):
 def test_where_it_goes_from_the_folder_itself(here):
     assert packed_folder("imagefolder:.") == here.with_name(f"{here.name}.packed")
     assert packed_folder("tar:*.tar") == here.with_name(f"{here.name}.packed")
+
+
+def test_a_pack_of_other_labels_or_validation_images_is_refused(image_folder):
+    folder = pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
+    shutil.copy(image_folder / "val/cat/0.png", image_folder / "val/cat/9.png")
+    with pytest.raises(UserError, match=r"'val': 13.* found .*'val': 12"):
+        pack(Pack(data=f"imagefolder:{image_folder}", workers=0, out=folder))
+
+
+def test_a_pack_of_other_labels_is_refused(image_folder, tmp_path):
+    images = [path.read_bytes() for path in sorted((image_folder / "train").rglob("*.png"))][:8]
+    for labels in ([0, 1] * 4, [1, 0] * 4):
+        for part in ("train", "val"):
+            pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / f"{part}.parquet")
+        source = Pack(data=f"parquet:{tmp_path}/*.parquet", workers=0, out=tmp_path / "p")
+        if labels[0] == 0:
+            pack(source)
+    with pytest.raises(UserError, match="found another label for some of them"):
+        pack(source)

@@ -108,6 +108,13 @@ def test_a_tar_that_will_not_do_is_refused(tmp_path, image, make, told):
         load(tmp_path / "a.tar")
 
 
+def test_a_tar_that_comes_twice_is_refused(tmp_path):
+    write(tmp_path / "a.tar", samples([0, 1]))
+    (tmp_path / "b.tar").symlink_to("a.tar")
+    with pytest.raises(UserError, match=r"each file once; found .*a\.tar again as .*b\.tar"):
+        load(tmp_path / "*.tar")
+
+
 def test_no_tars(tmp_path):
     with pytest.raises(UserError, match="found none there; check the path or pattern"):
         Data(data=f"tar:{tmp_path}/*.tar")

@@ -226,6 +226,18 @@ def test_records_that_are_dropped_are_counted(tmp_path, capfd, settings, left, t
     assert told in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("last_epoch", [-1, 1.0, True, "1"])
+def test_an_epoch_to_resume_after_is_a_count(tmp_path, last_epoch):
+    with pytest.raises(ValueError, match="last_epoch must be a whole number from 0 on"):
+        Recorder(tmp_path, 4, resume=True, last_epoch=last_epoch)
+
+
+@pytest.mark.parametrize("unreadable", [[-1], [4], [1.5], ["a"]])
+def test_unreadable_ones_are_examples(tmp_path, unreadable):
+    with pytest.raises(ValueError, match=r"unreadable must be example ids of 0\.\.3"):
+        Recorder(tmp_path, 4, unreadable=unreadable)
+
+
 def test_beginning_again_must_be_asked_for(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(2):
