@@ -20,7 +20,16 @@ from hardness.datasets.found import Label, first_of, note_hidden, note_others, n
 from hardness.datasets.samples import Sample, from_samples
 from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
-from hardness.parts import PARTS, TEST, TRAIN, innermost_part, parts_in_name, without_part
+from hardness.parts import (
+    PARTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    held_out,
+    innermost_part,
+    parts_in_name,
+    without_part,
+)
 from hardness.paths import is_hidden, matching
 
 _BLOCK = 512
@@ -58,15 +67,23 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     images, cls_files, json_files, others = _by_kind(members)
     if not images:
         raise UserError(f"images in {place}", "none", f"put files there ending in {' '.join(EXTENSIONS)}")
-    labels = read_labels(images, cls_files, json_files, notes)
-    shards = _names_below(tars)
+    shards, left_out = _names_below(tars), []
+    needed = images
+    if cls_files or json_files:
+        # The labels of a test set are often missing.
+        needed, left_out = _without_test(_parts(images, shards, None))
+        unused = {image.sample for image in images} - {image.sample for image in needed}
+        cls_files, json_files = (
+            [each for each in files if each.sample not in unused] for files in (cls_files, json_files)
+        )
+    labels = read_labels(needed, cls_files, json_files, notes)
     if labels is None:
-        depth = _depth_of_classes(images)
+        depth = _depth_of_classes(images, shards, notes)
         parts = _parts(images, shards, depth)
-        labels = _labels_by_folder(parts, depth)
+        labels, left_out = _labels_by_folder(parts, depth, notes)
     else:
-        depth = _depth_of_parts(images)
-        parts = _parts(images, shards, None)
+        depth = _depth_of_parts(needed)
+        parts = _parts(needed, shards, None)
     note_others(others, notes)
     class_names, number_of = number_classes(set(labels.values()), notes)
 
@@ -76,7 +93,8 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     for image in sorted(labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))):
         part, source = parts[image]
         found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
-    return from_samples(found, class_names, config, notes, model=model, workers=workers)
+    settings = {"model": model, "workers": workers, "left_out": left_out}
+    return from_samples(found, class_names, config, notes, **settings)
 
 
 def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
@@ -173,17 +191,33 @@ def _num_levels(images: Sequence[TarMember], holds: Callable[[tuple[str, ...]], 
     return sum(1 for _ in itertools.takewhile(holds, levels))
 
 
-def _depth_of_classes(images: Sequence[TarMember]) -> int:
+def _depth_of_classes(images: Sequence[TarMember], shards: Mapping[str, str], notes: Notes) -> int:
     """How many folders around the class folders all tars share, apart from the words that say the part."""
+    depth, says_part = 0, False
+    tars_say = any(len(parts_in_name(word)) == 1 for name in shards.values() for word in name.split("/"))
     distinct = {(image.tar, image.folders) for image in images}
-    depth, folders = 0, [(Path(tar).stem, each) for tar, each in distinct]
     while True:
-        # Test images may lack a class folder.
-        folders = [each for each in folders if not (len(each[1]) == depth + 1 and _is_test(each[1][depth]))]
-        if not folders or any(len(each) <= depth + 1 for _, each in folders):
+        here = [(tar, folders) for tar, folders in distinct if len(folders) > depth]
+        around = {folders[depth] for _, folders in here if len(folders) > depth + 1}
+        # Test images may lack a class folder; a stray image beside the class folders says nothing.
+        last = {folders[depth] for _, folders in here} - around
+        if not around or not all(map(_is_test, last)):
             return depth
-        if len({_root_form(each[depth], stem) for stem, each in folders}) > 1:
+        if len({_root_form(folders[depth], tar) for tar, folders in here}) > 1:
             return depth
+        if len({*around, *last}) > 1:
+            names: dict[tuple, set[str]] = {}
+            for tar, folders in here:
+                names.setdefault((tar, folders[:depth]), set()).add(folders[depth])
+            # Where the part is said already, names that differ are those of classes.
+            is_said = says_part or (tars_say and any(map(without_part, around)))
+            if is_said and max(map(len, names.values())) > 1:
+                return depth
+            says_part = True
+            if len({tuple(without_part(name)) for name in around}) > 1:
+                notes.say(
+                    f"root folders called as their tars, which are no classes: {first_of(sorted(around))}"
+                )
         depth += 1
 
 
@@ -191,10 +225,22 @@ def _is_test(folder: str) -> bool:
     return parts_in_name(folder) == {TEST}
 
 
-def _root_form(folder: str, stem: str) -> tuple[str, ...]:
+def _root_form(folder: str, tar: str) -> tuple[str, ...]:
     """What of a root folder's name all tars must share; one that is called as its tar may have a number."""
     words = without_part(folder)
-    return tuple(word for word in words if not (folder == stem and word.isdigit()))
+    return tuple(word for word in words if not (folder == Path(tar).stem and word.isdigit()))
+
+
+def _part_of_shard(name: str) -> str | None:
+    return innermost_part(name.removesuffix(".tar").split("/"))
+
+
+def _without_test(parts: Mapping[TarMember, tuple[str, str]]) -> tuple[list[TarMember], list[str]]:
+    """(images, what is left out): without test images where there are validation images."""
+    if held_out(part for part, _ in parts.values()) != VALIDATION:
+        return list(parts), []
+    left_out = dict.fromkeys(source for part, source in parts.values() if part == TEST)
+    return [image for image, (part, _) in parts.items() if part != TEST], list(left_out)
 
 
 def _parts(
@@ -210,28 +256,48 @@ def _parts(
     def of(tar: str, folders: tuple[str, ...]) -> tuple[str, str]:
         shard = shards[tar]
         if inner := innermost_part(folders):
-            return inner, f"{shard}.tar:{'/'.join(folders)}"
-        return innermost_part(shard.split("/")) or TRAIN, f"{shard}.tar"
+            return inner, f"{shard}:{'/'.join(folders)}"
+        return _part_of_shard(shard) or TRAIN, shard
 
     return {image: of(image.tar, image.folders[shared:depth]) for image in images}
 
 
 def _names_below(tars: Sequence[str]) -> dict[str, str]:
-    """Tar -> its path below the folder that all share, less the extension."""
+    """Tar -> its path below the folder that all share."""
     root = os.path.commonpath([Path(tar).parent for tar in tars])
-    return {tar: Path(tar).relative_to(root).with_suffix("").as_posix() for tar in tars}
+    return {tar: Path(tar).relative_to(root).as_posix() for tar in tars}
 
 
-def _labels_by_folder(parts: dict[TarMember, tuple[str, str]], depth: int) -> dict[TarMember, Label]:
-    """Raises ``UserError`` for an image without a class folder, unless it is of a test set beside another."""
-    labels, has_others = {}, any(part not in (TRAIN, TEST) for part, _ in parts.values())
-    for image, (part, _) in parts.items():
+def _labels_by_folder(
+    parts: Mapping[TarMember, tuple[str, str]], depth: int, notes: Notes
+) -> tuple[dict[TarMember, Label], list[str]]:
+    """(labels, test files that are left out).
+
+    Raises ``UserError`` where no image of a part has a class folder, and where the folders may be parts.
+    """
+    labels: dict[TarMember, Label] = {}
+    strays, left_out = [], {}
+    for image in parts:
         if len(image.folders) > depth:
             labels[image] = image.folders[depth]
-        elif part != TEST or not has_others:
+        else:
+            strays.append(image)
+    there = {parts[image][0] for image in labels}
+    for image in strays:
+        part, source = parts[image]
+        if part == TEST and VALIDATION in there:
+            left_out[source] = True
+        elif part not in there:
             do = "put the images in class folders, or a .cls file beside each"
             raise UserError(f"a class folder around {image.name} in {image.tar}", "none", do)
-    return labels
+    if outside := [image for image in strays if parts[image][1] not in left_out]:
+        notes.warn(f"images left out, as they are in no class folder: {first_of(outside)}")
+    bare = {name: parts_in_name(name) for name in {*labels.values()} if not without_part(name)}
+    if there == {TRAIN} and len(set().union(*bare.values())) > 1:
+        found = ", ".join(sorted({*labels.values()})[:5])
+        do = "rename the folders: they may be classes, or training and validation images"
+        raise UserError("class folders in the tars", found, do)
+    return labels, list(left_out)
 
 
 def _keys(
@@ -244,5 +310,8 @@ def _keys(
     below = {image: "/".join(image.name.split("/")[depth:]) for image in labels}
     keys = {image: f"{parts[image][0]}/{name}" for image, name in below.items()}
     if len(set(keys.values())) < len(keys):
-        keys = {image: f"{parts[image][0]}/{shards[image.tar]}/{name}" for image, name in below.items()}
+        keys = {
+            image: f"{parts[image][0]}/{shards[image.tar].removesuffix('.tar')}/{name}"
+            for image, name in below.items()
+        }
     return keys

@@ -285,3 +285,79 @@ def test_names_that_are_no_text_are_refused(tmp_path):
     )
     with pytest.raises(UserError, match="names of files and folders in UTF-8"):
         load(path, val_fraction=0.4)
+
+
+PARTS = ("train", "val")
+
+
+def class_folders(*roots, inside=("cat", "dog")):
+    return [(f"{root}/{c}/{i}.png", encoded(i)) for root in roots for c in inside for i in range(3)]
+
+
+def test_a_stray_image_beside_class_folders_is_left_out(tmp_path, capsys):
+    write(tmp_path / "all.tar", [*class_folders(*PARTS), ("train/stray.png", encoded())])
+    data = load(tmp_path / "all.tar")
+    assert (data.class_names, len(data.train)) == (["cat", "dog"], 6)
+    told = "images left out, as they are in no class folder: 1 (the first: "
+    assert told in capsys.readouterr().err
+    with pytest.raises(UserError, match="leave out --val-fraction"):
+        load(tmp_path / "all.tar", val_fraction=0.25)
+
+
+def test_folders_that_may_be_parts_or_classes_are_refused(tmp_path):
+    write(tmp_path / "all.tar", class_folders("train", "train_extra", "val"))
+    with pytest.raises(UserError, match="found train, train_extra, val; rename the folders"):
+        load(tmp_path / "all.tar", val_fraction=0.25)
+
+
+def test_classes_that_differ_by_a_parts_word_with_folders_inside(tmp_path):
+    kinds = [f"{kind}/{side}" for kind in ("tube", "test tube") for side in ("l", "r")]
+    write(tmp_path / "all.tar", class_folders(*PARTS, inside=kinds))
+    data = load(tmp_path / "all.tar")
+    assert (data.class_names, len(data.train), len(data.validation)) == (["test tube", "tube"], 12, 12)
+    (tmp_path / "all.tar").unlink()
+    for part in PARTS:
+        write(tmp_path / f"{part}.tar", [(f"{kind}/{i}.png", encoded(i)) for kind in kinds for i in range(3)])
+    data = load(tmp_path / "*.tar")
+    assert (data.class_names, len(data.train), len(data.validation)) == (["test tube", "tube"], 12, 12)
+
+
+def test_a_part_that_is_said_twice(tmp_path):
+    for part in PARTS:
+        write(tmp_path / f"{part}.tar", class_folders(f"pets_{part}/{part}"))
+    data = load(tmp_path / "*.tar")
+    assert (data.class_names, len(data.train), len(data.validation)) == (["cat", "dog"], 6, 6)
+
+
+def test_numbered_roots_are_told_of(tmp_path, capsys):
+    for shard in ("train-0", "train-1", "val-0"):
+        write(tmp_path / f"{shard}.tar", class_folders(shard))
+    assert load(tmp_path / "*.tar").class_names == ["cat", "dog"]
+    assert "root folders called as their tars, which are no classes: 3 (" in capsys.readouterr().out
+
+
+def test_a_part_may_be_the_extension(tmp_path):
+    for part in PARTS:
+        write(tmp_path / f"img.{part}", [(f"{c}/{part}{i}.png", encoded(i)) for c in "ab" for i in range(3)])
+    data = load(tmp_path / "img.*")
+    assert (len(data.train), len(data.validation)) == (6, 6)
+
+
+def test_test_images_without_labels_are_left_out(tmp_path, capsys):
+    for part in PARTS:
+        write(tmp_path / f"s-{part}.tar", samples([0, 1]))
+    write(tmp_path / "s-test.tar", [(f"t{i}.png", encoded(i)) for i in range(3)])
+    data = load(tmp_path / "*.tar")
+    assert (len(data.train), len(data.validation), data.parts["left_out"]) == (2, 2, ["s-test.tar"])
+    assert "test images are left out (s-test.tar)" in capsys.readouterr().out
+    (tmp_path / "s-val.tar").unlink()
+    with pytest.raises(UserError, match=r"a label of .*s-test\.tar:t0\.png"):
+        load(tmp_path / "*.tar")
+    write(tmp_path / "all.tar", [*class_folders(*PARTS), ("test/0.png", encoded())])
+    assert load(tmp_path / "all.tar").parts["left_out"] == ["all.tar:test"]
+
+
+def test_the_folders_in_a_tar_decide_before_its_name(tmp_path):
+    write(tmp_path / "training_data.tar", class_folders(*PARTS))
+    data = load(tmp_path / "*.tar")
+    assert (data.class_names, len(data.train), len(data.validation)) == (["cat", "dog"], 6, 6)
