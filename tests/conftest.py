@@ -4,9 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import hypothesis
 import matplotlib as mpl
@@ -15,6 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hardness.errors import UserError
+from tests import processes
+from tests.processes import Answer
+
 mpl.use("Agg")
 # A loaded machine is slow, not wrong.
 hypothesis.settings.register_profile("hardness", deadline=None)
@@ -22,15 +26,30 @@ hypothesis.settings.load_profile("hardness")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Small tensors are slower on two threads than on one."""
+def _start():
     torch.set_num_threads(1)
+    processes.start_server()
 
 
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
+@contextmanager
+def refused(code: str, **values) -> Iterator[pytest.ExceptionInfo]:
+    """The block raises a ``UserError`` with that code and, among its values, those."""
+    with pytest.raises(UserError) as caught:
+        yield caught
+    error = caught.value
+    assert error.code == code, error
+    assert {name: error.values.get(name) for name in values} == values, error
+
+
+def assert_refused(answer: Answer, code: str, *told: object) -> None:
+    """The command line said in one line what is wrong, with those values, and exited with status 2."""
+    assert answer.status == 2, answer
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("hardness: "), lines
+    assert lines[0].endswith(f" [{code}]"), lines
+    for value in told:
+        assert str(value) in lines[0], (value, lines)
 
 
 @pytest.fixture

@@ -5,18 +5,31 @@ import pytest
 from hardness.errors import UserError, unknown_name
 
 
-def test_a_mistake_is_one_line_of_three_parts():
-    error = UserError("a folder x", "a file\n  of that name", "move it")
-    assert str(error) == "expected a folder x; found a file of that name; move it"
+def momentum(optimizer="adamw") -> UserError:
+    sentence = "{optimizer} does not take --momentum (got {value}).\n"
+    return UserError("no-momentum", sentence, "Remove it.", optimizer=optimizer, value=0.9)
+
+
+def test_a_mistake_is_one_line_with_its_values_a_hint_and_a_code():
+    assert str(momentum()) == "adamw does not take --momentum (got 0.9). Remove it. [no-momentum]"
+    assert momentum().code == "no-momentum"
+    assert momentum().values == {"optimizer": "adamw", "value": 0.9}
+
+
+def test_values_may_have_braces_and_line_ends():
+    assert str(momentum("{a}\n b")).startswith("{a} b does not take")
 
 
 def test_a_mistake_survives_pickling():
-    error = pickle.loads(pickle.dumps(UserError("a", "b", "c")))
-    assert str(error) == "expected a; found b; c"
+    error = pickle.loads(pickle.dumps(momentum()))
+    assert (error.code, error.values, str(error)) == ("no-momentum", momentum().values, str(momentum()))
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("resnet81", "did you mean resnet18?"), ("zzz", "choose one of those")]
+    ("name", "hint"), [("resnet81", "Did you mean resnet18?"), ("zzz", "Choose one of those.")]
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
-    assert hint in str(unknown_name("a model", name, ["mlp", "resnet18", "resnet18"]))
+    error = unknown_name("a model", name, ["mlp", "resnet18", "resnet18"])
+    assert error.code == "unknown-name"
+    assert (error.values["name"], error.values["known"]) == (name, "mlp, resnet18")
+    assert hint in str(error)
