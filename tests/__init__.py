@@ -1,4 +1,4 @@
 import os
 
-# Before torch is imported: small tensors are slower on two threads than on one, and tests run in two processes.
+# Before torch is imported: tests run in two processes, and small tensors are slower on two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
