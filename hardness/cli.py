@@ -8,9 +8,9 @@ from typing import Annotated
 import tyro
 
 from hardness import config as c
-from hardness import distributed
-from hardness.console import escape_unencodable
+from hardness.console import escape_unencodable, silence
 from hardness.errors import UserError, unknown_name
+from hardness.ranks import launched
 from hardness.stages import STAGES
 
 COMMANDS = {c.Demo: "hardness.recipes.run:demo", c.Run: "hardness.recipes.run:run", **STAGES}
@@ -29,9 +29,11 @@ def main() -> None:
         _check_stage(sys.argv[1:])
         options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
         config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
-        num_ranks = distributed.launch().num_ranks
-        if num_ranks > 1 and not isinstance(config, c.Track):
-            found = f"torchrun with {num_ranks}"
+        ranks = launched()
+        if not ranks.is_first:
+            silence()
+        if ranks.is_many and not isinstance(config, c.Track):
+            found = f"torchrun with {ranks.size}"
             raise UserError("one process for every stage but track", found, "run it without torchrun")
         module, function = COMMANDS[type(config)].split(":")
         getattr(importlib.import_module(module), function)(config)

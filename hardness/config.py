@@ -32,7 +32,7 @@ class Track(Training, GivenLabels, Network, Data):
     record: Literal["eval", "train"] = "eval"
     """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, else float32. Asked for, float32 is that of records too (12 bytes each, not 7)."""
+    """auto: float32. If given, float32 also stores full float32 records (12 bytes each instead of 7)."""
     checkpoint_every: int = 0
     """Keep the weights of every so many epochs, and of before the first; 0: those of the last one alone."""
     coherence_every: int = 0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hardness.datasets import ImageSet, Loader
 from hardness.datasets.loader import cut
 from hardness.errors import UserError
+from hardness.resources import Resources
 
 _COPIES = 2
 """Of all per-example gradients, at the worst moment: themselves, and what makes them (1.7 measured)."""
@@ -48,7 +49,7 @@ def per_example_gradients(
 
 
 def gradients_of(
-    model: nn.Module, images: ImageSet, ids: np.ndarray, device: torch.device, workers: int
+    model: nn.Module, images: ImageSet, ids: np.ndarray, resources: Resources
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
     """Yield (example ids (B,), {parameter: (B, *shape)}, losses (B,)) in chunks, ordered as ``ids``.
 
@@ -57,9 +58,9 @@ def gradients_of(
     """
     model.eval()
     size = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
-    chunk = max(_CHUNK_BYTES[device.type] // size, 1)
-    for pixels, labels, example_ids in Loader(images, cut(ids, chunk), device, workers):
-        gradients, losses, _ = per_example_gradients(model, pixels, labels)
+    chunk = max(_CHUNK_BYTES[resources.device.type] // size, 1)
+    for inputs, labels, example_ids in Loader(images, cut(ids, chunk), resources.device, resources.workers):
+        gradients, losses, _ = per_example_gradients(model, inputs, labels)
         yield example_ids, gradients, losses
 
 

@@ -1,7 +1,6 @@
 """The processes of one run: a value that is passed to what needs it.
 
-``torchrun`` starts them. One process alone is ``ALONE``, for which nothing here waits, communicates or imports
-torch.
+``torchrun`` starts them. One process alone is ``ALONE``: then nothing here waits or imports torch.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which process this is, of how many that share the work. All must call the same methods in the same order."""
+    """One of the processes that share the work. All must call the same methods in the same order."""
 
     rank: int = 0
     size: int = 1
@@ -73,7 +72,7 @@ class Ranks:
             dist.barrier(self.group)
 
     def on_first(self, work: Callable[[], Result]) -> Result:
-        """The result of ``work()`` on rank 0, returned on every rank; so is a ``UserError`` that it raises."""
+        """The result of ``work()`` on rank 0, for every rank; a ``UserError`` is raised on every rank."""
         if not self.is_many:
             return work()
         import torch.distributed as dist
@@ -95,7 +94,7 @@ ALONE = Ranks()
 
 
 def launched() -> Ranks:
-    """This process, as ``torchrun`` describes it in the environment. Raises ``UserError`` if that is incomplete."""
+    """This process, as ``torchrun`` describes it in the environment; ``UserError`` if incompletely."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     found = {name: os.environ.get(name, "") for name in names}
     if found["WORLD_SIZE"] in ("", "1"):

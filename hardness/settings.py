@@ -1,7 +1,6 @@
 """What several stages can be told: the parts of which ``hardness.config`` puts its dataclasses together."""
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,6 @@ from hardness.checks import (
     require_fraction,
     require_positive,
 )
-from hardness.distributed import launch
 from hardness.errors import UserError
 from hardness.registry import check_model, parse_optimizer
 
@@ -78,12 +76,6 @@ class Workers:
     def __post_init__(self) -> None:
         require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
 
-    @property
-    def num_workers(self) -> int:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        share = min(cores // launch().num_local_ranks, 16)
-        return self.workers if self.workers is not None else share if cores > 1 else 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class GivenLabels:
@@ -124,7 +116,7 @@ class Training(Workers):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """In which the network computes. auto: bf16 on CUDA, else float32."""
+    """Precision of the network's computations. auto: float32."""
     compile: bool = False
     """Compile the network: a minute or more before the first step, and then faster ones."""
     resume: bool = False
@@ -140,6 +132,11 @@ class Training(Workers):
             require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
         if self.momentum is not None:
             require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
+
+    @property
+    def compute_precision(self) -> str:
+        """auto is float32 on every device, so that the same command gives the same results."""
+        return "float32" if self.precision == "auto" else self.precision
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)

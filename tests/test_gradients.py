@@ -6,8 +6,7 @@ from torch.nn import functional as F
 from hardness import datasets, gradients, models
 from hardness.config import Data
 from hardness.gradients import gradients_of, per_example_gradients
-
-CPU = torch.device("cpu")
+from hardness.resources import Resources
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
@@ -35,7 +34,7 @@ def test_in_chunks_they_are_those_in_evaluation_mode_of_examples_alone(name, mon
     ids = np.array([7, 3, 500])
     size = 4 * models.num_parameters(model)
     monkeypatch.setitem(gradients._CHUNK_BYTES, "cpu", 2 * size)
-    chunks = list(gradients_of(model, data.train, ids, CPU, workers=0))
+    chunks = list(gradients_of(model, data.train, ids, Resources()))
     assert [len(losses) for _, _, losses in chunks] == [2, 1]
     assert torch.cat([example_ids for example_ids, _, _ in chunks]).tolist() == ids.tolist()
     assert not model.training

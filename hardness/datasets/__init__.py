@@ -9,7 +9,9 @@ from hardness.datasets.cache import place
 from hardness.datasets.labels import check_classes
 from hardness.datasets.loader import Loader, Shuffled
 from hardness.errors import UserError
+from hardness.ranks import ALONE, Ranks
 from hardness.registry import parse_data
+from hardness.resources import Resources
 
 __all__ = ["DataSet", "ImageSet", "Loader", "Shuffled", "load"]
 
@@ -20,6 +22,7 @@ def load(
     model: str = "",
     workers: int = 0,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
     verbose: bool = True,
 ) -> DataSet:
     """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
@@ -32,7 +35,8 @@ def load(
     if config.cache == "device" and (device is None or device.type == "cpu"):
         raise UserError("a GPU for --cache device", str(device), "leave it out")
     entry, where = parse_data(config.data)
-    data = entry.load()(where, config, model=model, workers=workers, **entry.options)
+    resources = Resources(device or torch.device("cpu"), workers, ranks)
+    data = entry.load()(where, config, model=model, resources=resources, **entry.options)
     check_classes(data)
     if verbose:
         for line in data.notes.lines:

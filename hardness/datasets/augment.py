@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardness import distributed, seeding
+from hardness import seeding
+from hardness.ranks import ALONE, Ranks
 
 _SCALE, _RATIO, _TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 """As of torchvision's RandomResizedCrop."""
@@ -20,20 +21,20 @@ class CropFlip:
     all crops.
     """
 
-    def __init__(self, size: tuple[int, int], seed: int):
-        self.size, self.seed = size, seed
+    def __init__(self, size: tuple[int, int], seed: int, ranks: Ranks = ALONE):
+        self.size, self.seed, self.ranks = size, seed, ranks
 
     def __call__(self, images: Tensor, epoch: int, step: int, batch_size: int) -> Tensor:
         """uint8 (B, C, H, W) -> uint8 (B, C, *size); ``batch_size``: over all ranks."""
         generator = seeding.generator(self.seed, "augment", epoch, step)
         boxes, is_flipped = draw(generator, batch_size, *images.shape[-2:])
-        mine = distributed.my_slice(batch_size)
+        mine = self.ranks.slice(batch_size)
         return crop(images, boxes[mine], is_flipped[mine], self.size)
 
 
-def build(name: str, image_shape: tuple[int, int, int], seed: int) -> CropFlip | None:
+def build(name: str, image_shape: tuple[int, int, int], seed: int, ranks: Ranks = ALONE) -> CropFlip | None:
     """What ``--augment`` names."""
-    return CropFlip(image_shape[1:], seed) if name == "crop-flip" else None
+    return CropFlip(image_shape[1:], seed, ranks) if name == "crop-flip" else None
 
 
 def draw(

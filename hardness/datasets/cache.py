@@ -9,16 +9,16 @@ from rich import filesize
 from hardness.console import say
 from hardness.datasets.base import DataSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
-from hardness.distributed import launch
 from hardness.errors import UserError
+from hardness.ranks import Ranks
 
 _COPIED = 512
 """Images at a time."""
 
 
-def host_memory() -> int:
+def host_memory(ranks: Ranks) -> int:
     """Bytes of this machine's memory for each of its processes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // launch().num_local_ranks
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks.local_size
 
 
 def place(data: DataSet, cache: str, device: torch.device) -> DataSet:

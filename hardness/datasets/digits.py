@@ -7,9 +7,10 @@ from sklearn.model_selection import train_test_split
 
 from hardness.config import Data
 from hardness.datasets.base import DataSet, in_memory, pixel_statistics
+from hardness.resources import Resources
 
 
-def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
+def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
     """1,437 for training, 360 for validation, always the same ones."""
     digits = load_digits()
     pixels = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)

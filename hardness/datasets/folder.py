@@ -14,9 +14,12 @@ from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
 from hardness.parts import TEST, VALIDATION, part_folders
 from hardness.paths import is_hidden
+from hardness.resources import Resources
 
 
-def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: bool = False) -> DataSet:
+def load(
+    place: str, config: Data, *, model: str, resources: Resources, imagenet_sizes: bool = False
+) -> DataSet:
     """Scan the folders."""
     notes, scan = Notes(), _Walk(Path(place))
     folders = part_folders(scan.root)
@@ -49,7 +52,12 @@ def load(place: str, config: Data, *, model: str, workers: int, imagenet_sizes: 
     if scan.outside:
         notes.warn(f"images left out, as they are in no class folder: {first_of(scan.outside)}")
     left_out = [folder.name for folder in unused]
-    settings = {"model": model, "workers": workers, "imagenet_sizes": imagenet_sizes, "left_out": left_out}
+    settings = {
+        "model": model,
+        "resources": resources,
+        "imagenet_sizes": imagenet_sizes,
+        "left_out": left_out,
+    }
     return from_samples(found, class_names, config, notes, **settings)
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hardness import distributed, seeding
+from hardness import seeding
 from hardness.datasets.ahead import ahead
 from hardness.datasets.base import ImageSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
+from hardness.ranks import ALONE, Ranks
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images uint8 (B, C, H, W), given labels int64 (B,), example ids int64 (B,)."""
@@ -43,8 +44,8 @@ class Shuffled:
     Of many ranks each gets its slice of every batch, so a batch is the same examples however many there are.
     """
 
-    def __init__(self, ids: np.ndarray, batch_size: int, seed: int = 0):
-        self.ids, self.batch_size, self.seed = ids, batch_size, seed
+    def __init__(self, ids: np.ndarray, batch_size: int, seed: int = 0, ranks: Ranks = ALONE):
+        self.ids, self.batch_size, self.seed, self.ranks = ids, batch_size, seed, ranks
         self.epoch = 1
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Shuffled:
     def __iter__(self) -> Iterator[list[int]]:
         order = seeding.generator(self.seed, "order", self.epoch).permutation(self.ids)
         for batch in cut(order, self.batch_size):
-            yield batch[distributed.my_slice(len(batch))]
+            yield batch[self.ranks.slice(len(batch))]
 
     @property
     def sizes(self) -> list[int]:

@@ -20,6 +20,7 @@ from hardness.config import Data
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
+from hardness.resources import Resources
 
 PARTS = ("train", "val")
 OF_DATA = ("class_names", "image_shape", "mean", "std", "transform", "pixel_range", "parts")
@@ -109,7 +110,7 @@ def verify(folder: Path) -> int:
     return len(shards)
 
 
-def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
+def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
     """Map the shards; no pixel is read before it is asked for.
 
     ``config.size``: of the middle of the images that the network sees.

@@ -22,6 +22,7 @@ from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
 from hardness.parts import PARTS, TEST, TRAIN, VALIDATION, held_out, innermost_part
 from hardness.paths import matching, parquet_place
+from hardness.resources import Resources
 
 # Or all threads that come to a new row group would read it.
 _one_at_a_time = threading.Lock()
@@ -57,7 +58,7 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 
-def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
+def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
     """All files that match the pattern, in the order of their names; ``PATTERN:IMAGE:LABEL``."""
     notes, (pattern, *columns) = Notes(), parquet_place(place)
     paths = matching(pattern)
@@ -77,7 +78,7 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
             key = f"{name}/{cell.row_group}-{cell.row:05d}"
             found[parts[file.path]].append(Sample(cell, number_of[label], key, source))
     left_out = [below[path] for path in paths if parts[path] == unused]
-    settings = {"model": model, "workers": workers, "left_out": left_out}
+    settings = {"model": model, "resources": resources, "left_out": left_out}
     return from_samples(found, class_names, config, notes, **settings)
 
 

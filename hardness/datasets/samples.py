@@ -23,6 +23,7 @@ from hardness.datasets.pixels import HostPixels
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
+from hardness.resources import Resources
 
 # Of ImageNet, in RGB order; as torchvision's recipes.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -46,7 +47,7 @@ def from_samples(
     notes: Notes,
     *,
     model: str,
-    workers: int,
+    resources: Resources,
     imagenet_sizes: bool = False,
     left_out: Sequence[str] = (),
 ) -> DataSet:
@@ -58,10 +59,11 @@ def from_samples(
     """
     train, validation, sources = _assign(parts, left_out, config, notes)
     _check_names(train, validation, class_names)
+    workers = resources.workers
     size = config.size or _default_size(train, model, workers, imagenet_sizes, notes)
     # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
-    keep = _keeps(config, (len(train) + len(validation)) * 3 * size * size)
+    keep = _keeps(config, host_memory(resources.ranks), (len(train) + len(validation)) * 3 * size * size)
     pixel_range = _pixel_range(train, validation, config, workers, notes)
     transform = f"short side to {resize}, centre {size} x {size}"
     if pixel_range not in (None, (0, 255)):
@@ -147,9 +149,8 @@ def _check_names(train: list[Sample], validation: list[Sample], class_names: lis
                 raise UserError(f"one image of the name {sample.key}", found, "rename one of them")
 
 
-def _keeps(config: Data, num_bytes: int) -> bool:
+def _keeps(config: Data, memory: int, num_bytes: int) -> bool:
     """Are the pixels kept in memory?"""
-    memory = host_memory()
     if config.cache in ("host", "device") and num_bytes > memory:
         expected, found = f"{filesize.decimal(num_bytes)} of memory", filesize.decimal(memory)
         do = "leave it out, or run `hardness pack` first"

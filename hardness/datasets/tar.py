@@ -31,6 +31,7 @@ from hardness.parts import (
     without_part,
 )
 from hardness.paths import is_hidden, matching
+from hardness.resources import Resources
 
 _BLOCK = 512
 
@@ -60,7 +61,7 @@ class TarMember(NamedTuple):
             return file.read(self.size if size < 0 else min(size, self.size))
 
 
-def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
+def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
     """All tars that match the pattern ``place``, in the order of their names."""
     notes, tars = Notes(), matching(place)
     members = _all_members(tars, notes)
@@ -93,7 +94,7 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
     for image in sorted(labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))):
         part, source = parts[image]
         found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
-    settings = {"model": model, "workers": workers, "left_out": left_out}
+    settings = {"model": model, "resources": resources, "left_out": left_out}
     return from_samples(found, class_names, config, notes, **settings)
 
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 import torchvision
 
-from hardness import distributed
 from hardness.config import Data
 from hardness.datasets.base import DataSet, ImageSet, in_memory, pixel_statistics
 from hardness.errors import UserError
+from hardness.resources import Resources
 
 
-def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
+def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
     """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
     name, _, root = place.partition(":")
-    source = getattr(torchvision.datasets, name)
+    source, ranks = getattr(torchvision.datasets, name), resources.ranks
 
     def part(is_train: bool, prefix: str) -> tuple[ImageSet, list[str]]:
         try:
@@ -29,12 +29,12 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
         return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
 
     # One process fetches, while the others wait.
-    if config.download and distributed.rank() > 0:
-        distributed.wait_for_all()
+    if config.download and not ranks.is_first:
+        ranks.barrier()
     train, class_names = part(True, "train")
     validation, _ = part(False, "val")
-    if config.download and distributed.rank() == 0:
-        distributed.wait_for_all()
+    if config.download and ranks.is_first:
+        ranks.barrier()
     pixels = torch.from_numpy(train.images.shards[0]).permute(0, 3, 1, 2)
     mean, std = pixel_statistics(pixels)
     return DataSet(

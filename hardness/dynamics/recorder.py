@@ -11,13 +11,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from hardness import distributed
 from hardness.console import remark, warn
 from hardness.dynamics import marker, store
 from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
+from hardness.ranks import Ranks, of_process_group
 
 _LARGEST_HALF = 65504.0
 
@@ -83,6 +83,7 @@ class Recorder:
         number is printed. 0 is refused if there are records, unless ``overwrite`` is given.
     unreadable: ids that will never come; they are recorded as null.
     fingerprint: of the data set; kept in every file, and checked when a folder is opened again.
+    ranks: the processes that record together; by default the process group that the program has started.
     precision: float16 rounds loss, margin and EL2N to float16 values (about 7 bytes a record), float32 keeps
         them whole (about 12).
 
@@ -102,6 +103,7 @@ class Recorder:
         unreadable: np.ndarray | None = None,
         fingerprint: str = "",
         precision: str = "float16",
+        ranks: Ranks | None = None,
     ):
         if precision not in ("float16", "float32"):
             raise ValueError(f"precision must be float16 or float32, not {precision!r}")
@@ -110,15 +112,20 @@ class Recorder:
         if last_epoch and not resume:
             raise ValueError(f"last_epoch={last_epoch} needs resume=True")
         device = torch.device(device)
-        if distributed.num_ranks() > 1 and device.type == "cpu" and torch.distributed.get_backend() == "nccl":
+        self.ranks = of_process_group() if ranks is None else ranks
+        if (
+            self.ranks.is_many
+            and device.type == "cpu"
+            and torch.distributed.get_backend(self.ranks.group) == "nccl"
+        ):
             raise ValueError("in a group of NCCL's the Recorder's device must be CUDA")
         self.path = Path(path)
         self.num_examples = num_examples
         self.fingerprint = fingerprint
         self.precision = precision
         # Another rank may still be writing what an earlier recorder has seen.
-        distributed.wait_for_all()
-        self.epoch = distributed.first_decides(lambda: self._begin(resume, overwrite, last_epoch)) + 1
+        self.ranks.barrier()
+        self.epoch = self.ranks.on_first(lambda: self._begin(resume, overwrite, last_epoch)) + 1
         self._writer = Writer(self.path / "dynamics")
         self._is_unreadable = np.zeros(num_examples, bool)
         if unreadable is not None:
@@ -255,7 +262,7 @@ class Recorder:
         _, _, *sums, _ = self._rows[1:-1].unbind(1)
         losses, _, _ = finish(*sums)
         mine = self._settle(losses)
-        rank, ranks = distributed.rank(), distributed.num_ranks()
+        rank, ranks = self.ranks.rank, self.ranks.size
         part = {"part": rank, "num_parts": ranks, "precision": self.precision}
         with self._writer.mark(self.epoch, rank) as mark:
             # Ranks meet in here: after it, the marks of all are there.
@@ -270,7 +277,7 @@ class Recorder:
 
     def _settle(self, losses: Tensor) -> Tensor:
         """(N,) bool: the examples whose records this rank writes. Counts those of all ranks as learned."""
-        rank, ranks = distributed.rank(), distributed.num_ranks()
+        rank, ranks = self.ranks.rank, self.ranks.size
         label, prediction, _, rival, *_, times_seen = self._rows[1:-1].unbind(1)
         is_seen = times_seen > 0
         problems = {
@@ -284,7 +291,7 @@ class Recorder:
         # Twice the lowest rank that saw each example, and one if it is wrong there; behind them, less than
         # nothing if a rank has a complaint.
         found = torch.where(is_seen, 2 * rank + (prediction != label), 2 * ranks + 1).int()
-        found, complaint = distributed.reduce(
+        found, complaint = self.ranks.reduce(
             torch.cat([found, -num_problems.int().view(1)]), "min"
         ).tensor_split([-1])
         owner, is_wrong = found >> 1, found & 1
@@ -321,7 +328,7 @@ class Recorder:
                 (is_counted & self._is_learned).sum().double(),
             ]
         )
-        count, *totals = distributed.reduce(sums).tolist()
+        count, *totals = self.ranks.reduce(sums).tolist()
         return Recorded(int(count), *(total / max(count, 1) for total in totals))
 
     def _to_host(self) -> tuple[Tensor, torch.cuda.Event | None]:

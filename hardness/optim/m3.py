@@ -9,18 +9,13 @@ each group's gradient, since the parameter is the same for all three.
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from hardness.optim.kernels import Kernel, Rate, arrived, move_, run
 from hardness.optim.median import median_from_ordered_, order_
+from hardness.optim.requirements import Requirements
 from hardness.optim.three import ThreeGradients, asks_for_state, rates
 
 NUM_GROUPS = 3
-
-
-def num_groups(optimizer: Optimizer) -> int:
-    """How many group gradients a step of the optimizer takes: 3 with ``collect()``, else 1."""
-    return NUM_GROUPS if hasattr(optimizer, "collect") else 1
 
 
 class GroupGradients(ThreeGradients):
@@ -35,6 +30,7 @@ class GroupGradients(ThreeGradients):
     gradients are divided; ``hardness.training.step.train_step`` does that.
     """
 
+    requirements = Requirements(num_groups=NUM_GROUPS, min_batch_size=NUM_GROUPS)
     _second_: Kernel
     _third_: Kernel
     """(gradients, *buffers): take in the second group; the third. The first buffer becomes the direction."""

@@ -151,6 +151,8 @@ class Robust(Optimizer):
 class RobustGroups(Robust):
     """Three times ``{backward(); collect()}``, then ``step()``, as ``M3`` and ``A3``."""
 
+    requirements = GroupGradients.requirements
+
     def collect(self) -> None:
         """As ``M3.collect``."""
         self._up_to_date().collect()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hardness.gradients import per_example_gradients
+from hardness.optim.requirements import Requirements
 
 
 def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
@@ -38,6 +39,10 @@ class WinsorizedSGD(torch.optim.SGD):
     def __init__(self, params: Any, lr: float, c: int = 2, weight_decay: float = 0.0, momentum: float = 0.0):
         super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
         self.c = c
+
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(example_gradients=True, min_batch_size=2 * self.c - 1)
 
     def backward(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Put the winsorized mean into ``.grad`` -> (mean cross-entropy (), logits (B, C)), both detached."""

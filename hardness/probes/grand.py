@@ -6,29 +6,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hardness.gradients import gradients_of
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
 
 
-def grand(subject: Subject) -> np.ndarray:
+def grand(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: L2 norm of the gradient of each example's cross-entropy by all trained parameters.
 
     Exact, by ``torch.func``; in evaluation mode, so that batch normalisation mixes no examples.
     """
-    images, norms = subject.data.train, []
-    for _, gradients, _ in gradients_of(subject.model, images, images.ids, subject.device, subject.workers):
+    images, norms = tracked.examples, []
+    for _, gradients, _ in gradients_of(tracked.model, images, images.ids, tracked.resources):
         squares = [values.flatten(1).square().sum(1) for values in gradients.values()]
         norms.append(torch.stack(squares).sum(0).sqrt())
-    return subject.everyone(torch.cat(norms).double().cpu().numpy())
+    return tracked.to_all_examples(torch.cat(norms).double().cpu().numpy())
 
 
-def grand_last_layer(subject: Subject) -> np.ndarray:
+def grand_last_layer(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: the same by the weight W and bias b of the last linear layer, z = W h + b.
 
     The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
     |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
     """
-    norms = [last_layer_norm(*batch) for batch in subject.features()]
-    return subject.everyone(torch.cat(norms).double().cpu().numpy())
+    norms = [last_layer_norm(*batch) for batch in tracked.features()]
+    return tracked.to_all_examples(torch.cat(norms).double().cpu().numpy())
 
 
 def last_layer_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import center_crop
 from hardness import seeding
 from hardness.datasets import Loader
 from hardness.datasets.loader import cut
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
 from hardness.training.measure import EVAL_BATCH
 
 NEIGHBOURS = 30
@@ -27,35 +27,35 @@ _MAP, _LARGEST = 4, 2048
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def prediction_depth(subject: Subject) -> np.ndarray:
+def prediction_depth(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64, whole numbers: 0 where already the input's neighbours agree, up to the number of probes.
 
     Ties among neighbours go to the smaller class.
     """
-    images = subject.data.train
-    generator = seeding.generator(subject.config.seed, "prediction depth")
+    images = tracked.examples
+    generator = seeding.generator(tracked.job.seed, "prediction depth")
     ids = images.ids
-    most = max(_REFERENCES, NEIGHBOURS * subject.data.num_classes)
+    most = max(_REFERENCES, NEIGHBOURS * tracked.job.data.num_classes)
     if len(ids) > most:
         ids = np.sort(generator.choice(ids, most, replace=False))
-    batches = [places for _, places, _ in _places(subject, ids)]
+    batches = [places for _, places, _ in _places(tracked, ids)]
     # Place by place, so that only one is held twice.
     references = [torch.cat([places.pop() for places in batches]) for _ in range(len(batches[0]))][::-1]
-    labels = images.given_labels[torch.from_numpy(ids)].to(subject.device)
+    labels = images.given_labels[torch.from_numpy(ids)].to(tracked.resources.device)
     depths = []
-    for example_ids, places, predictions in _places(subject, images.ids):
+    for example_ids, places, predictions in _places(tracked, images.ids):
         # Nobody is its own neighbour.
         position = np.searchsorted(ids, example_ids.cpu().numpy()).clip(max=len(ids) - 1)
         is_there = ids[position] == example_ids.cpu().numpy()
-        own = torch.from_numpy(np.where(is_there, position, -1)).to(subject.device)
+        own = torch.from_numpy(np.where(is_there, position, -1)).to(tracked.resources.device)
         agrees = torch.stack(
             [
-                vote(place, reference, labels, own, subject.data.num_classes) == predictions
+                vote(place, reference, labels, own, tracked.job.data.num_classes) == predictions
                 for place, reference in zip(places, references, strict=True)
             ]
         )
         depths.append(depth(agrees))
-    return subject.everyone(torch.cat(depths).double().cpu().numpy())
+    return tracked.to_all_examples(torch.cat(depths).double().cpu().numpy())
 
 
 def depth(agrees: Tensor) -> Tensor:
@@ -103,22 +103,25 @@ def stages(network: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _places(subject: Subject, ids: np.ndarray):
+def _places(tracked: TrackedModel, ids: np.ndarray):
     """Yield (example ids (B,), [(B, D) float32 a place], predictions (B,)) in evaluation mode."""
     seen: dict[nn.Module, Tensor] = {}
     # The network proper: what normalises the pixels comes before it.
-    places = stages(subject.model[-1])
+    places = stages(tracked.model[-1])
     hooks = [
         place.register_forward_hook(lambda module, _, found: seen.update({module: found})) for place in places
     ]
-    subject.model.eval()
+    tracked.model.eval()
     try:
         for pixels, _, example_ids in Loader(
-            subject.data.train, cut(ids, EVAL_BATCH[subject.device.type]), subject.device, subject.workers
+            tracked.examples,
+            cut(ids, EVAL_BATCH[tracked.resources.device.type]),
+            tracked.resources.device,
+            tracked.resources.workers,
         ):
-            logits = subject.model(pixels)
+            logits = tracked.model(pixels)
             found = [
-                _flat(center_crop(pixels, subject.data.image_shape[1:])),
+                _flat(center_crop(pixels, tracked.job.data.image_shape[1:])),
                 *(_flat(seen[place]) for place in places),
                 logits.softmax(1),
             ]

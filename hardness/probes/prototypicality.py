@@ -3,23 +3,23 @@
 import numpy as np
 import torch
 
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
 
 
-def prototypicality(subject: Subject) -> np.ndarray:
+def prototypicality(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: Euclidean distance, in the space before the last layer, to the mean of the given class.
 
     After Sorscher et al. 2022 (arXiv:2206.14486), with the given labels in the place of clusters. Two passes
     over the examples, and no memory of their features.
     """
-    num_classes = subject.data.num_classes
-    sums, counts = 0, torch.zeros(num_classes, dtype=torch.float64, device=subject.device)
-    for features, _, labels in subject.features():
+    num_classes = tracked.job.data.num_classes
+    sums, counts = 0, torch.zeros(num_classes, dtype=torch.float64, device=tracked.resources.device)
+    for features, _, labels in tracked.features():
         membership = torch.nn.functional.one_hot(labels, num_classes).double()
         sums = sums + membership.T @ features.double()
         counts += membership.sum(0)
     centres = sums / counts.clamp(min=1).unsqueeze(1)
     distances = [
-        (features.double() - centres[labels]).norm(dim=1) for features, _, labels in subject.features()
+        (features.double() - centres[labels]).norm(dim=1) for features, _, labels in tracked.features()
     ]
-    return subject.everyone(torch.cat(distances).cpu().numpy())
+    return tracked.to_all_examples(torch.cat(distances).cpu().numpy())

@@ -1,46 +1,45 @@
 """Self-confidence from out-of-fold probabilities (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from hardness import files, models, optim, seeding
+from hardness import files, seeding
 from hardness.console import say
-from hardness.datasets import augment
 from hardness.errors import UserError
-from hardness.probes.subject import Subject
-from hardness.training.fit import fit
+from hardness.probes.tracked_model import TrackedModel
 from hardness.training.measure import predict
 
 FOLDS = 5
 
 
-def self_confidence(subject: Subject) -> np.ndarray:
+def self_confidence(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: the probability of the given label, by a network trained on the other folds alone."""
-    labels = subject.data.train.given_labels.numpy()
+    labels = tracked.examples.given_labels.numpy()
     found = np.full(len(labels), np.nan)
-    for fold, probabilities in out_of_fold(subject):
+    for fold, probabilities in out_of_fold(tracked):
         found[fold] = probabilities[np.arange(len(fold)), labels[fold]]
     return found
 
 
-def out_of_fold(subject: Subject) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def out_of_fold(tracked: TrackedModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (ids (F,), probabilities (F, C) float32) by a network that was not trained on those examples.
 
     Five folds, stratified by given label; each network is trained as the run's was, from first weights and
     in an order of its own. What a fold's network says is written to RUN/out-of-fold/fold=K.parquet, and it is
     not trained again.
     """
-    images, fingerprint = subject.data.train, subject.data.fingerprint
-    for number, fold in enumerate(folds(images.given_labels.numpy(), images.ids, subject.config.seed)):
-        path = subject.run / "out-of-fold" / f"fold={number}.parquet"
+    images, fingerprint = tracked.examples, tracked.job.data.fingerprint
+    for number, fold in enumerate(folds(images.given_labels.numpy(), images.ids, tracked.job.seed)):
+        path = tracked.run / "out-of-fold" / f"fold={number}.parquet"
         if not path.exists():
-            files.write_table(path, _train_without(subject, fold, number), fingerprint)
-            say(f"fold {number + 1}/{FOLDS} of {subject.run}: its network is trained")
-        yield fold, read_fold(path, fingerprint, fold, subject.data.num_classes)
+            files.write_table(path, _train_without(tracked, fold, number), fingerprint)
+            say(f"fold {number + 1}/{FOLDS} of {tracked.run}: its network is trained")
+        yield fold, read_fold(path, fingerprint, fold, tracked.job.data.num_classes)
 
 
 def folds(labels: np.ndarray, ids: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -64,35 +63,13 @@ def read_fold(path: Path, fingerprint: str, fold: np.ndarray, num_classes: int) 
     return values
 
 
-def _train_without(subject: Subject, fold: np.ndarray, number: int) -> pa.Table:
-    config, images = subject.config, subject.data.train
-    stream = seeding.derive(config.seed, "out of fold", number)
-    model = models.build(
-        config.model,
-        subject.data,
-        seed=seeding.derive(stream, "init"),
-        stem=config.stem,
-        precision=config.precision,
-        compile=config.compile,
-    ).to(subject.device)
-    optimizer = optim.build(
-        config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
-    )
-    for _ in fit(
-        model,
-        optimizer,
-        images,
-        np.setdiff1d(images.ids, fold),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        schedule=config.schedule,
-        seed=stream,
-        device=subject.device,
-        workers=subject.workers,
-        augment=augment.build(config.augment, subject.data.image_shape, stream),
-    ):
+def _train_without(tracked: TrackedModel, fold: np.ndarray, number: int) -> pa.Table:
+    examples = tracked.examples
+    seed = seeding.derive(tracked.job.seed, "out of fold", number)
+    training = replace(tracked.job, ids=np.setdiff1d(examples.ids, fold), seed=seed).start()
+    for _ in training.epochs():
         pass
-    predicted = predict(model, images, fold, subject.device, subject.workers)
+    predicted = predict(training.model, examples, fold, tracked.resources)
     probabilities = torch.cat([logits.softmax(1).cpu() for _, logits, _ in predicted]).numpy()
     lists = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1])
     return pa.table({"example_id": fold, "probabilities": lists})

@@ -50,6 +50,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
 
     from hardness import datasets
     from hardness.recipes import rate
+    from hardness.resources import num_workers
 
     @cache
     def load(source: c.Data, model: str) -> datasets.DataSet:
@@ -72,7 +73,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         data = load(source, settings.get("model", ""))
         sizes = len(data.train), len(data.validation)
         if kind is c.Pack:
-            seconds = sum(sizes) * rate.decode(data, run.config.num_workers)
+            seconds = sum(sizes) * rate.decode(data, num_workers(run.config.workers))
             return Cost(_OVERHEAD + seconds, sum(sizes) * math.prod(data.image_shape))
         if kind is c.Split:
             rows = num_subsets(settings) * sum(subset_sizes(settings, sizes[0])[:2])
@@ -80,7 +81,8 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         todo, seconds, size = passes(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs(run)
         if todo != Passes():
             names = ("model", "stem", "precision", "batch_size", "device")
-            found = measured(source, *(settings[name] for name in names))
+            precision = "bf16" if settings["precision"] == "bf16" else "float32"
+            found = measured(source, *((settings | {"precision": precision})[name] for name in names))
             seconds = todo.trained * found.trained + todo.evaluated * found.evaluated
         if kind is c.Track:
             precision = "float32" if settings["precision"] == "float32" else "float16"

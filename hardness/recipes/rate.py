@@ -10,7 +10,7 @@ import torch
 from hardness import models, optim
 from hardness.datasets import DataSet
 from hardness.datasets.samples import read_in_order
-from hardness.training.device import resolve_device, resolve_precision
+from hardness.resources import resolve_device
 from hardness.training.step import train_step
 
 _PIXELS = 100_000
@@ -33,7 +33,6 @@ class Rate:
 def measure(data: DataSet, model: str, stem: str, precision: str, batch_size: int, device: str) -> Rate:
     """Of the network for that data set, on random images, for half a second each, or for a step if longer."""
     where = resolve_device(device)
-    precision = resolve_precision(precision, where)
     network = models.build(model, data, seed=0, stem=stem, precision=precision).to(where)
     optimizer = optim.build("sgd", network.parameters(), lr=1e-3)
     if where.type == "cpu":

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hardness import files, models, optim, seeding
+from hardness import files
 from hardness.console import Epochs, say, say_time_left
-from hardness.datasets import DataSet, ImageSet, augment
+from hardness.datasets import DataSet, ImageSet
+from hardness.resources import Resources
 from hardness.settings import Training
 from hardness.stages.run_folder import RunFolder
-from hardness.training.device import resolve_device, resolve_precision
-from hardness.training.fit import fit
+from hardness.training.job import Job
 from hardness.training.measure import Group, measure
 
 _COLUMNS = ("trained_on", "optimizer", "noise", "seed", "epoch", "measured_on", "loss", "top1", "top5")
@@ -37,7 +37,7 @@ class Member:
     """As the curves name it."""
     stream: int
     """Seed of its first weights and of the order of its examples; equal streams begin equal."""
-    images: ImageSet
+    examples: ImageSet
     ids: np.ndarray
     groups: Sequence[Group]
 
@@ -57,16 +57,22 @@ class Member:
 
 
 def train_grid(
-    run: RunFolder, members: Sequence[Member], data: DataSet, *, model: str, stem: str, config: Training
+    run: RunFolder, members: Sequence[Member], data: DataSet, config: Training, resources: Resources
 ) -> pd.DataFrame:
-    """Train the members that aren't finished, and write curves.parquet -> its table."""
+    """Train the members that are not finished, and write curves.parquet -> its table."""
     path, parts = run.path / "curves.parquet", [_part(run, member) for member in members]
     if not path.exists():
         finished = [member for member, part in zip(members, parts, strict=True) if part.exists()]
-        open_members = [member for member in members if member not in finished]
+        left = [member for member in members if member not in finished]
         run.keep_log(lambda line: any(line.items() >= member.columns.items() for member in finished))
         with Epochs(len(members) * config.epochs, len(finished) * config.epochs, lines=False) as epochs:
-            _train_all(run, open_members, data, model, stem, config, epochs)
+            for number, member in enumerate(left, start=1):
+                started = time.perf_counter()
+                last = _train(run, member, data, config, resources, epochs)
+                told = ", ".join(f"{row['measured_on']} {row['top1']:.3f}" for row in last)
+                say(f"{number}/{len(left)} {member.name}: {told}")
+                if number == 1:
+                    say_time_left("network", time.perf_counter() - started, len(left) - 1)
         tables = [files.read_table(part, data.fingerprint) for part in parts]
         files.write_table(path, pa.concat_tables(tables), data.fingerprint)
     shutil.rmtree(run.path / "members", ignore_errors=True)
@@ -77,64 +83,29 @@ def _part(run: RunFolder, member: Member) -> Path:
     return run.path / "members" / f"{member.name}.parquet"
 
 
-def _train_all(
-    run: RunFolder,
-    members: Sequence[Member],
-    data: DataSet,
-    model_name: str,
-    stem: str,
-    config: Training,
-    epochs: Epochs,
-) -> None:
-    device = resolve_device(config.device)
-    workers = config.num_workers
-    started = time.perf_counter()
-    for number, member in enumerate(members, start=1):
-        model = models.build(
-            model_name,
-            data,
-            seed=seeding.derive(member.stream, "init"),
-            stem=stem,
-            precision=resolve_precision(config.precision, device),
-            compile=config.compile,
-        ).to(device)
-        optimizer = optim.build(
-            member.optimizer, model.parameters(), member.lr, config.weight_decay, config.momentum
-        )
-        rows = []
+def _train(
+    run: RunFolder, member: Member, data: DataSet, config: Training, resources: Resources, epochs: Epochs
+) -> list[dict]:
+    """Train a member, and write what was measured -> the rows of its last epoch."""
+    settings = {name: getattr(member, name) for name in ("examples", "ids", "optimizer", "lr")}
+    training = Job.of(config, data, resources, seed=member.stream, **settings).start()
 
-        def measured(epoch: int, model=model, member=member, rows=rows) -> None:
-            for row in measure(model, member.groups, device, workers):
-                rows.append({**member.columns, "epoch": epoch, **row})
+    def measured(epoch: int) -> list[dict]:
+        named = {**member.columns, "epoch": epoch}
+        return [named | row for row in measure(training.model, member.groups, resources)]
 
-        epochs.begin(member.name)
-        measured(0)
-        training = fit(
-            model,
-            optimizer,
-            member.images,
-            member.ids,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            schedule=config.schedule,
-            seed=member.stream,
-            device=device,
-            workers=workers,
-            augment=augment.build(config.augment, data.image_shape, member.stream),
+    epochs.begin(member.name)
+    rows = measured(0)
+    for log in training.epochs():
+        rows += measured(log.epoch)
+        run.log(**member.columns, **asdict(log))
+        epochs.add(
+            {
+                "epoch": f"{log.epoch}/{config.epochs}",
+                "train loss": f"{log.train_loss:.3f}",
+                "train accuracy": f"{log.train_top1:.3f}",
+            }
         )
-        for log in training:
-            measured(log.epoch)
-            run.log(**member.columns, **asdict(log))
-            epochs.add(
-                {
-                    "epoch": f"{log.epoch}/{config.epochs}",
-                    "train loss": f"{log.train_loss:.3f}",
-                    "train accuracy": f"{log.train_top1:.3f}",
-                }
-            )
-        table = pd.DataFrame(rows, columns=[*_COLUMNS, "num_examples"])
-        files.write_table(_part(run, member), table, data.fingerprint)
-        last = ", ".join(f"{row['measured_on']} {row['top1']:.3f}" for row in rows[-len(member.groups) :])
-        say(f"{number}/{len(members)} {member.name}: {last}")
-        if number == 1:
-            say_time_left("a network", time.perf_counter() - started, len(members) - 1)
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, "num_examples"])
+    files.write_table(_part(run, member), table, data.fingerprint)
+    return rows[-len(member.groups) :]

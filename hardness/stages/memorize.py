@@ -12,10 +12,10 @@ from hardness.config import Memorize
 from hardness.console import say, table
 from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
+from hardness.resources import Resources
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.learning_rates import searched_rates
 from hardness.stages.run_folder import RunFolder
-from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import last_epoch, memorization
 from hardness.wording import memorization_words
@@ -33,8 +33,8 @@ def memorize(config: Memorize) -> Path:
     if run.is_finished:
         return run.path
     with run:
-        device = resolve_device(config.device)
-        data = datasets.load(config, model=config.model, workers=config.num_workers, device=device)
+        resources = Resources.of(config.device, config.workers)
+        data = datasets.load(config, model=config.model, workers=resources.workers, device=resources.device)
         noisy = {noise: data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise}
         # Those with which it was begun, should it go on.
         rates = run.info.get("learning_rates") or (
@@ -45,8 +45,8 @@ def memorize(config: Memorize) -> Path:
         run.update(
             fingerprint=data.fingerprint,
             learning_rates=rates,
-            device=describe_device(device),
-            precision=resolve_precision(config.precision, device),
+            device=resources.describe(),
+            precision=config.compute_precision,
             data=data.describe(),
             num_unreadable=len(data.train.unreadable),
             labels_fingerprint=labels_fingerprint(torch.cat([n.given_labels for n in noisy.values()])),
@@ -60,7 +60,7 @@ def memorize(config: Memorize) -> Path:
                 noise=noise,
                 seed=seed,
                 stream=seed,
-                images=images,
+                examples=images,
                 ids=images.ids,
                 groups=_groups(images, data, config.noise_seed),
             )
@@ -70,11 +70,11 @@ def memorize(config: Memorize) -> Path:
         ]
         say(
             f"memorize {config.data}: {len(members)} networks, {config.model}, {len(data.train):,} images, "
-            f"{config.epochs} epochs, on {describe_device(device)}"
+            f"{config.epochs} epochs, on {resources.describe()}"
         )
         for noise, rate in run.info["noise_rates"].items():
             say(f"noise {noise}: corrupt labels {rate:.4f} of the examples")
-        curves = train_grid(run, members, data, model=config.model, stem=config.stem, config=config)
+        curves = train_grid(run, members, data, config, resources)
         _describe(curves)
     return run.path
 

@@ -23,6 +23,7 @@ from hardness.datasets.packed import (
 )
 from hardness.datasets.samples import flattened, leave_out, read_in_order, warn_of_flattened
 from hardness.errors import UserError
+from hardness.resources import num_workers
 
 _SHARD_BYTES = 256 * 2**20
 
@@ -40,7 +41,7 @@ def pack(config: Pack) -> Path:
     # Bad images are met while packing.
     names = ("data", "size", "val_fraction", "download", "background", "pixel_range")
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
-    data = datasets.load(source, model="", workers=config.num_workers)
+    data = datasets.load(source, model="", workers=num_workers(config.workers))
     out = config.folder
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
     if (out / "pack.json").exists() and _is_whole(out, data, parts):
@@ -124,7 +125,7 @@ def _pack(
 ) -> Iterator[int]:
     """Write the shards that begin at ``first`` and after; yield for every image."""
     channels, height, width = data.image_shape
-    batches = read_in_order(images.images, first, len(images), config.num_workers, borders=num_rows)
+    batches = read_in_order(images.images, first, len(images), num_workers(config.workers), borders=num_rows)
     # One shard is written while the next is read.
     flat: list[int] = []
     with ThreadPoolExecutor(1) as thread:

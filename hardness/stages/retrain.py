@@ -9,12 +9,12 @@ from hardness import files, seeding
 from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
+from hardness.resources import Resources
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import RUNS, RunFolder, finished_info, newest_split, split_settings
 from hardness.stages.run_settings import OBSERVING, OPERATIONAL
 from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS, one_class_subsets
-from hardness.training.device import describe_device, resolve_device, resolve_precision
 from hardness.training.measure import Group
 from hardness.verdicts import hardness_verdicts, transfer_matrix
 from hardness.wording import hardness_words
@@ -45,13 +45,13 @@ def retrain(config: Retrain) -> Path:
     subsets = files.read_table(path, info["fingerprint"]).to_pandas()
     _check_classes(path, subsets, info["data"]["class_names"])
     with run:
-        device = resolve_device(config.device)
-        data = load_tracked(tracked, info, config.data, config.num_workers, device, model=config.model)
+        resources = Resources.of(config.device, config.workers)
+        data = load_tracked(tracked, info, config.data, resources, model=config.model)
         tracking_seed = seeding.derive(0, *settings["tracking_seeds"])
         run.update(
             fingerprint=data.fingerprint,
-            device=describe_device(device),
-            precision=resolve_precision(config.precision, device),
+            device=resources.describe(),
+            precision=config.compute_precision,
             data=data.describe(),
             record_mode=info["record_mode"],
             split={**settings, "name": path.stem},
@@ -71,7 +71,7 @@ def retrain(config: Retrain) -> Path:
                 seed=seed,
                 # Its own stream: neither the tracking seed's generators nor another seed's retraining.
                 stream=seeding.derive(tracking_seed, "retrain", seed),
-                images=images,
+                examples=images,
                 ids=folds[name, "train"],
                 groups=[*shared, Group("train", images, folds[name, "train"])],
             )
@@ -80,9 +80,9 @@ def retrain(config: Retrain) -> Path:
         ]
         say(
             f"retrain on {path}: {len(members)} networks, {config.model} with {config.optimizer}, "
-            f"{len(members[0].ids)} examples each, {config.epochs} epochs, on {describe_device(device)}"
+            f"{len(members[0].ids)} examples each, {config.epochs} epochs, on {resources.describe()}"
         )
-        curves = train_grid(run, members, data, model=config.model, stem=config.stem, config=config)
+        curves = train_grid(run, members, data, config, resources)
         _describe(curves.assign(tracking_seed=run.info["tracking_seed"]))
     return run.path
 

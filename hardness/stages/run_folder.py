@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hardness import distributed, files
+from hardness import files
 from hardness.console import say
 from hardness.errors import UserError
+from hardness.ranks import ALONE, Ranks
 from hardness.stages.run_settings import OPERATIONAL, defaults, plain, resume_command
 
 RUNS = Path("runs")
@@ -42,11 +43,11 @@ class RunFolder:
     Of many ranks all know it, and rank 0 writes.
     """
 
-    def __init__(self, stage: str, config: Any):
-        self.stage = stage
+    def __init__(self, stage: str, config: Any, ranks: Ranks = ALONE):
+        self.stage, self.ranks = stage, ranks
         self.settings = plain(dataclasses.asdict(config))
         self.defaults = defaults(type(config))
-        self.path, self.info = distributed.first_decides(lambda: self._open(config))
+        self.path, self.info = self.ranks.on_first(lambda: self._open(config))
         self._lock = None
         if self.is_finished:
             say(f"{self.path} is finished already, with this configuration")
@@ -88,18 +89,18 @@ class RunFolder:
             if found != value:
                 do = f"give it --{key.replace('_', '-')} {found}, or choose another --out"
                 raise UserError(f"{key} {value} in {path}", f"a run with {key} {found}", do)
-        if (found := info.get("num_ranks", 1)) != distributed.num_ranks():
+        if (found := info.get("num_ranks", 1)) != self.ranks.size:
             raise UserError(
-                f"{distributed.num_ranks()} processes in {path}",
+                f"{self.ranks.size} processes in {path}",
                 f"a run begun with {found}",
                 f"start {found} of them, or choose another --out",
             )
 
     def __enter__(self) -> "RunFolder":
-        distributed.first_decides(self._take)
+        self.ranks.on_first(self._take)
         self.update(
-            num_ranks=distributed.num_ranks(),
-            num_local_ranks=distributed.launch().num_local_ranks,
+            num_ranks=self.ranks.size,
+            num_local_ranks=self.ranks.local_size,
             format_version=files.FORMAT_VERSION,
             stage=self.stage,
             config=self.settings,
@@ -131,7 +132,7 @@ class RunFolder:
             raise UserError(f"{path} as it was a moment ago", "another process's", "give the command again")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if distributed.rank() > 0:
+        if not self.ranks.is_first:
             return
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         try:
@@ -173,12 +174,12 @@ class RunFolder:
                     "restore the data and its flags, or choose another --out",
                 )
         self.info.update(info)
-        if distributed.rank() == 0:
+        if self.ranks.is_first:
             files.write_json(self.path / "run.json", self.info)
 
     def log(self, **line: Any) -> None:
         """Add a line to log.jsonl, with the time (UTC)."""
-        if distributed.rank() > 0:
+        if not self.ranks.is_first:
             return
         line["time"] = _now("milliseconds")
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -186,7 +187,7 @@ class RunFolder:
 
     def keep_log(self, keep: Any) -> None:
         """Drop the lines of log.jsonl for which ``keep(line)`` is false: what will be made again."""
-        if distributed.rank() > 0:
+        if not self.ranks.is_first:
             return
         lines = [line for line in read_log(self.path) if keep(line)]
         files.write_text(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))

@@ -88,7 +88,7 @@ def _ask_network(
     """
     # Scoring records needs torch for nothing else.
     from hardness.stages.coherence import subset_coherence
-    from hardness.stages.tracked import ask, open_subject
+    from hardness.stages.tracked import compute_score, open_tracked
 
     if info.get("stage") != "track":
         found = f"{run} without a network"
@@ -96,10 +96,10 @@ def _ask_network(
     split = config.split or newest_split(run) if config.coherence else None
     if split is not None:
         split_settings(split)
-    subject = open_subject(run, info, config)
-    answers = {name: ask(subject, name, config.epoch) for name in names}
+    tracked = open_tracked(run, info, config)
+    answers = {name: compute_score(tracked, name, config.epoch) for name in names}
     if split is not None:
-        say(f"wrote {subset_coherence(subject, split, config.coherence_sample)}")
+        say(f"wrote {subset_coherence(tracked, split, config.coherence_sample)}")
     return answers
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hardness import files, seeding
-from hardness.config import Split, Workers
+from hardness.config import Split
 from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.scores import FREE, scores
@@ -128,9 +128,10 @@ def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.Data
     """The rows of readable examples but for those with a near-duplicate before them -> (tables, how many)."""
     # Splitting needs torch for nothing else.
     from hardness.datasets.twins import clusters
+    from hardness.resources import num_workers
     from hardness.stages.tracked import load_unread
 
-    workers = Workers().num_workers
+    workers = num_workers()
     # Every image is read once, and one that can't be is met then.
     data = load_unread(info, workers)
     ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))

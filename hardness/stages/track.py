@@ -6,169 +6,113 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from rich import filesize
-from torch import nn
 
-from hardness import datasets, distributed, files, models, optim, seeding
+from hardness import datasets, files, models, seeding
 from hardness.config import Track
 from hardness.console import Epochs, say, say_time_left
-from hardness.datasets import DataSet, ImageSet, augment
+from hardness.datasets import ImageSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
 from hardness.dynamics.store import BYTES_PER_RECORD, recorded_epochs
 from hardness.errors import UserError
+from hardness.ranks import joined, launched
+from hardness.resources import Resources, resolve_device
 from hardness.stages.coherence import add_coherence
 from hardness.stages.run_folder import RunFolder
 from hardness.subsets import matched_samples
 from hardness.training import checkpoint
-from hardness.training.device import describe_device, resolve_device, resolve_precision
-from hardness.training.fit import fit
+from hardness.training.job import Job, Training
 from hardness.training.measure import Group, measure, measure_coherence, predict
 
 
 def track(config: Track) -> Path:
     """Track a run -> its folder, with dynamics/, examples.parquet, scores.parquet and log.jsonl.
 
-    Under ``torchrun`` the ranks share the run.
+    The processes that ``torchrun`` starts share the run.
     """
-    device = resolve_device(config.device)
-    with distributed.joined(device):
-        return _track(config, device)
+    ranks = launched()
+    with joined(resolve_device(config.device, ranks)):
+        return _track(config, Resources.of(config.device, config.workers, ranks))
 
 
-def _track(config: Track, device: torch.device) -> Path:
-    run = RunFolder("track", config)
+def _track(config: Track, resources: Resources) -> Path:
+    ranks = resources.ranks
+    run = RunFolder("track", config, ranks)
     if run.is_finished:
         return run.path
     with run:
-        data = datasets.load(config, model=config.model, workers=config.num_workers, device=device)
+        data = datasets.load(
+            config, model=config.model, workers=resources.workers, device=resources.device, ranks=ranks
+        )
         train = data.train.with_labels(given_labels(data, config, config.noise))
         data = replace(data, train=train)
-        precision = resolve_precision(config.precision, device)
-        model = models.build(
-            config.model,
-            data,
-            seed=seeding.derive(config.seed, "init"),
-            stem=config.stem,
-            precision=precision,
-            compile=config.compile,
-        ).to(device)
-        if config.sync_batchnorm:
-            if device.type != "cuda":
-                raise UserError("CUDA for --sync-batchnorm", str(device), "leave it out")
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        training = Job.of(config, data, resources, examples=train, ids=train.ids).start()
         run.update(
             seed=config.seed,
             fingerprint=data.fingerprint,
             record_mode=config.record,
-            device=describe_device(device),
-            precision=precision,
+            device=resources.describe(),
+            precision=config.compute_precision,
             data=data.describe(),
             num_unreadable=len(train.unreadable),
             noise_rate=noise_rate(train),
             labels_fingerprint=labels_fingerprint(train.given_labels),
-            num_parameters=models.num_parameters(model),
+            num_parameters=models.num_parameters(training.model),
         )
         _announce(config, train, run.info)
-        if distributed.rank() == 0:
+        if ranks.is_first:
             files.write_table(run.path / "examples.parquet", examples(train), data.fingerprint)
-        _train(run, config, data, model, device)
-        if distributed.rank() == 0:
+        _train(run, config, training)
+        if ranks.is_first:
             table = scores(run.path, data.fingerprint)
             settings = {"last_epoch": config.epochs, "asked": {}}
             files.write_table(run.path / "scores.parquet", table, data.fingerprint, settings)
             learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
             say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
-        distributed.wait_for_all()
+        ranks.barrier()
     return run.path
 
 
-def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, device: torch.device) -> None:
-    """Go on from the last whole epoch; after each, write its records, a line of log, a checkpoint."""
-    train, workers = data.train, config.num_workers
-    optimizer = optim.build(
-        config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
-    )
-    saved = run.path / "checkpoints" / "last.pt"
-    last_epoch = checkpoint.load(saved, model, optimizer, device)
-    # A kill leaves one epoch at most that is recorded and not saved: that one is made again.
-    if (recorded := recorded_epochs(run.path)) and recorded[-1] > last_epoch + 1:
-        found = f"one of epoch {last_epoch}" if last_epoch else "none"
-        raise UserError(
-            f"a checkpoint of epoch {recorded[-1]} or the one before in {saved}, as there are records",
-            found,
-            "restore it, or choose another --out",
-        )
+def _train(run: RunFolder, config: Track, training: Training) -> None:
+    """Continue after the last complete epoch; each epoch writes records, a log line, a checkpoint."""
+    job, saved = training.job, run.path / "checkpoints" / "last.pt"
+    train, validation, ranks = job.examples, job.data.validation, job.resources.ranks
+    last_epoch = training.load(saved)
+    _check_records(run.path, saved, last_epoch)
     run.keep_log(lambda line: line["epoch"] <= last_epoch)
-    recorder = Recorder(
-        run.path,
-        len(train),
-        device,
-        resume=True,
-        # Where there is no checkpoint, the epoch that is made again is the first.
-        overwrite=True,
-        last_epoch=last_epoch,
-        unreadable=train.unreadable,
-        fingerprint=data.fingerprint,
-        precision=config.record_precision,
-    )
-    training = fit(
-        model,
-        optimizer,
-        train,
-        train.ids,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        schedule=config.schedule,
-        seed=config.seed,
-        device=device,
-        workers=workers,
-        first_epoch=last_epoch + 1,
-        recorder=recorder if config.record == "train" else None,
-        augment=augment.build(config.augment, data.image_shape, config.seed),
-    )
-    validation = [Group("validation", data.validation, data.validation.ids)]
-    coherence_groups = _coherence_groups(train, config) if config.coherence_every else []
-
-    def look(epoch: int) -> None:
-        """What is looked at every so many epochs, by one rank: all have the same weights."""
-        if distributed.rank() > 0:
-            return
-        if config.coherence_every and epoch % config.coherence_every == 0:
-            rows = measure_coherence(model, coherence_groups, epoch, device, workers)
-            add_coherence(run.path, rows, data.fingerprint)
-        if config.checkpoint_every and epoch % config.checkpoint_every == 0:
-            checkpoint.keep_weights(run.path, model, epoch)
-
+    recorder = _recorder(run.path, config, job, last_epoch)
+    measure_periodically = _Periodic(run.path, config, training)
     if last_epoch == 0:
-        look(0)
+        measure_periodically(0)
     with recorder, Epochs(config.epochs, last_epoch) as epochs:
         epochs.begin("tracking")
         started = time.perf_counter()
-        for log in training:
+        for log in training.epochs(last_epoch, recorder if config.record == "train" else None):
             if config.record == "eval":
-                for batch in predict(model, train, train.ids, device, workers):
+                for batch in predict(training.model, train, train.ids, job.resources):
                     recorder.update(*batch)
             try:
                 recorded = recorder.end_epoch()
             except ValueError as error:
                 raise UserError("a finite loss of every example", str(error), "lower --lr") from error
-            (measured,) = measure(model, validation, device, workers)
+            (measured,) = measure(
+                training.model, [Group("validation", validation, validation.ids)], job.resources
+            )
             line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
             line["learned"] = recorded.learned
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
-            look(log.epoch)
-            # A checkpoint says that its epoch is done: all that is recorded must be on disk before it.
+            measure_periodically(log.epoch)
+            # A checkpoint means that its epoch is complete: all records must be on disk before it.
             recorder.flush()
-            distributed.wait_for_all()
+            ranks.barrier()
             run.log(**line)
-            if distributed.rank() == 0:
-                checkpoint.save(saved, model, optimizer, log.epoch)
-            # The first epoch takes longer: it warms up.
+            if ranks.is_first:
+                training.save(saved, log.epoch)
+            # The first epoch takes longer.
             if log.epoch == last_epoch + 2:
-                say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
+                say_time_left("epoch", time.perf_counter() - started, config.epochs - log.epoch)
             started = time.perf_counter()
             epochs.add(
                 {
@@ -180,6 +124,51 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
                     "images/s": f"{log.images_per_second:.0f}",
                 }
             )
+
+
+def _check_records(run: Path, saved: Path, last_epoch: int) -> None:
+    """A kill leaves at most one epoch with records but without a checkpoint: that one is trained again."""
+    if (recorded := recorded_epochs(run)) and recorded[-1] > last_epoch + 1:
+        found = f"one of epoch {last_epoch}" if last_epoch else "none"
+        raise UserError(
+            f"a checkpoint of epoch {recorded[-1]} or the one before in {saved}, as there are records",
+            found,
+            "restore it, or choose another --out",
+        )
+
+
+def _recorder(run: Path, config: Track, job: Job, last_epoch: int) -> Recorder:
+    return Recorder(
+        run,
+        len(job.examples),
+        job.resources.device,
+        resume=True,
+        # Without a checkpoint, the epoch that is trained again is the first.
+        overwrite=True,
+        last_epoch=last_epoch,
+        unreadable=job.examples.unreadable,
+        fingerprint=job.data.fingerprint,
+        precision=config.record_precision,
+        ranks=job.resources.ranks,
+    )
+
+
+class _Periodic:
+    """What is measured and kept every so many epochs, by one rank: all have the same weights."""
+
+    def __init__(self, run: Path, config: Track, training: Training):
+        self.run, self.config, self.training = run, config, training
+        self.groups = _coherence_groups(training.job.examples, config) if config.coherence_every else []
+
+    def __call__(self, epoch: int) -> None:
+        config, job, model = self.config, self.training.job, self.training.model
+        if not job.resources.ranks.is_first:
+            return
+        if config.coherence_every and epoch % config.coherence_every == 0:
+            rows = measure_coherence(model, self.groups, epoch, job.resources)
+            add_coherence(self.run, rows, job.data.fingerprint)
+        if config.checkpoint_every and epoch % config.checkpoint_every == 0:
+            checkpoint.keep_weights(self.run, model, epoch)
 
 
 def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:

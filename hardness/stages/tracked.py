@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from hardness import datasets, files, models
+from hardness import datasets, files
 from hardness.checks import has_files
 from hardness.config import Data, Score, Track
 from hardness.console import say
 from hardness.datasets import DataSet
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
+from hardness.resources import Resources
 from hardness.training import checkpoint
-from hardness.training.device import resolve_device
+from hardness.training.job import Job
 
 
 def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +75,7 @@ def load_tracked(
     run: Path,
     info: dict[str, Any],
     moved_to: str | None,
-    workers: int,
-    device: torch.device,
+    resources: Resources,
     model: str | None = None,
 ) -> DataSet:
     """The data of a tracked run, its training set under the labels that were given there.
@@ -83,7 +83,7 @@ def load_tracked(
     ``model``: for which network, if not the run's. Raises ``UserError`` where it is another data set now.
     """
     settings = tracked_settings(info)
-    options = {"model": model or settings["model"], "workers": workers, "device": device}
+    options = {"model": model or settings["model"], "workers": resources.workers, "device": resources.device}
     source, do = tracked_data(info, moved_to, model), "name the data with --data"
     data = load_as_tracked(source, info["fingerprint"], do, **options)
     examples = files.read_table(run / "examples.parquet", data.fingerprint, ["given_label"])
@@ -91,28 +91,22 @@ def load_tracked(
     return replace(data, train=data.train.with_labels(given))
 
 
-def open_subject(run: Path, info: dict[str, Any], config: Score) -> Subject:
-    """The run's network beside its data, on the device that ``config`` names."""
-    settings, device = tracked_settings(info), resolve_device(config.device)
-    data = load_tracked(run, info, config.data, config.num_workers, device)
+def open_tracked(run: Path, info: dict[str, Any], config: Score) -> TrackedModel:
+    """The run's network and its data, on the device that ``config`` names."""
+    resources = Resources.of(config.device, config.workers)
+    data = load_tracked(run, info, config.data, resources)
     source = asdict(tracked_data(info, config.data))
-    as_tracked = Track(**{**settings, **source, "given_labels": None, "noise": 0.0, "out": None})
-    model = models.build(
-        as_tracked.model,
-        data,
-        seed=0,
-        stem=as_tracked.stem,
-        precision=as_tracked.precision,
-        compile=as_tracked.compile,
-    ).to(device)
-    return Subject(run, as_tracked, data, model, device, config.num_workers)
+    settings = tracked_settings(info) | source | {"given_labels": None, "noise": 0.0, "out": None}
+    others = {"examples": data.train, "ids": data.train.ids, "sync_batchnorm": False}
+    job = Job.of(Track(**settings), data, resources, **others)
+    return TrackedModel(run, job, job.network())
 
 
-def ask(subject: Subject, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
-    """(N,) of a score for which the network is asked, and of which epoch its weights are (None: the last)."""
-    epoch = checkpoint.load_weights(subject.run, subject.model, subject.device, epoch)
+def compute_score(tracked: TrackedModel, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
+    """(N,) of a score that needs the network, and the epoch of its weights (None: the last)."""
+    epoch = checkpoint.load_weights(tracked.run, tracked.model, tracked.resources.device, epoch)
     module, function = SCORES[name].probe.split(":")
     started = time.perf_counter()
-    found = getattr(importlib.import_module(module), function)(subject)
+    found = getattr(importlib.import_module(module), function)(tracked)
     say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
     return found, epoch

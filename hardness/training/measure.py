@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardness import distributed
 from hardness.datasets import ImageSet, Loader
 from hardness.datasets.loader import cut
 from hardness.dynamics.coherence import Coherence
 from hardness.gradients import gradients_of
+from hardness.resources import Resources
 
 EVAL_BATCH = {"cpu": 128, "cuda": 512}
 """By type of device. On a CPU what a layer puts out should stay in the caches: 1.4 times as fast as 512."""
@@ -32,16 +32,16 @@ _COHERENCE_COLUMNS = {
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: ImageSet, ids: np.ndarray, device: torch.device, workers: int
+    model: nn.Module, images: ImageSet, ids: np.ndarray, resources: Resources
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``.
 
-    Of many ranks, each gets its part of ``ids``.
+    With many ranks, each gets its part of ``ids``.
     """
     model.eval()
-    ids = ids[distributed.my_slice(len(ids))]
-    for pixels, labels, example_ids in Loader(images, cut(ids, EVAL_BATCH[device.type]), device, workers):
-        yield example_ids, model(pixels), labels
+    batches = cut(ids[resources.ranks.slice(len(ids))], EVAL_BATCH[resources.device.type])
+    for inputs, labels, example_ids in Loader(images, batches, resources.device, resources.workers):
+        yield example_ids, model(inputs), labels
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Group:
 
 
 def measure(
-    model: nn.Module, groups: Sequence[Group], device: torch.device, workers: int
+    model: nn.Module, groups: Sequence[Group], resources: Resources
 ) -> list[dict[str, str | float | int]]:
     """Loss (mean cross-entropy, nats), top-1 and top-5 (shares) of every group, in evaluation mode.
 
     Groups of one image set share one pass over the union of their examples.
     """
-    rows = {}
+    rows, device = {}, resources.device
     for images in dict.fromkeys(group.images for group in groups):
         together = [group for group in groups if group.images is images]
         sums = torch.zeros(len(together), 3, dtype=torch.float64, device=device)
@@ -71,12 +71,12 @@ def measure(
             member[torch.tensor(group.ids, device=device)] = True
         clean_labels = images.clean_labels.to(device)
         union = np.unique(np.concatenate([group.ids for group in together]))
-        for ids, logits, given_labels in predict(model, images, union, device, workers):
+        for ids, logits, given_labels in predict(model, images, union, resources):
             for index, group in enumerate(together):
                 labels = clean_labels[ids] if group.against_clean else given_labels
                 weight = members[index][ids].double()
                 sums[index] += (_metrics(logits, labels) * weight).sum(1)
-        for group, (loss, top1, top5) in zip(together, distributed.reduce(sums).tolist(), strict=True):
+        for group, (loss, top1, top5) in zip(together, resources.ranks.reduce(sums).tolist(), strict=True):
             size = len(group.ids)
             rows[group.name] = {
                 "measured_on": group.name,
@@ -89,7 +89,7 @@ def measure(
 
 
 def measure_coherence(
-    model: nn.Module, groups: Sequence[Group], epoch: int, device: torch.device, workers: int
+    model: nn.Module, groups: Sequence[Group], epoch: int, resources: Resources
 ) -> pd.DataFrame:
     """The rows of coherence.parquet of an epoch: a row a group and layer, with the group's mean loss (nats).
 
@@ -97,8 +97,8 @@ def measure_coherence(
     """
     rows = []
     for group in groups:
-        coherence, losses = Coherence(), torch.zeros((), dtype=torch.float64, device=device)
-        for _, gradients, loss in gradients_of(model, group.images, group.ids, device, workers):
+        coherence, losses = Coherence(), torch.zeros((), dtype=torch.float64, device=resources.device)
+        for _, gradients, loss in gradients_of(model, group.images, group.ids, resources):
             coherence.add(gradients)
             losses += loss.double().sum()
         named = {"epoch": epoch, "measured_on": group.name, "mean_loss": losses.item() / len(group.ids)}

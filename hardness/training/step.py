@@ -7,60 +7,61 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from hardness.optim import WinsorizedSGD
-from hardness.optim.m3 import num_groups
+from hardness.datasets.inputs import Inputs, take
+from hardness.optim.requirements import requirements
+from hardness.ranks import ALONE, Ranks
 
 
 def train_step(
     model: nn.Module,
     optimizer: Optimizer,
-    images: Tensor,
+    inputs: Inputs,
     labels: Tensor,
     *,
-    first: int = 0,
     batch_size: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Forward, loss, backward, step -> (mean cross-entropy (), logits (B, C)), both detached.
 
-    M3, A3 and what is robust with them make a forward and a backward pass for each group (position in the
-    global batch, modulo 3), so that batch normalisation sees groups, not the batch.
+    M3, A3 and optimizers that are robust with them take a forward and a backward pass for each group
+    (position in the global batch, modulo 3), so that batch normalization sees groups, not the batch.
 
-    Of many ranks, each gives its slice of the global batch of ``batch_size``, which begins at position
-    ``first``; a model whose gradients are averaged over ranks (DDP, FSDP) then steps as one process would on
-    the whole. The loss is the mean over this rank's slice.
+    With many ranks, each passes its slice (``ranks.slice``) of the global batch of ``batch_size`` examples.
+    A model whose gradients are averaged over ranks (DDP, FSDP) then takes the step of one process with the
+    whole batch. The loss is the mean over this rank's slice.
     """
     optimizer.zero_grad()
-    if isinstance(optimizer, WinsorizedSGD):
-        if batch_size is not None:
-            raise RuntimeError("WinsorizedSGD steps in one process: its bounds are of the whole batch")
-        loss, logits = optimizer.backward(model, images, labels)
+    needs = requirements(optimizer)
+    if needs.example_gradients:
+        if ranks.is_many:
+            raise RuntimeError(f"{type(optimizer).__name__} works in one process only")
+        loss, logits = optimizer.backward(model, inputs, labels)
         optimizer.step()
         return loss, logits
-    num_ranks = 1 if batch_size is None else torch.distributed.get_world_size()
-    batch_size = len(images) if batch_size is None else batch_size
-    groups = num_groups(optimizer)
+    batch_size = len(labels) if batch_size is None else batch_size
+    first, groups = ranks.slice(batch_size).start, needs.num_groups
     logits, losses = None, []
     for group in range(groups):
         mine = slice((group - first) % groups, None, groups)
         in_all = len(range(group, batch_size, groups))
-        group_logits = model(images[mine])
-        # The sum over all ranks by the count in all; averaging over ranks divides by their number.
+        group_logits = model(take(inputs, mine))
+        # The sum over all ranks divided by the global count; averaging over ranks divides by their number.
         loss = F.cross_entropy(group_logits, labels[mine], reduction="sum")
-        (loss * (num_ranks / in_all)).backward()
+        (loss * (ranks.size / in_all)).backward()
         if groups > 1:
             optimizer.collect()
         if logits is None:
-            logits = group_logits.new_empty(len(images), group_logits.shape[1])
+            logits = group_logits.new_empty(len(labels), group_logits.shape[1])
         logits[mine] = group_logits.detach()
         losses.append(loss.detach())
     optimizer.step()
-    return torch.stack(losses).sum() / len(images), logits
+    return torch.stack(losses).sum() / len(labels), logits
 
 
 class StepNorm:
     """The mean L2 norm of the step's direction (parameter change / learning rate), over a few steps.
 
-    Seen from the parameters, so that it is the same quantity for every optimizer, with its weight decay
+    Measured on the parameters, so that it is the same quantity for every optimizer, with its weight decay
     and momentum.
     """
 

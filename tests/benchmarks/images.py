@@ -27,15 +27,16 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from hardness import datasets, models, optim
+from hardness import datasets, models
 from hardness.config import Data, Pack
 from hardness.datasets import Loader, Shuffled
 from hardness.datasets.base import in_memory
+from hardness.resources import Resources
 from hardness.stages.pack import pack
-from hardness.training.fit import fit
 from tests.benchmarks import peers
 from tests.benchmarks.peers import BATCH, Pictures
 from tests.benchmarks.timing import in_turn, machine, seconds
+from tests.jobs import job
 
 SIZES = {64: ((64, 64), 64, 8192), 224: ((500, 375), 256, 1024)}
 """Of what is trained on: (width and height of the pictures, short side resized to, how many)."""
@@ -178,10 +179,9 @@ def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, ro
     memory = datasets.place(memory, "auto", torch.device(device))
 
     def epoch(images: datasets.ImageSet) -> None:
-        network = models.build(model, data, seed=0).to(device)
-        optimizer = optim.build("sgd", network.parameters(), 0.01)
-        settings = {"epochs": 1, "batch_size": 64, "schedule": "constant", "seed": 0, "workers": 0}
-        for _ in fit(network, optimizer, images, ids, device=torch.device(device), **settings):
+        resources = Resources(torch.device(device))
+        settings = {"model": model, "optimizer": "sgd", "lr": 0.01, "epochs": 1, "batch_size": 64}
+        for _ in job(data, resources=resources, examples=images, ids=ids, **settings).start().epochs():
             pass
 
     works = {"memory": lambda: epoch(memory.train), "packed": lambda: epoch(data.train)}

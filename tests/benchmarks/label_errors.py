@@ -15,21 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from aum import AUMCalculator
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from torch import Tensor
 
-from hardness import files, models, optim, seeding
+from hardness import files
 from hardness.config import Score
 from hardness.label_errors import detection
 from hardness.probes.self_confidence import out_of_fold
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
 from hardness.stages.run_folder import finished_info
-from hardness.stages.tracked import open_subject
+from hardness.stages.tracked import open_tracked
 from hardness.statistics import Estimate
-from hardness.training.fit import fit
 
 
 class Fed:
@@ -47,36 +45,19 @@ class Fed:
         return found.loc[range(num_examples)].to_numpy()
 
 
-def by_aum(asked: Subject) -> np.ndarray:
+def by_aum(asked: TrackedModel) -> np.ndarray:
     """(N,): the smaller, the likelier wrong."""
-    config, train = asked.config, asked.data.train
-    model = models.build(config.model, asked.data, seed=seeding.derive(config.seed, "init"), stem=config.stem)
-    optimizer = optim.build(
-        config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
-    )
     with tempfile.TemporaryDirectory() as folder:
         fed = Fed(folder)
-        for _ in fit(
-            model,
-            optimizer,
-            train,
-            train.ids,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            schedule=config.schedule,
-            seed=config.seed,
-            device=torch.device("cpu"),
-            workers=0,
-            recorder=fed,
-        ):
+        for _ in asked.job.start().epochs(recorder=fed):
             pass
-        return fed.result(len(train))
+        return fed.result(len(asked.examples))
 
 
-def by_cleanlab(asked: Subject, method: str) -> np.ndarray:
+def by_cleanlab(asked: TrackedModel, method: str) -> np.ndarray:
     """(N,): the smaller, the likelier wrong. ``issues``: what ``find_label_issues`` finds comes first."""
-    labels = asked.data.train.given_labels.numpy()
-    probabilities = np.empty((len(labels), asked.data.num_classes))
+    labels = asked.examples.given_labels.numpy()
+    probabilities = np.empty((len(labels), asked.job.data.num_classes))
     for fold, found in out_of_fold(asked):
         probabilities[fold] = found
     if method != "issues":
@@ -91,7 +72,7 @@ def judge(run: Path) -> pd.DataFrame:
     truth = files.read_table(run / "examples.parquet", info["fingerprint"], ["is_corrupt"])
     is_corrupt = truth["is_corrupt"].to_numpy()
     with redirect_stdout(sys.stderr):
-        asked = open_subject(run, info, Score(run=(run,)))
+        asked = open_tracked(run, info, Score(run=(run,)))
         peers = {
             "aum (package)": by_aum(asked),
             "cleanlab, find_label_issues": by_cleanlab(asked, "issues"),

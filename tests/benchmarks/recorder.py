@@ -23,12 +23,13 @@ import pyarrow as pa
 import torch
 from torch.nn import functional as F
 
-from hardness import Recorder, files, models, optim
+from hardness import Recorder, files
 from hardness.datasets.base import DataSet, in_memory
 from hardness.dynamics import store
-from hardness.training.fit import fit
+from hardness.resources import Resources
 from hardness.training.measure import predict
 from tests.benchmarks.timing import in_turn, machine, seconds
+from tests.jobs import job
 
 IMAGENET = 1_281_167
 BATCHES = (256, 512)
@@ -102,19 +103,19 @@ def epoch_lines(
     images = in_memory(pixels, torch.randint(100, (num_examples,), generator=generator), "train")
     data = DataSet(images, images, [str(k) for k in range(100)], (3, size, size), [0.5] * 3, [0.25] * 3)
     place = torch.device(device)
-    model = models.build(model_name, data, seed=0).to(place)
-    optimizer = optim.build("sgdm", model.parameters(), lr=0.01)
+    resources = Resources(place)
+    settings = {"model": model_name, "lr": 0.01, "epochs": 1, "batch_size": batch_size}
+    training = job(data, resources=resources, **settings).start()
 
     def train(recorder: Recorder | None = None) -> None:
-        settings = {"epochs": 1, "batch_size": batch_size, "schedule": "constant", "seed": 0, "workers": 0}
-        list(fit(model, optimizer, images, images.ids, **settings, device=place, recorder=recorder))
+        list(training.epochs(recorder=recorder))
 
     def bare_pass() -> None:
-        for _ in predict(model, images, images.ids, place, 0):
+        for _ in predict(training.model, images, images.ids, resources):
             pass
 
     def recorded_pass(recorder: Recorder) -> None:
-        for batch in predict(model, images, images.ids, place, 0):
+        for batch in predict(training.model, images, images.ids, resources):
             recorder.update(*batch)
         recorder.end_epoch()
         recorder.flush()

@@ -20,9 +20,11 @@ from hardness.datasets.base import DataSet, in_memory
 from hardness.dynamics.scores import FREE, SCORES, Score, scores
 from hardness.dynamics.store import read_epochs
 from hardness.probes.grand import last_layer_norm
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
+from hardness.resources import Resources
 from hardness.stages.track import track
 from hardness.training import checkpoint
+from hardness.training.job import Job
 from tests.benchmarks.recorder import generate
 from tests.benchmarks.timing import in_turn, machine, seconds
 
@@ -41,9 +43,9 @@ def pictures(num_examples: int, size: int) -> DataSet:
     return DataSet(train, train, names, (3, size, size), [0.5] * 3, [0.25] * 3)
 
 
-def subject(place: Path, model: str, data: DataSet, config: Track) -> Subject:
-    network = models.build(model, data, seed=0)
-    return Subject(place, config, data, network.eval(), CPU, 0)
+def subject(place: Path, model: str, data: DataSet, config: Track) -> TrackedModel:
+    job = Job.of(config, data, Resources(), examples=data.train, ids=data.train.ids)
+    return TrackedModel(place, job, models.build(model, data, seed=0).eval())
 
 
 def free_prices(num_examples: int, epochs: int) -> dict[str, float]:
@@ -74,7 +76,7 @@ def share_of_tracking(epochs: int) -> tuple[float, float]:
         return taken, seconds(lambda: scores(run))
 
 
-def network_prices(asked: Subject, rounds: int) -> dict[str, float]:
+def network_prices(asked: TrackedModel, rounds: int) -> dict[str, float]:
     """Seconds of each probe but self-confidence, and of a forward pass ("")."""
     works = {name: lambda score=score: ask(score, asked) for name, score in SCORES.items() if score.probe}
     del works["self_confidence"]
@@ -82,7 +84,7 @@ def network_prices(asked: Subject, rounds: int) -> dict[str, float]:
     return in_turn(works, rounds)
 
 
-def ask(score: Score, asked: Subject) -> np.ndarray:
+def ask(score: Score, asked: TrackedModel) -> np.ndarray:
     module, function = score.probe.split(":")
     return getattr(importlib.import_module(module), function)(asked)
 
@@ -104,7 +106,7 @@ def self_confidence_price(epochs: int, rounds: int) -> float:
     return found["score"] / found["run"]
 
 
-def trained(place: Path, model: str, epochs: int) -> Subject:
+def trained(place: Path, model: str, epochs: int) -> TrackedModel:
     """Digits, as a run of track leaves them."""
     config = Track(model=model, epochs=epochs, lr=0.005, out=place / model)
     with redirect_stdout(sys.stderr):

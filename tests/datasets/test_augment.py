@@ -1,7 +1,5 @@
 """Crops and flips of a batch are torchvision's, an image at a time."""
 
-import unittest.mock
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,8 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from hardness import distributed
 from hardness.datasets.augment import CropFlip, build, crop, draw
+from hardness.ranks import Ranks
 
 
 def batch(num_images=6, height=40, width=32):
@@ -88,12 +86,8 @@ def test_crops_depend_on_seed_epoch_step_and_position():
 def test_ranks_make_the_crops_of_one_process():
     images, augment = batch(), CropFlip((16, 16), seed=1)
     parts = []
-    for rank in range(2):
-        with (
-            unittest.mock.patch.object(distributed, "rank", return_value=rank),
-            unittest.mock.patch.object(distributed, "num_ranks", return_value=2),
-        ):
-            parts.append(augment(images[distributed.my_slice(5)], 3, 7, 5))
+    for ranks in (Ranks(0, 2), Ranks(1, 2)):
+        parts.append(CropFlip((16, 16), 1, ranks)(images[ranks.slice(5)], 3, 7, 5))
     assert torch.equal(torch.cat(parts), augment(images[:5], 3, 7, 5))
 
 

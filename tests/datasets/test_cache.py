@@ -89,6 +89,6 @@ def test_shards_are_copied_one_after_another():
 
 
 def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(image_folder, monkeypatch):
-    monkeypatch.setattr(samples, "host_memory", lambda: 15_000)
+    monkeypatch.setattr(samples, "host_memory", lambda ranks: 15_000)
     with pytest.raises(UserError, match=r"15\.6 kB of memory for --cache host; found 15\.0 kB"):
         datasets.load(Data(data=f"imagefolder:{image_folder}", cache="host"), device="cpu")

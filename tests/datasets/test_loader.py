@@ -2,7 +2,6 @@ import gc
 import itertools
 import threading
 import time
-import unittest.mock
 from dataclasses import replace
 from typing import ClassVar
 
@@ -12,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness import datasets, distributed
+from hardness import datasets
 from hardness.config import Data
 from hardness.datasets.base import in_memory
 from hardness.datasets.cache import on_device
 from hardness.datasets.loader import Loader, Shuffled, cut
 from hardness.errors import UserError
+from hardness.ranks import Ranks
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -54,15 +54,11 @@ def test_ids_belong_to_the_base_set_whatever_subset_is_read():
 
 @given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 5), st.integers(0, 9))
 def test_a_batch_is_the_same_examples_whatever_the_number_of_ranks(num_examples, batch_size, ranks, seed):
-    def batches(rank, ranks):
-        with (
-            unittest.mock.patch.object(distributed, "rank", return_value=rank),
-            unittest.mock.patch.object(distributed, "num_ranks", return_value=ranks),
-        ):
-            shuffled = Shuffled(np.arange(num_examples), batch_size, seed)
-            shuffled.epoch = 2
-            slices = [distributed.my_slice(size) for size in shuffled.sizes]
-            return list(zip(shuffled, slices, strict=True))
+    def batches(rank, size):
+        shuffled = Shuffled(np.arange(num_examples), batch_size, seed, Ranks(rank, size))
+        shuffled.epoch = 2
+        slices = [shuffled.ranks.slice(size) for size in shuffled.sizes]
+        return list(zip(shuffled, slices, strict=True))
 
     alone = [batch for batch, _ in batches(0, 1)]
     by_rank = [batches(rank, ranks) for rank in range(ranks)]

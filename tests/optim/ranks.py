@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from hardness import optim
+from hardness.ranks import of_process_group
 from hardness.training.step import train_step
 
 NAMES = ("sgd", "rm3", "ra3", "m3", "a3", "rm3+adamw", "m3+adamw")
@@ -43,12 +44,11 @@ def global_batch(step: int) -> tuple[Tensor, Tensor]:
 
 
 def train_on_my_slice(model: nn.Module, optimizer: Optimizer, steps: range) -> None:
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+    ranks = of_process_group()
     for step in steps:
         images, labels = global_batch(step)
-        bounds = [len(images) * number // ranks for number in range(ranks + 1)]
-        mine = slice(bounds[rank], bounds[rank + 1])
-        train_step(model, optimizer, images[mine], labels[mine], first=mine.start, batch_size=len(images))
+        mine = ranks.slice(len(images))
+        train_step(model, optimizer, images[mine], labels[mine], batch_size=len(images), ranks=ranks)
 
 
 def whole(model: nn.Module) -> dict[str, Tensor]:

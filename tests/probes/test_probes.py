@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hardness import datasets, models
-from hardness.config import Data, Track
+from hardness.config import Data
 from hardness.datasets.base import DataSet, in_memory
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
@@ -20,13 +20,12 @@ from hardness.probes.grand import grand, grand_last_layer
 from hardness.probes.prediction_depth import _flat, depth, prediction_depth, stages, vote
 from hardness.probes.prototypicality import prototypicality
 from hardness.probes.self_confidence import FOLDS, folds, out_of_fold, self_confidence
-from hardness.probes.subject import Subject
+from hardness.probes.tracked_model import TrackedModel
+from tests.jobs import job
 
-CPU = torch.device("cpu")
 
-
-def subject(tmp_path, data, model, **settings) -> Subject:
-    return Subject(tmp_path, Track(**settings), data, model.eval(), CPU, 0)
+def tracked(tmp_path, data, model, **settings) -> TrackedModel:
+    return TrackedModel(tmp_path, job(data, **settings), model.eval())
 
 
 def two_pixels(pixels: list[list[int]], labels: list[int]) -> DataSet:
@@ -51,7 +50,7 @@ FIVE = [[0, 0], [255, 0], [0, 255], [255, 255], [255, 0]], [0, 0, 1, 1, 1]
 def test_grand_of_five_examples_worked_by_hand(tmp_path):
     """Of z = W h with W the unit matrix times log 3: the probabilities are 1/2, 3/4 or 1/4."""
     data = two_pixels(*FIVE)
-    asked = subject(tmp_path, data, linear([[math.log(3), 0], [0, math.log(3)]]))
+    asked = tracked(tmp_path, data, linear([[math.log(3), 0], [0, math.log(3)]]))
     # |p - y| is sqrt 2 times the other class's probability, |h|^2 + 1 is 1, 2, 2, 3, 2.
     expected = math.sqrt(2) * np.array([0.5, 0.25, 0.25, 0.5, 0.75]) * np.sqrt([1, 2, 2, 3, 2])
     np.testing.assert_allclose(grand_last_layer(asked), expected, rtol=1e-6)
@@ -62,7 +61,7 @@ def test_grand_of_five_examples_worked_by_hand(tmp_path):
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
 def test_grand_is_the_norm_of_the_gradient_of_each_example_alone(tmp_path, name):
     data = datasets.load(Data(), model=name)
-    asked = subject(tmp_path, data, models.build(name, data, seed=0))
+    asked = tracked(tmp_path, data, models.build(name, data, seed=0))
     exact, last = grand(asked), grand_last_layer(asked)
     for example_id in (0, 7, 1436):
         image, label, _ = data.train.__getitems__([example_id])
@@ -75,13 +74,13 @@ def test_grand_is_the_norm_of_the_gradient_of_each_example_alone(tmp_path, name)
 
 def test_prototypicality_of_five_examples_worked_by_hand(tmp_path):
     """Class a: (0, 0) and (1, 0), centre (1/2, 0); class b: (0, 1), (1, 1), (1, 0), centre (2/3, 2/3)."""
-    asked = subject(tmp_path, two_pixels(*FIVE), linear([[1.0, 0], [0, 1.0]]))
+    asked = tracked(tmp_path, two_pixels(*FIVE), linear([[1.0, 0], [0, 1.0]]))
     expected = [0.5, 0.5, math.sqrt(5) / 3, math.sqrt(2) / 3, math.sqrt(5) / 3]
     np.testing.assert_allclose(prototypicality(asked), expected, rtol=1e-6)
 
 
 def test_a_class_of_one_picture_is_its_own_centre(tmp_path):
-    asked = subject(tmp_path, two_pixels([[10, 20]] * 5, [0, 1, 1, 1, 1]), linear([[1.0, 0], [0, 1.0]]))
+    asked = tracked(tmp_path, two_pixels([[10, 20]] * 5, [0, 1, 1, 1, 1]), linear([[1.0, 0], [0, 1.0]]))
     assert prototypicality(asked).tolist() == pytest.approx([0] * 5, abs=1e-6)
 
 
@@ -107,7 +106,7 @@ def test_prediction_depth_of_separate_classes_is_0_and_of_a_wrong_label_the_deep
     near = [[value % 7, value % 5] for value in range(40)]
     far = [[255 - x, 255 - y] for x, y in near]
     labels = [0] * 40 + [1] * 40
-    right = subject(tmp_path, two_pixels(near + far, labels), linear([[0.0, 0], [9.0, 9.0]]))
+    right = tracked(tmp_path, two_pixels(near + far, labels), linear([[0.0, 0], [9.0, 9.0]]))
     with torch.no_grad():
         right.model[-1][-1].bias[0] = 9.0
     assert prediction_depth(right).tolist() == [0] * 80
@@ -134,7 +133,7 @@ def test_every_probe_takes_every_kind_of_network(tmp_path, model):
     )
     train = in_memory(images, torch.tensor([0, 1] * 4), "train")
     data = DataSet(train, train, ["a", "b"], (3, 32, 32), [0.5] * 3, [0.2] * 3)
-    asked = subject(tmp_path, data, models.build(model, data, seed=0))
+    asked = tracked(tmp_path, data, models.build(model, data, seed=0))
     for probe in (grand, grand_last_layer, prediction_depth, prototypicality):
         found = probe(asked)
         assert found.shape == (8,)
@@ -147,7 +146,7 @@ def test_a_network_without_a_last_linear_layer_is_refused(tmp_path):
     model = Network(Normalize(data.mean, data.std, 3), body, image_size=(8, 8), precision="float32")
     for probe in (grand_last_layer, prototypicality):
         with pytest.raises(UserError, match="expected a network that ends in a linear layer; found mlp"):
-            probe(subject(tmp_path, data, model))
+            probe(tracked(tmp_path, data, model))
 
 
 def test_a_network_that_computes_in_bfloat16_has_a_last_layer_too(tmp_path):
@@ -156,7 +155,7 @@ def test_a_network_that_computes_in_bfloat16_has_a_last_layer_too(tmp_path):
     model = models.build("mlp", data, seed=0, precision="bf16")
     with torch.no_grad():
         model[-1][-1].weight.mul_(100)
-    asked = subject(tmp_path, data, model)
+    asked = tracked(tmp_path, data, model)
     for probe in (grand_last_layer, prototypicality, prediction_depth):
         assert np.isfinite(probe(asked)).all()
 
@@ -187,7 +186,7 @@ def test_self_confidence_is_of_networks_that_never_saw_the_example(tmp_path):
     pixels, labels = [[0, 255], [255, 0]] * 20, [0, 1] * 20
     labels[0] = 1
     data = two_pixels(pixels, labels)
-    asked = subject(tmp_path, data, linear([[0.0, 0], [0, 0]]), epochs=20, lr=0.1, batch_size=8)
+    asked = tracked(tmp_path, data, linear([[0.0, 0], [0, 0]]), epochs=20, lr=0.1, batch_size=8)
     found = self_confidence(asked)
     assert found[0] < 0.2
     assert found[1:].min() > 0.7
@@ -209,7 +208,7 @@ def test_self_confidence_is_of_networks_that_never_saw_the_example(tmp_path):
 def test_unreadable_examples_have_no_number(tmp_path):
     data = two_pixels(*FIVE)
     data = replace(data, train=replace(data.train, unreadable=np.array([1])))
-    asked = subject(tmp_path, data, linear([[1.0, 0], [0, 1.0]]))
+    asked = tracked(tmp_path, data, linear([[1.0, 0], [0, 1.0]]))
     for probe in (grand, grand_last_layer, prototypicality, prediction_depth):
         assert np.isnan(probe(asked)).tolist() == [False, True, False, False, False]
 

@@ -111,11 +111,10 @@ def test_a_run_that_came_and_went_since_we_looked_is_not_written_over(here):
     assert run_folder.read_info(here / "r")["config"]["seed"] == 0
 
 
-def test_the_command_that_resumes_starts_as_many_processes(here, monkeypatch):
-    monkeypatch.setattr(run_folder.distributed, "launch", lambda: run_folder.distributed.Launch(0, 6, 0, 3))
+def test_the_command_that_resumes_starts_as_many_processes(here):
     with start(here / "r") as run:
         pass
-    info = run_folder.read_info(run.path) | {"num_ranks": 6}
+    info = run_folder.read_info(run.path) | {"num_ranks": 6, "num_local_ranks": 3}
     command = run_folder.resume_command(run.path, info)
     assert command.startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
     # An older version did not say how many there were on a machine.

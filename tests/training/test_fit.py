@@ -9,13 +9,14 @@ from hardness import Recorder, datasets, models, optim
 from hardness.config import Data
 from hardness.datasets import Loader, Shuffled
 from hardness.dynamics.scores import scores
-from hardness.errors import UserError
-from hardness.training import checkpoint
+from hardness.resources import Resources
 from hardness.training.fit import fit, learning_rate
+from hardness.training.job import Training
 from hardness.training.measure import Group, measure, predict
 from hardness.training.step import StepNorm, train_step
+from tests.conftest import refused
+from tests.jobs import job
 
-CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parents[1] / "assets" / "golden.json"
 
 
@@ -24,15 +25,8 @@ def digits():
     return datasets.load(Data(), model="mlp")
 
 
-def settings(**changes):
-    return {
-        "epochs": 2,
-        "batch_size": 128,
-        "schedule": "constant",
-        "seed": 0,
-        "device": CPU,
-        "workers": 0,
-    } | changes
+def start(digits, **changes) -> Training:
+    return job(digits, **({"epochs": 2, "batch_size": 128, "optimizer": "sgd", "lr": 0.1} | changes)).start()
 
 
 def ten_steps(digits, tmp_path) -> dict[str, list]:
@@ -47,7 +41,7 @@ def ten_steps(digits, tmp_path) -> dict[str, list]:
             for images, labels, _ in Loader(digits.train, order):
                 model.train()
                 losses.append(train_step(model, optimizer, images, labels)[0].item())
-            for batch in predict(model, digits.train, digits.train.ids, CPU, 0):
+            for batch in predict(model, digits.train, digits.train.ids, Resources()):
                 recorder.update(*batch)
             recorder.end_epoch()
     first = scores(tmp_path / "golden")["first_learned_epoch"].fillna(0)
@@ -78,9 +72,7 @@ def test_schedules(schedule, rates):
 
 
 def test_an_epoch_trains_on_every_example_and_says_what_it_did(digits):
-    model = models.build("mlp", digits, seed=0)
-    optimizer = optim.build("sgd", model.parameters(), lr=0.1)
-    first, second = fit(model, optimizer, digits.train, digits.train.ids, **settings())
+    first, second = start(digits).epochs()
     assert (first.epoch, second.epoch) == (1, 2)
     assert second.train_loss < first.train_loss
     assert second.train_top1 > first.train_top1
@@ -89,11 +81,8 @@ def test_an_epoch_trains_on_every_example_and_says_what_it_did(digits):
 
 
 def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
-    model = models.build("mlp", digits, seed=0)
-    optimizer = optim.build("m3", model.parameters(), lr=0.1)
     recorder = Recorder(tmp_path, len(digits.train))
-    training = fit(model, optimizer, digits.train, digits.train.ids, **settings(), recorder=recorder)
-    log = next(training)
+    log = next(start(digits, optimizer="m3").epochs(recorder=recorder))
     recorded = recorder.end_epoch()
     assert recorded.num_examples == 1437
     assert recorded.accuracy == pytest.approx(log.train_top1)
@@ -101,54 +90,35 @@ def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
 
 
 def test_the_users_global_generator_is_left_alone(digits):
-    model = models.build("mlp", digits, seed=0)
     state = torch.get_rng_state()
-    for _ in fit(
-        model, optim.build("sgd", model.parameters(), lr=0.1), digits.train, digits.train.ids, **settings()
-    ):
+    for _ in start(digits).epochs():
         pass
     assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("name", ["sgdm", "rm3", "m3", "rm3+adamw", "m3+sgdm", "winsorized"])
 def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
-    def start():
-        model = models.build("mlp", digits, seed=0)
-        return model, optim.build(name, model.parameters(), lr=0.1)
-
-    model, optimizer = start()
-    for log in fit(model, optimizer, digits.train, digits.train.ids, **settings(epochs=3, schedule="cosine")):
+    settings = {"optimizer": name, "epochs": 3, "schedule": "cosine"}
+    training, again = start(digits, **settings), start(digits, **settings)
+    for log in training.epochs():
         if log.epoch == 1:
-            checkpoint.save(tmp_path / "last.pt", model, optimizer, log.epoch)
-    again, its_optimizer = start()
-    assert checkpoint.load(tmp_path / "none.pt", again, its_optimizer, CPU) == 0
-    assert checkpoint.load(tmp_path / "last.pt", again, its_optimizer, CPU) == 1
-    rest = fit(
-        again,
-        its_optimizer,
-        digits.train,
-        digits.train.ids,
-        **settings(epochs=3, schedule="cosine"),
-        first_epoch=2,
-    )
-    assert [log.epoch for log in rest] == [2, 3]
-    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+            training.save(tmp_path / "last.pt", log.epoch)
+    assert again.load(tmp_path / "none.pt") == 0
+    assert again.load(tmp_path / "last.pt") == 1
+    assert [log.epoch for log in again.epochs(after=1)] == [2, 3]
+    for one, other in zip(training.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(digits):
-    model = models.build("mlp", digits, seed=0)
-    optimizer = optim.build("sgd", model.parameters(), lr=1e30)
-    with pytest.raises(UserError, match=r"a loss of (nan|inf) in epoch 1, step 2"):
-        list(fit(model, optimizer, digits.train, digits.train.ids, **settings()))
+    with refused("not-finite", epoch=1, step=2):
+        list(start(digits, lr=1e30).epochs())
 
 
 @pytest.mark.parametrize("name", ["m3", "a3+adamw", "winsorized"])
 def test_some_optimizers_need_three_examples_a_batch(digits, name):
-    model = models.build("mlp", digits, seed=0)
-    optimizer = optim.build(name, model.parameters(), lr=0.1)
-    with pytest.raises(UserError, match="3 examples or more"):
-        next(fit(model, optimizer, digits.train, digits.train.ids, **settings(batch_size=2)))
+    with refused("batch-too-small", least=3, smallest=2):
+        next(start(digits, optimizer=name, batch_size=2).epochs())
 
 
 def test_the_step_norm_is_the_change_over_the_rate():
@@ -170,8 +140,7 @@ def test_measuring_against_a_plain_reference(digits):
             Group("b", noisy, others, against_clean=True),
             Group("v", digits.validation, digits.validation.ids),
         ],
-        CPU,
-        0,
+        Resources(),
     )
     for row, images, ids, labels in (
         (rows[0], noisy, some, noisy.given_labels),
@@ -209,15 +178,16 @@ def test_dropout_depends_on_neither_workers_nor_resuming(digits, tmp_path):
 
     images = replace(digits.train, images=Reread())
 
-    def train(workers, first_epoch=1, model=None):
-        model = model or models.build("mlp", digits, seed=0).append(torch.nn.Dropout(0.5))
+    def train(workers, after=0, model=None):
+        training = job(
+            digits, resources=Resources(workers=workers), examples=images, epochs=2, batch_size=128, lr=0.1
+        ).start()
+        model = model or training.model.append(torch.nn.Dropout(0.5))
         optimizer = optim.build("sgd", model.parameters(), lr=0.1)
-        for log in fit(
-            model, optimizer, images, images.ids, **settings(workers=workers), first_epoch=first_epoch
-        ):
+        for log in fit(training.job, model, optimizer, after=after):
             yield log.train_loss, model
 
     here = [loss for loss, _ in train(0)]
     assert here == [loss for loss, _ in train(1)]
     _, model = next(train(1))
-    assert here[1] == next(train(1, first_epoch=2, model=model))[0]
+    assert here[1] == next(train(1, after=1, model=model))[0]

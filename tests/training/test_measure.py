@@ -6,9 +6,8 @@ from torch.nn import functional as F
 
 from hardness import datasets, models
 from hardness.config import Data
+from hardness.resources import Resources
 from hardness.training.measure import Group, measure_coherence
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def data():
 def test_the_whole_is_the_gradient_of_the_summed_loss_against_those_of_examples(data, name):
     model = models.build(name, data, seed=0)
     ids = np.array([3, 10, 200, 201, 5])
-    found = measure_coherence(model, [Group("some", data.train, ids)], 4, CPU, workers=0)
+    found = measure_coherence(model, [Group("some", data.train, ids)], 4, Resources())
     parameters = list(model.parameters())
 
     def squared_norm(ids) -> float:
@@ -40,7 +39,7 @@ def test_the_whole_is_the_gradient_of_the_summed_loss_against_those_of_examples(
 
 def test_copies_of_one_example_are_as_coherent_as_can_be(data):
     model = models.build("mlp", data, seed=0)
-    same = measure_coherence(model, [Group("same", data.train, np.full(7, 42))], 0, CPU, workers=0)
+    same = measure_coherence(model, [Group("same", data.train, np.full(7, 42))], 0, Resources())
     np.testing.assert_allclose(same["m_coherence"], 7, rtol=1e-5)
     np.testing.assert_allclose(same["coherence"], 1, rtol=1e-5)
 
@@ -52,7 +51,7 @@ def test_where_all_gradients_vanish_coherence_is_null(data):
         for parameter in model.parameters():
             parameter.zero_()
         model[-1][-1].bias[label] = 1e4
-    found = measure_coherence(model, [Group("fitted", data.train, np.array([0, 0]))], 1, CPU, workers=0)
+    found = measure_coherence(model, [Group("fitted", data.train, np.array([0, 0]))], 1, Resources())
     assert found["m_coherence"].isna().all()
     assert found["mean_loss"].tolist() == [0.0] * len(found)
     assert pd.isna(found.loc[0, "coherence"])

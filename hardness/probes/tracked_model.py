@@ -1,4 +1,4 @@
-"""What a probe may ask: a tracked run's network, and the examples that it was trained on."""
+"""What a probe works with: a tracked run's network, and the examples that it was trained on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,34 +8,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hardness.config import Track
-from hardness.datasets import DataSet
+from hardness.datasets import ImageSet
 from hardness.errors import UserError
+from hardness.resources import Resources
+from hardness.training.job import Job
 from hardness.training.measure import predict
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A tracked run: its settings, its data under the given labels, its network at an epoch."""
+class TrackedModel:
+    """A tracked run: how it was trained, on which examples, and its network at an epoch."""
 
     run: Path
-    config: Track
-    data: DataSet
+    job: Job
     model: nn.Module
-    device: torch.device
-    workers: int
 
-    def everyone(self, values: np.ndarray) -> np.ndarray:
+    @property
+    def examples(self) -> ImageSet:
+        return self.job.examples
+
+    @property
+    def resources(self) -> Resources:
+        return self.job.resources
+
+    def to_all_examples(self, values: np.ndarray) -> np.ndarray:
         """(R, ...) of the readable examples, ordered by id -> (N, ...) float64 of all, nan of the others."""
-        images = self.data.train
+        images = self.examples
         found = np.full((len(images), *values.shape[1:]), np.nan)
         found[images.ids] = values
         return found
 
     def predictions(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (logits (B, C), given labels (B,)) of the readable examples, ordered by id."""
-        images = self.data.train
-        for _, logits, labels in predict(self.model, images, images.ids, self.device, self.workers):
+        for _, logits, labels in predict(self.model, self.examples, self.examples.ids, self.resources):
             yield logits, labels
 
     def features(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -55,7 +60,7 @@ class Subject:
                 seen.clear()
                 if found is None or not torch.equal(found.float(), logits):
                     do = "choose another score, or track another --model"
-                    raise UserError("a network that ends in a linear layer", self.config.model, do)
+                    raise UserError("a network that ends in a linear layer", self.job.model, do)
                 yield features.float(), logits, labels
         finally:
             for hook in hooks:
