@@ -1,7 +1,7 @@
-"""Files that are whole or not there: written beside their place, then renamed onto it.
+"""Atomic writes: each file is written under a temporary name, then renamed into place.
 
-Every Parquet file carries the format version and the fingerprint of its data set, and is refused
-where either is another's.
+Every Parquet file has the format version and the fingerprint of its data set in its metadata; reading
+raises ``UserError`` if either differs.
 """
 
 import json
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that what was renamed first is there first, whenever the power goes."""
+    """Make renames durable in their order, in case of a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,18 +54,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, required: Iterable[str], do: str) -> dict[str, Any]:
-    """A JSON object of this format version with those names in it; ``do`` is what else the user is told."""
+def read_json(path: Path, required: Iterable[str], hint: str) -> dict[str, Any]:
+    """A JSON object of this format version with the required keys; ``hint`` is that of the errors."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"JSON in {path}", str(error), do) from error
-    version = value.get("format_version") if isinstance(value, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(f"format version {FORMAT_VERSION} in {path}", f"format version {version}", do)
-    if missing := sorted(set(required) - value.keys()):
-        raise UserError(f"{', '.join(missing)} in {path}", "nothing of that name", do)
+        sentence = "{path} is not valid JSON ({reason})."
+        raise UserError("invalid-json", sentence, hint, path=str(path), reason=str(error)) from error
+    _check_version(path, value.get("format_version") if isinstance(value, dict) else None, hint)
+    if missing := ", ".join(sorted(set(required) - value.keys())):
+        raise UserError("missing-json-keys", "{path} lacks {missing}.", hint, path=str(path), missing=missing)
     return value
+
+
+def _check_version(path: Path, found: str | None, hint: str) -> None:
+    if found != FORMAT_VERSION:
+        sentence = "{path} has format version {found}, but this version of hardness reads {expected}."
+        values = {"path": str(path), "found": found, "expected": FORMAT_VERSION}
+        raise UserError("other-format-version", sentence, hint, **values)
 
 
 def write_table(
@@ -75,7 +81,7 @@ def write_table(
     settings: dict[str, Any] | None = None,
     **encoding: Any,
 ) -> None:
-    """Write Parquet; ``settings`` (JSON) says how the table was made, ``encoding`` is pyarrow's."""
+    """Write Parquet; ``settings`` (JSON) records how the table was made, ``encoding`` goes to pyarrow."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     metadata = {
@@ -89,61 +95,64 @@ def write_table(
             table.replace_schema_metadata(metadata),
             temporary,
             compression="zstd",
-            # Flipped bits are found when the file is read.
+            # So that reading detects flipped bits.
             write_page_checksum=True,
             **encoding,
         )
 
 
 def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file; raise ``UserError`` where format version or fingerprint is another's."""
+    """Read one Parquet file; raise ``UserError`` if its format version or fingerprint differs."""
     with _opened(path, fingerprint) as file:
         return file.read(columns)
 
 
 def column_names(path: Path, fingerprint: str | None = None) -> list[str]:
-    """Of one Parquet file; raises ``UserError`` as ``read_table`` does."""
+    """Column names of one Parquet file; raises ``UserError`` as ``read_table`` does."""
     with _opened(path, fingerprint) as file:
         return file.schema_arrow.names
 
 
 def table_settings(path: Path, fingerprint: str | None = None) -> dict[str, Any]:
-    """How the table at ``path`` was made: what ``write_table`` was given.
+    """The ``settings`` that ``write_table`` was given for the table at ``path``.
 
-    Without a fingerprint another program's file will do; it has no settings.
+    Without a fingerprint, files of other programs are accepted; they have no settings.
     """
-    with _opened(path, fingerprint, strangers=fingerprint is None) as file:
+    with _opened(path, fingerprint, foreign=fingerprint is None) as file:
         return _settings(file)
 
 
 def read_with_settings(
     path: Path, fingerprint: str | None, columns: list[str]
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Those of the columns that are there, and the settings; the same holds."""
-    with _opened(path, fingerprint, strangers=fingerprint is None) as file:
+    """The columns that exist, and the settings; see ``table_settings``."""
+    with _opened(path, fingerprint, foreign=fingerprint is None) as file:
         return file.read([name for name in columns if name in file.schema_arrow.names]), _settings(file)
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """None for a stranger's file."""
-    with _opened(path, None, strangers=True) as file:
+    """None for a file of another program."""
+    with _opened(path, None, foreign=True) as file:
         found = (file.schema_arrow.metadata or {}).get(_FINGERPRINT)
         return None if found is None else found.decode()
 
 
 @contextmanager
-def _opened(path: Path, fingerprint: str | None, strangers: bool = False) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path, fingerprint: str | None, foreign: bool = False) -> Iterator[pq.ParquetFile]:
+    """``foreign``: accept files that hardness did not write."""
     if not path.is_file():
-        raise UserError(f"a file {path}", "none there", "check the path, or run the stage that writes it")
+        hint = "Check the path, or run the stage that writes it."
+        raise UserError("no-such-file", "There is no file {path}.", hint, path=str(path))
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
-            if not strangers or _FORMAT in metadata:
+            if not foreign or _FORMAT in metadata:
                 _check(metadata, path, fingerprint)
             yield file
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        found = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"a whole Parquet file at {path}", found, "make it anew") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        sentence, hint = "{path} is not a complete Parquet file ({reason}).", "Restore it or write it again."
+        raise UserError("damaged-parquet", sentence, hint, path=str(path), reason=reason) from error
 
 
 def _settings(file: pq.ParquetFile) -> dict[str, Any]:
@@ -151,17 +160,11 @@ def _settings(file: pq.ParquetFile) -> dict[str, Any]:
 
 
 def _check(metadata: dict[bytes, bytes], path: Path, fingerprint: str | None) -> None:
-    version = metadata.get(_FORMAT, b"none").decode()
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"format version {FORMAT_VERSION} in {path}",
-            f"format version {version}",
-            "make the run anew with this version of hardness",
-        )
+    hint = "Repeat the run with this version of hardness."
+    _check_version(path, metadata.get(_FORMAT, b"none").decode(), hint)
     found = metadata[_FINGERPRINT].decode()
     if fingerprint is not None and found != fingerprint:
-        raise UserError(
-            f"data set {fingerprint} in {path}",
-            f"data set {found}",
-            "don't mix files of two data sets in one folder",
-        )
+        sentence = "{path} belongs to data set {found}, not {expected}."
+        hint = "Do not mix files of two data sets in one folder."
+        values = {"path": str(path), "found": found, "expected": fingerprint}
+        raise UserError("other-data-set", sentence, hint, **values)

@@ -1,6 +1,6 @@
-"""A name -> a network that takes uint8 images: torchvision's classifiers, and two small ones.
+"""Networks for uint8 images by name: torchvision's classifiers, and two small ones.
 
-A network here normalises its own input, so that a checkpoint is whole and the training step is bare.
+Each network normalizes its own input, so that checkpoints are complete and the training step is simple.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from hardness.registry import OWN_MODELS
 
 
 class Normalize(nn.Module):
-    """uint8 (B, C, H, W) -> float32 of mean 0 and standard deviation 1 a channel.
+    """uint8 (B, C, H, W) -> float32 with mean 0 and standard deviation 1 per channel.
 
     A single channel is repeated to ``out_channels``, since torchvision's networks take three.
     """
@@ -28,18 +28,18 @@ class Normalize(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        # In place, in a copy of its own: fresh memory costs as much as the arithmetic.
+        # In place in one copy: allocating memory costs as much as the arithmetic.
         scaled = images.to(torch.float32, copy=True).div_(255).sub_(self.mean).div_(self.std)
-        # Convolutions are faster with channels last, on CPUs (1.6 times here for small_cnn) as on GPUs. Said
-        # so that vmap can follow, which doesn't know memory formats.
+        # Convolutions are faster with channels last, on CPUs (1.6 times for small_cnn here) and on GPUs.
+        # permute() and contiguous(), because vmap does not support memory formats.
         last = scaled.expand(-1, self.out_channels, -1, -1).permute(0, 2, 3, 1).contiguous()
         return last.permute(0, 3, 1, 2)
 
 
 class Network(nn.Sequential):
-    """uint8 (B, C, H, W) -> float32 logits (B, classes), whatever it computes in.
+    """uint8 (B, C, H, W) -> logits (B, classes), float32 at any ``precision`` inside.
 
-    Of images larger than ``image_size`` it takes the middle.
+    Images larger than ``image_size`` are center-cropped.
     """
 
     def __init__(self, *layers: nn.Module, image_size: tuple[int, int], precision: str):
@@ -54,7 +54,7 @@ class Network(nn.Sequential):
 
 
 def mlp(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Two hidden layers of 256 units; no batch normalisation."""
+    """Two hidden layers of 256 units; no batch normalization."""
     channels, height, width = image_shape
     return nn.Sequential(
         nn.Flatten(),
@@ -67,11 +67,11 @@ def mlp(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
 
 
 def small_cnn(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Three 3 x 3 convolutions, each with max-pooling, then two linear layers; no batch normalisation."""
+    """Three 3 x 3 convolutions, each with max-pooling, then two linear layers; no batch normalization."""
     widths = (image_shape[0], 32, 64, 128)
     layers = []
     for wide_in, wide_out in itertools.pairwise(widths):
-        # Pooling first: the same numbers, and a quarter of the ReLUs.
+        # Pooling before ReLU gives the same values with a quarter of the ReLUs.
         layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
     return nn.Sequential(
         *layers,
@@ -92,12 +92,12 @@ def build(
     precision: str = "float32",
     compile: bool = False,
 ) -> Network:
-    """The named network for the images and classes of ``data``, its first weights drawn from ``seed``.
+    """The named network for the images and classes of ``data``, with initial weights drawn from ``seed``.
 
-    ``precision="bf16"``: its layers compute in bfloat16 where autocast says they can; weights stay float32.
-    ``stem="small"``: a ResNet's 7 x 7 convolution of stride 2 becomes 3 x 3 of stride 1 and its
-    max-pooling goes (He et al. 2016, section 4.2). Raises ``UserError`` where the network has no such stem,
-    or the images are too small for it.
+    ``precision="bf16"``: layers compute in bfloat16 where autocast allows it; weights stay float32.
+    ``stem="small"``: a ResNet's 7 x 7 convolution of stride 2 becomes 3 x 3 of stride 1, without
+    max-pooling (He et al. 2016, section 4.2). Raises ``UserError`` if the network has no such stem, or the
+    images are too small for it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -107,7 +107,7 @@ def build(
                 OWN_MODELS[name].load()(data.image_shape, data.num_classes),
             )
         else:
-            # Inception and GoogLeNet: no auxiliary logits, and their own initialisation without a warning.
+            # Inception and GoogLeNet: no auxiliary logits; their own initialization, without a warning.
             extra = (
                 {"aux_logits": False, "init_weights": True} if name in ("inception_v3", "googlenet") else {}
             )
@@ -120,7 +120,7 @@ def build(
     model = model.to(memory_format=torch.channels_last)
     _check_image_size(model, name, data.image_shape)
     if compile:
-        # When it is first called, wherever it is by then; and in place, so that names of weights stay.
+        # Compiles at the first call, on the device of that moment; in place, to keep the weights' names.
         model.compile()
     return model
 
@@ -131,7 +131,8 @@ def num_parameters(model: nn.Module) -> int:
 
 def _fit_stem(network: nn.Module, name: str) -> None:
     if not (isinstance(getattr(network, "conv1", None), nn.Conv2d) and hasattr(network, "maxpool")):
-        raise UserError("a ResNet for --stem small", name, "leave out --stem, or choose e.g. resnet18")
+        hint = "Remove it, or choose --model resnet18."
+        raise UserError("stem-needs-resnet", "--stem small needs a ResNet (got {model}).", hint, model=name)
     network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
@@ -139,10 +140,11 @@ def _fit_stem(network: nn.Module, name: str) -> None:
 
 @torch.no_grad()
 def _check_image_size(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> None:
-    """Meet a size that the network can't take here, in one line, not in the middle of a stage."""
+    """Raise ``UserError`` if the network cannot take images of this size, before a stage begins."""
     try:
         model.eval()(torch.zeros(1, *image_shape, dtype=torch.uint8))
     except (RuntimeError, AssertionError) as error:
-        size = " x ".join(map(str, image_shape[1:]))
-        do = "choose another model, or a larger --size for image folders"
-        raise UserError(f"images large enough for {name}", f"{size} pixels ({error})", do) from error
+        sentence = "Images of {height} x {width} pixels are too small for {model} ({reason})."
+        hint = "Choose another --model, or a larger --size for image folders."
+        values = {"height": image_shape[1], "width": image_shape[2], "model": name, "reason": str(error)}
+        raise UserError("image-too-small", sentence, hint, **values) from error

@@ -1,4 +1,4 @@
-"""A name or a path -> a data set of (image, label, example id), and a loader of its batches."""
+"""From a data set's name or path to its images, labels and example ids, and a loader of batches."""
 
 import torch
 
@@ -27,13 +27,14 @@ def load(
 ) -> DataSet:
     """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
 
-    ``model`` matters to the default image size alone (Inception wants 299 pixels); up to ``workers``
-    images are decoded at a time. ``verbose``: print what the user should know of it.
-    Raises ``UserError`` for whatever the user can fix: missing folders, empty classes, bad images.
+    ``model`` only affects the default image size (299 pixels for Inception); up to ``workers`` images are
+    decoded at a time. ``verbose``: print the notes and warnings about the data set.
+    Raises ``UserError`` for anything the user can fix: missing folders, empty classes, unreadable images.
     """
     device = None if device is None else torch.device(device)
     if config.cache == "device" and (device is None or device.type == "cpu"):
-        raise UserError("a GPU for --cache device", str(device), "leave it out")
+        sentence = "--cache device needs a GPU (got device {device})."
+        raise UserError("cache-needs-gpu", sentence, "Remove it.", device=str(device))
     entry, where = parse_data(config.data)
     resources = Resources(device or torch.device("cpu"), workers, ranks)
     data = entry.load()(where, config, model=model, resources=resources, **entry.options)

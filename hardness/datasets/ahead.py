@@ -1,4 +1,4 @@
-"""Work that is begun before its result is asked for."""
+"""Compute results in background threads before they are needed."""
 
 import itertools
 from collections import deque
@@ -13,9 +13,9 @@ Result = TypeVar("Result")
 def ahead(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int
 ) -> Iterator[Result]:
-    """``work(item)`` of each in order, by ``threads``, ``depth`` of them under way while one is in use.
+    """``work(item)`` for each item in order, by ``threads``, with up to ``depth`` results prefetched.
 
-    What ``work`` raises is raised where its result is asked for.
+    An exception of ``work`` is raised when its result is due.
     """
     items = iter(items)
     pool = ThreadPoolExecutor(threads, "hardness-ahead")

@@ -1,4 +1,4 @@
-"""Random crops and flips of a whole batch, where the batch is."""
+"""Random crops and flips of a whole batch, on its device."""
 
 import numpy as np
 import torch
@@ -9,23 +9,23 @@ from hardness import seeding
 from hardness.ranks import ALONE, Ranks
 
 _SCALE, _RATIO, _TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-"""As of torchvision's RandomResizedCrop."""
+"""The defaults of torchvision's RandomResizedCrop."""
 
 
 class CropFlip:
-    """A crop of random area and shape, resized to ``size``, flipped with probability 1/2; an image's own.
+    """For each image, a crop of random area and shape, resized to ``size``, flipped with probability 1/2.
 
-    Boxes are drawn as by ``RandomResizedCrop`` of ``torchvision.transforms.v2`` (Szegedy et al. 2015,
-    section 6), which draws one for a whole batch; these depend on seed, epoch, step and position in the
-    global batch alone, of which this rank has its slice. One bilinear sampling, without antialiasing, makes
-    all crops.
+    The distribution of boxes is that of ``torchvision.transforms.v2.RandomResizedCrop`` (Szegedy et al.
+    2015, section 6), which draws one box per batch. Here each image has its own box, which depends only on
+    seed, epoch, step and position in the global batch (this rank has a slice of it). All crops are sampled
+    at once, bilinearly, without antialiasing.
     """
 
     def __init__(self, size: tuple[int, int], seed: int, ranks: Ranks = ALONE):
         self.size, self.seed, self.ranks = size, seed, ranks
 
     def __call__(self, images: Tensor, epoch: int, step: int, batch_size: int) -> Tensor:
-        """uint8 (B, C, H, W) -> uint8 (B, C, *size); ``batch_size``: over all ranks."""
+        """uint8 (B, C, H, W) -> uint8 (B, C, *size); ``batch_size``: summed over ranks."""
         generator = seeding.generator(self.seed, "augment", epoch, step)
         boxes, is_flipped = draw(generator, batch_size, *images.shape[-2:])
         mine = self.ranks.slice(batch_size)
@@ -33,7 +33,7 @@ class CropFlip:
 
 
 def build(name: str, image_shape: tuple[int, int, int], seed: int, ranks: Ranks = ALONE) -> CropFlip | None:
-    """What ``--augment`` names."""
+    """The augmentation that ``--augment`` names."""
     return CropFlip(image_shape[1:], seed, ranks) if name == "crop-flip" else None
 
 
@@ -45,7 +45,7 @@ def draw(
     ratio = np.exp(generator.uniform(*np.log(_RATIO), (num_images, _TRIES)))
     heights, widths = np.round(np.sqrt(area / ratio)), np.round(np.sqrt(area * ratio))
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
-    # The first that fits; else as much of the middle as the shapes allow.
+    # The first box that fits, otherwise the largest central one within the allowed shapes.
     first = np.arange(num_images), fits.argmax(1)
     is_whole = ~fits.any(1)
     middle = min(height, round(width / _RATIO[0])), min(width, round(height * _RATIO[1]))
@@ -61,7 +61,7 @@ def crop(images: Tensor, boxes: np.ndarray, is_flipped: np.ndarray, size: tuple[
     """uint8 (B, C, H, W), boxes (B, 4), flips (B,) -> uint8 (B, C, *size), channels last."""
     height, width = images.shape[-2:]
     tops, lefts, heights, widths = boxes.T
-    # In grid_sample's coordinates an image reaches from -1 to 1: out = scale * in + shift.
+    # An image spans -1 to 1 in grid_sample's coordinates: out = scale * in + shift.
     theta = np.zeros((len(boxes), 2, 3), np.float32)
     theta[:, 0, 0] = widths / width * np.where(is_flipped, -1, 1)
     theta[:, 0, 2] = (2 * lefts + widths) / width - 1

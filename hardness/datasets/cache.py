@@ -1,4 +1,4 @@
-"""Where pixels lie during a run: in files, in this machine's memory, on the device."""
+"""Where pixels are stored during a run: in files, in main memory, or on the device."""
 
 import os
 from dataclasses import replace
@@ -17,26 +17,28 @@ _COPIED = 512
 
 
 def host_memory(ranks: Ranks) -> int:
-    """Bytes of this machine's memory for each of its processes."""
+    """Bytes of main memory per process of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks.local_size
 
 
 def place(data: DataSet, cache: str, device: torch.device) -> DataSet:
-    """Move the pixels onto the device where ``cache`` says so, and say where they are.
+    """Copy the pixels to the device if ``cache`` requires it, and print where they are.
 
-    auto: onto a GPU of whose free memory they take half at most. Raises ``UserError`` where they don't fit.
+    auto: to a GPU if they take at most half of its free memory. Raises ``UserError`` if they do not fit.
     """
     parts = (data.train, data.validation)
     if not all(isinstance(part.images, HostPixels) for part in parts):
         say(f"images: {data.transform}, decoded every epoch")
         return data
     num_bytes = sum(part.images.num_bytes for part in parts)
-    where = "mapped files" if data.train.images.is_mapped else "in memory"
+    where = "memory-mapped files" if data.train.images.is_mapped else "in memory"
     if device.type == "cuda" and cache in ("auto", "device"):
         free, _ = torch.cuda.mem_get_info(device)
         if cache == "device" and num_bytes > free:
-            found, do = f"{filesize.decimal(free)} free", "leave it out, or choose a smaller --size"
-            raise UserError(f"{filesize.decimal(num_bytes)} on {device} for --cache device", found, do)
+            sentence = "--cache device needs {needed} on {device}, but only {free} are free."
+            values = {"needed": filesize.decimal(num_bytes), "free": filesize.decimal(free)}
+            hint = "Remove it, or choose a smaller --size."
+            raise UserError("not-enough-gpu-memory", sentence, hint, device=str(device), **values)
         if cache == "device" or num_bytes <= free / 2:
             where = f"on {device}"
             train, validation = (replace(part, images=on_device(part.images, device)) for part in parts)
@@ -46,7 +48,7 @@ def place(data: DataSet, cache: str, device: torch.device) -> DataSet:
 
 
 def on_device(pixels: HostPixels, device: torch.device) -> DevicePixels:
-    """Copy all of them, a few at a time."""
+    """Copy all pixels, a few images at a time."""
     kept = torch.empty((len(pixels), *pixels.shards[0].shape[1:]), dtype=torch.uint8, device=device)
     for first in range(0, len(pixels), _COPIED):
         ids = range(first, min(first + _COPIED, len(pixels)))

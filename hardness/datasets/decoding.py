@@ -1,4 +1,4 @@
-"""One picture, wherever it lies -> its pixels."""
+"""From the bytes of one image, wherever they are stored, to its pixels."""
 
 import io
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from hardness.errors import UserError
 EXTENSIONS = tuple(
     sorted({*IMG_EXTENSIONS, ".jfif", ".gif", *{".avif"}.intersection(Image.registered_extensions())})
 )
-"""Of the files that are read as images."""
+"""Files with these extensions are read as images."""
 _FORMATS = tuple(
     {"JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000"}.intersection(Image.OPEN)
 )
@@ -31,7 +31,7 @@ WHITE = (255, 255, 255)
 
 
 class Place(Protocol):
-    """Where the bytes of a picture are; ``str(place)`` names it to the user."""
+    """Where the bytes of an image are stored; ``str(place)`` is its name in messages."""
 
     def read(self, size: int = -1) -> bytes:
         """Its first ``size`` bytes, or all of them."""
@@ -44,30 +44,32 @@ class File(str):
     __slots__ = ()
 
     def read(self, size: int = -1) -> bytes:
-        # A Path for each of millions takes a tenth of the time of small pictures.
+        # Creating a Path takes a tenth of the time of reading a small image.
         with open(self, "rb") as file:  # noqa: PTH123
             return file.read(size)
 
 
 def is_named_eight_bits(place: Place) -> bool:
-    """Says its name that it has no more? (If it has, it is refused when it is read.)"""
+    """Does its name imply at most 8 bits? (An image that has more raises an error when it is read.)"""
     return str(place).lower().endswith(_EIGHT_BITS)
 
 
 def color(name: str) -> tuple[int, int, int]:
-    """``white``, ``#RRGGBB`` and the like -> red, green, blue of 0..255."""
+    """Red, green and blue (0..255) of ``white``, ``#RRGGBB`` and so on."""
     return ImageColor.getrgb(name)[:3]
 
 
 def unreadable(place: Place, error: Exception) -> UserError:
-    """What the user is told of a picture that cannot be read, for whatever reason."""
-    told = "not a supported image format" if isinstance(error, UnidentifiedImageError) else str(error)
-    do = "repair or remove it, or leave it out with --on-bad-image null"
-    return UserError("a readable image", f"{place} ({told or type(error).__name__})", do)
+    """The error for an image that cannot be read, whatever the reason."""
+    reason = "not a supported image format" if isinstance(error, UnidentifiedImageError) else str(error)
+    sentence = "The image {path} cannot be read ({reason})."
+    hint = "Repair or remove it, or skip it with --on-bad-image null."
+    values = {"path": str(place), "reason": reason or type(error).__name__}
+    return UserError("unreadable-image", sentence, hint, **values)
 
 
 def size_of(place: Place) -> tuple[int, int]:
-    """(width, height) as stored. Raises ``UserError`` where it is no picture."""
+    """(width, height) as stored. Raises ``UserError`` if it is not an image."""
     try:
         with _opened(place.read()) as image:
             return image.size
@@ -76,9 +78,9 @@ def size_of(place: Place) -> tuple[int, int]:
 
 
 def value_range(place: Place) -> Range | None:
-    """(smallest, largest) value of a picture of more than 8 bits; None for any other.
+    """(smallest, largest) value of an image of more than 8 bits; None for any other.
 
-    Raises ``UserError`` where it can't be read.
+    Raises ``UserError`` if it cannot be read.
     """
     try:
         if not deep.may_be_deep(place.read(deep.HEAD)):
@@ -92,7 +94,7 @@ def value_range(place: Place) -> Range | None:
 
 
 def has_shades(place: Place) -> bool:
-    """Has the picture, as stored, more than one color or opacity?"""
+    """Does the image, as stored, have more than one color or opacity?"""
     try:
         data = place.read()
         with _opened(data) as image:
@@ -106,25 +108,25 @@ def has_shades(place: Place) -> bool:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Its header is read, and the checksums of a PNG are compared."""
+    """Read its header, and compare the checksums of a PNG."""
     if data.startswith(SIGNATURE):
         check_png(data)
-    # Of the many formats that Pillow knows, some start other programs.
+    # Some of the other formats that Pillow supports start external programs.
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def read_picture(
     place: Place, background: tuple[int, int, int] = WHITE, pixel_range: Range | None = OWN
 ) -> Tensor:
-    """uint8 (3, H, W): upright, RGB, as large as it is; transparent parts show ``background``.
+    """uint8 (3, H, W): upright, RGB, at its own size; transparent parts show ``background``.
 
-    Values of more than 8 bits are scaled: the two of ``pixel_range`` become 0 and 255; by default those of
-    the picture (0, or its least value if negative, and its largest). Raises ``UserError`` with the place
-    where there is no whole picture: also one that ends early, or whose values are not all finite.
+    Values of more than 8 bits are scaled linearly so that ``pixel_range`` becomes 0 and 255; the default
+    range is the image's own (from 0, or its minimum if negative, to its maximum). Raises ``UserError`` with
+    the image's name if it cannot be read completely, for example if it is truncated or has NaN values.
     """
     try:
         return torch.from_numpy(_decode(place.read(), background, pixel_range)).permute(2, 0, 1)
-    # Whatever a damaged file makes a decoder raise, MemoryError among it, is that file's fault.
+    # A damaged file can make a decoder raise anything, including MemoryError.
     except Exception as error:
         raise unreadable(place, error) from error
 
@@ -136,7 +138,7 @@ def read_image(
     background: tuple[int, int, int] = WHITE,
     pixel_range: Range | None = OWN,
 ) -> Tensor:
-    """uint8 (3, crop, crop): short side to ``resize``, the center of that; the same holds."""
+    """uint8 (3, crop, crop): short side resized to ``resize``, then center-cropped; see ``read_picture``."""
     pixels = read_picture(place, background, pixel_range)
     try:
         return _resize_and_crop(pixels, resize, crop)
@@ -152,12 +154,12 @@ def _resize_and_crop(pixels: Tensor, resize: int, crop: int) -> Tensor:
 
 
 def _without_margins(pixels: Tensor, resize: int, crop: int) -> Tensor:
-    """Of a picture that resizing would make huge, such as 1 x 40,000, the part that cropping leaves."""
+    """Crop an extremely long image, such as 1 x 40,000, first if resizing would make it huge."""
     height, width = pixels.shape[1:]
     short, long = sorted((height, width))
     if resize * resize * long / short <= height * width + 4 * crop * crop:
         return pixels
-    # With a margin for the filter; as far from both ends, so that the center stays where it is.
+    # With a margin for the filter, and an even difference, so that the center does not move.
     needed = max(short, -(-(crop + 2) * short // resize) + 4)
     needed += (long - needed) % 2
     return F.center_crop(pixels, [min(height, needed), min(width, needed)])
@@ -186,7 +188,7 @@ def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Imag
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF has it; 1 where it has none that makes sense, and where the decoder turns by itself."""
+    """The EXIF orientation, 1 to 8; 1 if there is none, or if the decoder has already applied it (TIFF)."""
     if image.format == "TIFF":
         return 1
     try:
@@ -196,7 +198,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, 3) as stored -> as it is meant to be seen."""
+    """Apply the EXIF orientation to an image (H, W, 3)."""
     turned = {
         2: lambda: pixels[:, ::-1],
         3: lambda: pixels[::-1, ::-1],
@@ -211,17 +213,17 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """``files[ids]`` is uint8 (B, 3, crop, crop), channels last, decoded when it is asked for."""
+    """``files[ids]`` is uint8 (B, 3, crop, crop), channels last, decoded on each access."""
 
     places: Sequence[Place]
     resize: int
     crop: int
     background: tuple[int, int, int] = WHITE
     pixel_range: Range | None = None
-    """None: none of them has more than 8 bits."""
+    """None: no image has more than 8 bits."""
 
     def picture(self, i: int) -> Tensor:
-        """uint8 (3, H, W): one of them, as large as it is."""
+        """uint8 (3, H, W): one image at its own size."""
         return read_picture(self.places[i], self.background, self.pixel_range)
 
     def __getitem__(self, ids: Sequence[int]) -> Tensor:

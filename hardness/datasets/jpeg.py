@@ -1,7 +1,7 @@
-"""JPEG files -> pixels, or the error that other decoders hide.
+"""Decode JPEG files, and report the damage that other decoders hide.
 
-libjpeg goes on where a file is damaged, and makes up the pixels that it lacks: its warning is all that tells.
-Pillow and torchvision drop the warning; simplejpeg, on the same libjpeg-turbo, returns it.
+libjpeg decodes a damaged file anyway and makes up the missing pixels, with only a warning. Pillow and
+torchvision drop that warning; simplejpeg, which uses the same libjpeg-turbo, returns it.
 """
 
 import math
@@ -19,7 +19,7 @@ _DAMAGE = (
     "Corrupt JPEG data: ",
     "Inconsistent progression sequence",
 )
-# Where a header says something odd: what libjpeg takes for it.
+# Invalid header values, and the value that libjpeg uses instead.
 _REPAIRS = {
     "Warning: unknown JFIF revision number": (re.compile(rb"(\xff\xe0..JFIF\0).", re.DOTALL), b"\x01"),
     "Unknown Adobe color transform code": (re.compile(rb"(\xff\xee..Adobe.{6}).", re.DOTALL), b"\x01"),
@@ -39,10 +39,10 @@ class Damaged(ValueError):
 
 
 def decode_jpeg(data: bytes) -> np.ndarray | None:
-    """uint8 (H, W, 3), as it is stored; None where another decoder must do it (CMYK, 12 bits).
+    """uint8 (H, W, 3), as stored; None if another decoder is needed (CMYK, 12 bits).
 
-    Raises ``Damaged`` where the file ends early or pixels are made up. What no pixel depends on passes, such
-    as superfluous bytes between two segments.
+    Raises ``Damaged`` if the file is truncated or some pixels would be made up. Faults that change no pixel
+    are ignored, such as extra bytes between two segments.
     """
     for _ in range(_MOST_REPAIRS):
         try:
@@ -51,7 +51,7 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
             warning = str(error)
         if warning.startswith(_DAMAGE) and not _is_harmless(warning):
             raise Damaged(warning)
-        # The decoder tells of the first fault only: without this one it tells of the next.
+        # The decoder reports only the first fault: remove it to see the next one.
         data = _repaired(data, warning)
         if data is None:
             return None
@@ -59,13 +59,13 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _is_harmless(warning: str) -> bool:
-    """Superfluous bytes between segments, but not before a restart marker: there, data were lost."""
+    """Extra bytes between segments are harmless, but before a restart marker they mean lost data."""
     found = _EXTRANEOUS.match(warning)
     return found is not None and int(found[2], 16) not in _RESTARTS
 
 
 def _repaired(data: bytes, warning: str) -> bytes | None:
-    """The file without the fault, of which no pixel depends; None where that is not known."""
+    """The file without a fault that changes no pixel; None if the fault is of another kind."""
     if found := _EXTRANEOUS.match(warning):
         shorter = _without_in_header(data)
         return shorter or _without(data, int(found[1]), int(found[2], 16), warning)
@@ -76,7 +76,7 @@ def _repaired(data: bytes, warning: str) -> bytes | None:
 
 
 def _without_in_header(data: bytes) -> bytes | None:
-    """The file less the first superfluous bytes before its pixels; None where there are none."""
+    """The file without the first extra bytes in its header; None if there are none."""
     position = 2
     while position + 4 <= len(data) and data[position : position + 2] != _START_OF_SCAN:
         if data[position] != 0xFF:
@@ -87,7 +87,7 @@ def _without_in_header(data: bytes) -> bytes | None:
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8, as EXIF has it; 1 where it has none that makes sense."""
+    """The EXIF orientation, 1 to 8; 1 if there is none or it is invalid."""
     found = _EXIF.search(data)
     if not found:
         return 1
@@ -108,18 +108,18 @@ def orientation(data: bytes) -> int:
 def _strictly(data: bytes) -> np.ndarray | None:
     """Raises ``ValueError`` with the decoder's first warning."""
     height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
-    # As Pillow has it.
+    # Pillow's limit.
     if height * width > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
         raise Image.DecompressionBombError(f"{height} x {width} pixels: it may be a decompression bomb")
     if color_space in ("CMYK", "YCCK"):
-        # Its conversion to RGB rounds otherwise than Pillow's.
+        # simplejpeg's conversion to RGB rounds differently from Pillow's.
         simplejpeg.decode_jpeg(data, "CMYK")
         return None
     return simplejpeg.decode_jpeg(data, "RGB")
 
 
 def _without(data: bytes, num_bytes: int, marker: int, warning: str) -> bytes | None:
-    """The file less the superfluous bytes before that marker; None where they are not found."""
+    """The file without the extra bytes before that marker; None if they are not found."""
     for found in re.finditer(re.escape(bytes([0xFF, marker])), data):
         shorter = data[: found.start() - num_bytes] + data[found.start() :]
         try:

@@ -1,6 +1,6 @@
-"""Which examples make a batch, and bringing them to the device ahead of time.
+"""Which examples form a batch, and prefetching batches to the device.
 
-The order of an epoch depends on seed and epoch alone.
+The order of an epoch depends only on seed and epoch.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ def num_batches(num_examples: int, batch_size: int) -> int:
 
 
 def cut(ids: np.ndarray, batch_size: int) -> list[list[int]]:
-    """Batches whose sizes differ by at most one; none of no ids."""
+    """Split the ids into batches whose sizes differ by at most one; no ids give no batches."""
     parts = np.array_split(ids, num_batches(len(ids), batch_size))
     return [batch.tolist() for batch in parts if len(batch)]
 
 
 class Shuffled:
-    """A batch sampler: the ids in the order of ``(seed, epoch)``. Set ``epoch`` before each pass.
+    """A batch sampler: the ids in the order given by ``(seed, epoch)``. Set ``epoch`` before each pass.
 
-    Of many ranks each gets its slice of every batch, so a batch is the same examples however many there are.
+    Each rank gets its slice of every batch, so the global batch does not depend on the number of ranks.
     """
 
     def __init__(self, ids: np.ndarray, batch_size: int, seed: int = 0, ranks: Ranks = ALONE):
@@ -58,19 +58,19 @@ class Shuffled:
 
     @property
     def sizes(self) -> list[int]:
-        """Of the batches, over all ranks."""
+        """Batch sizes, summed over ranks."""
         return [len(batch) for batch in cut(self.ids, self.batch_size)]
 
 
 class Loader:
-    """Batches of an image set on the device, the next ones on their way while it computes.
+    """Batches of an image set on the device; the next ones are prefetched while the device computes.
 
-    ``batches`` says which: ``Shuffled(images.ids, batch_size=256, seed=0)``, or lists of ids. A pass yields
-    ``(images, labels, example ids)``: uint8 (B, C, H, W) in channels-last layout, int64 (B,), int64 (B,).
-    Pixels that lie ready are gathered by a thread, into pinned memory where a GPU waits for them; image
-    files are decoded by ``workers`` processes, which stay for the passes to come.
+    ``batches`` yields lists of ids, for example ``Shuffled(images.ids, batch_size=256, seed=0)``. A pass
+    yields ``(images, labels, example ids)``: uint8 (B, C, H, W) in channels-last layout, int64 (B,), int64
+    (B,). A thread gathers decoded pixels (for a GPU into pinned memory); ``workers`` processes, kept for
+    later passes, decode image files.
 
-    Raises ``UserError`` for an image that can't be read.
+    Raises ``UserError`` for an unreadable image.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Loader:
     ):
         self.batches, self.device = batches, torch.device(device)
         self.waited = 0.0
-        """Seconds for which the last pass, or the one under way, has kept its reader waiting."""
+        """Seconds that the consumer of the last or current pass has waited for batches."""
         is_cuda = self.device.type == "cuda"
         if isinstance(images.images, HostPixels):
             images = replace(images, images=replace(images.images, is_pinned=is_cuda))
@@ -95,8 +95,8 @@ class Loader:
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=is_cuda,
-                # Its own, or the loader would draw the workers' seeds from torch's global one, whose state
-                # dropout depends on.
+                # Otherwise the workers' seeds would be drawn from torch's global generator, and change
+                # dropout.
                 generator=torch.Generator(),
             )
         self._copies = _copy_stream(self.device) if is_cuda else None
@@ -106,13 +106,13 @@ class Loader:
 
     @property
     def decodes(self) -> bool:
-        """Images are decoded in every pass."""
+        """Are images decoded again in every pass?"""
         return self._decoder is not None
 
     def __iter__(self) -> Iterator[Batch]:
         self.waited = 0.0
         if self._copies is not None:
-            # Pixels on the device have been put there by this stream.
+            # Pixels on the device were written by the current stream.
             self._copies.wait_stream(torch.cuda.current_stream(self.device))
         source = iter(self._decoder or map(self._images.__getitems__, self.batches))
         with contextlib.closing(
@@ -127,7 +127,7 @@ class Loader:
                 yield self._arrived(*found)
 
     def _next(self, source: Iterator[Batch | UserError]) -> tuple[Batch, torch.cuda.Event | None] | None:
-        """The next batch, and the event after which it is on the device; None at the end."""
+        """The next batch and the event that marks its arrival on the device; None at the end."""
         with torch.cuda.stream(self._copies):
             batch = next(source, None)
             if isinstance(batch, UserError):
@@ -142,19 +142,19 @@ class Loader:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(event)
             for tensor in batch:
-                # Its memory is the other stream's, which must not give it away before this one is done.
+                # The copy stream owns the memory: it must not reuse it before this stream is done.
                 tensor.record_stream(stream)
         return batch
 
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all loaders: memory that has been a stream's stays that stream's."""
+    """One for all loaders, since the allocator does not share freed memory between streams."""
     return torch.cuda.Stream(device)
 
 
 def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    # What is pinned already, or on the device, stays as it is.
+    # A tensor that is already pinned is not copied by pin_memory().
     return tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True)
 
 

@@ -1,8 +1,8 @@
-"""Packed images: decoded once, kept as uint8 in Arrow files that are mapped into memory.
+"""Packed images: decoded once, stored as uint8 in memory-mapped Arrow files.
 
 ``DIR/train-00000.arrow``, ..., ``DIR/val-00000.arrow``, ... have the columns example_id, key, label,
-is_readable and image (H x W x C bytes), and say how the pictures were transformed. ``DIR/pack.json``,
-written last, says what they are of, with the SHA-256 of each.
+is_readable and image (H x W x C bytes); their metadata has the image transform. ``DIR/pack.json``, written
+last, describes the data set and has the SHA-256 of each shard.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hardness import files
+from hardness import checks, files
 from hardness.config import Data
 from hardness.datasets.base import DataSet, ImageSet
 from hardness.datasets.pixels import HostPixels
@@ -24,10 +24,10 @@ from hardness.resources import Resources
 
 PARTS = ("train", "val")
 OF_DATA = ("class_names", "image_shape", "mean", "std", "transform", "pixel_range", "parts")
-"""What pack.json says in the words of ``DataSet.describe``."""
+"""Keys of pack.json that come from ``DataSet.describe``."""
 _REQUIRED = ("fingerprint", "num_examples", "num_rows", "shards", *OF_DATA[:5])
 _TRANSFORM = b"hardness.transform"
-_AGAIN = "pack again, or restore it"
+_REMOVE = "Remove the folder and pack again."
 
 
 def shard_path(folder: Path, part: str, number: int) -> Path:
@@ -37,7 +37,7 @@ def shard_path(folder: Path, part: str, number: int) -> Path:
 def write_shard(
     path: Path, images: ImageSet, first: int, pixels: np.ndarray, is_readable: np.ndarray, transform: str
 ) -> None:
-    """Write examples ``first`` and on: pixels uint8 (n, H, W, C), is_readable bool (n,)."""
+    """Write the examples from ``first`` on: pixels uint8 (n, H, W, C), is_readable bool (n,)."""
     ids = np.arange(first, first + len(pixels))
     image_bytes = pa.py_buffer(pixels)
     kind = pa.binary(pixels[0].nbytes)
@@ -54,42 +54,62 @@ def write_shard(
 
 
 def read_shard(path: Path, image_shape: Sequence[int], transform: str) -> pa.RecordBatch:
-    """The one record batch, mapped. Raises ``UserError`` where it is no whole shard of such images."""
+    """Its record batch, memory-mapped. Raises ``UserError`` if it is damaged or has other images."""
     try:
         with pa.memory_map(str(path)) as source:
             file = pa.ipc.open_file(source)
             batch = file.get_batch(0)
     except FileNotFoundError as error:
-        raise UserError(f"a shard {path}", "none there", _AGAIN) from error
+        raise _missing(path) from error
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"a whole shard {path}", str(error).splitlines()[0], _AGAIN) from error
-    width = int(np.prod(image_shape))
-    if batch.schema.names[-1:] != ["image"] or batch.schema.field("image").type != pa.binary(width):
-        raise UserError(f"images of {width} bytes in {path}", str(batch.schema.types[-1]), _AGAIN)
-    found = (batch.schema.metadata or {}).get(_TRANSFORM, b"nothing of it").decode()
-    if found != transform:
-        raise UserError(f"images in {path} of {transform}", found, "choose another --out")
+        raise _damaged(str(path), str(error).splitlines()[0]) from error
+    last = "".join(f"{field.name}: {field.type}" for field in list(batch.schema)[-1:])
+    check_same(path, "last column", last, f"image: {pa.binary(int(np.prod(image_shape)))}")
+    metadata = batch.schema.metadata or {}
+    check_same(path, "image transform", metadata.get(_TRANSFORM, b"unknown").decode(), transform)
     return batch
 
 
+def check_same(path: Path, what: str, found: object, expected: object) -> None:
+    """Raise ``UserError`` if a pack or a shard is of another data set."""
+    if found != expected:
+        sentence = "{path} was packed from other data: its {what} is {found}, not {expected}."
+        hint = "Remove it and pack again, or choose another --out."
+        values = {"path": str(path), "what": what, "found": found, "expected": expected}
+        raise UserError("pack-of-other-data", sentence, hint, **values)
+
+
+def _missing(path: Path) -> UserError:
+    hint = "Restore it, or repeat the `hardness pack` command."
+    return UserError("missing-shard", "The shard {path} is missing.", hint, path=str(path))
+
+
+def _damaged(path: str, reason: str) -> UserError:
+    hint = "Remove it and repeat the `hardness pack` command."
+    return UserError(
+        "damaged-shard", "The shard {path} is damaged ({reason}).", hint, path=path, reason=reason
+    )
+
+
+def _inconsistent(folder: Path, reason: str) -> UserError:
+    sentence = "pack.json in {folder} does not match its shards: {reason}."
+    return UserError("inconsistent-pack", sentence, _REMOVE, folder=str(folder), reason=reason)
+
+
 def pixels_of(batch: pa.RecordBatch, image_shape: Sequence[int]) -> np.ndarray:
-    """uint8 (n, H, W, C), a view of the mapped file."""
+    """uint8 (n, H, W, C), a view of the memory-mapped file."""
     channels, height, width = image_shape
     data = np.frombuffer(batch.column("image").buffers()[1], np.uint8)
     return data[: batch.num_rows * height * width * channels].reshape(-1, height, width, channels)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """pack.json. Raises ``UserError`` where there is none of this version: packing was not finished."""
-    path = folder / "pack.json"
-    if not path.is_file():
-        do = "give the `hardness pack` command that made it again"
-        raise UserError(f"a packed folder, with {path}", "none there", do)
-    do = "remove the folder, and pack again"
-    info = files.read_json(path, _REQUIRED, do)
-    foreign = [name for name in info["shards"] if not re.fullmatch(r"(train|val)-\d{5}\.arrow", name)]
-    if foreign:
-        raise UserError(f"shards named as `hardness pack` names them in {path}", repr(foreign[0]), do)
+    """pack.json. Raises ``UserError`` if it is missing (packing has not finished) or of another version."""
+    checks.check_place(f"packed:{folder}")
+    info = files.read_json(folder / "pack.json", _REQUIRED, _REMOVE)
+    for name in info["shards"]:
+        if not re.fullmatch(r"(train|val)-\d{5}\.arrow", name):
+            raise _inconsistent(folder, f"{name!r} is not the name of a shard")
     return info
 
 
@@ -99,21 +119,21 @@ def checksum(path: Path) -> str:
 
 
 def verify(folder: Path) -> int:
-    """Read every shard -> how many there are. Raises ``UserError`` for one that isn't as it was written."""
+    """Compare the SHA-256 of every shard, and return their number. Raises ``UserError`` if one differs."""
     shards = read_info(folder)["shards"]
     for name, expected in shards.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"a shard {path}", "none there", _AGAIN)
+            raise _missing(path)
         if (found := checksum(path)) != expected:
-            raise UserError(f"SHA-256 {expected} of {path}", found, "remove it, and pack again")
+            raise _damaged(str(path), f"its SHA-256 is {found}, not {expected}")
     return len(shards)
 
 
 def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
-    """Map the shards; no pixel is read before it is asked for.
+    """Memory-map the shards; pixels are read on access.
 
-    ``config.size``: of the middle of the images that the network sees.
+    ``config.size``: the network uses a center crop of this size.
     """
     folder = Path(place)
     info = read_info(folder)
@@ -121,8 +141,9 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
     channels, *packed_size = info["image_shape"]
     size = [config.size] * 2 if config.size else packed_size
     if max(size) > min(packed_size):
-        found = f"images of {packed_size[0]} x {packed_size[1]} in {folder}"
-        raise UserError(f"images of {size[0]} pixels for --size", found, "choose a smaller one")
+        sentence = "--size {size} is larger than the {height} x {width} pixels of the images in {folder}."
+        values = {"size": size[0], "height": packed_size[0], "width": packed_size[1], "folder": str(folder)}
+        raise UserError("size-above-packed", sentence, "Choose a smaller size.", **values)
     data = DataSet(
         train=train,
         validation=validation,
@@ -131,13 +152,13 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
         mean=info["mean"],
         std=info["std"],
         transform=info["transform"],
-        # Packs of an older version know of neither.
+        # Older packs have neither.
         pixel_range=info.get("pixel_range"),
         parts=info.get("parts", {}),
     )
     if data.fingerprint != info["fingerprint"]:
-        found = f"{data.fingerprint} from its keys"
-        raise UserError(f"data set {info['fingerprint']} in {folder}", found, "pack again")
+        reason = f"the fingerprint of their keys is {data.fingerprint}, not {info['fingerprint']}"
+        raise _inconsistent(folder, reason)
     return data
 
 
@@ -146,8 +167,8 @@ def _open(folder: Path, info: dict[str, Any], part: str, cache: str) -> ImageSet
     batches = [read_shard(folder / name, info["image_shape"], info["transform"]) for name in names]
     table = pa.Table.from_batches([batch.select(batch.schema.names[:-1]) for batch in batches])
     if not np.array_equal(table["example_id"].to_numpy(), np.arange(info["num_examples"][part])):
-        expected = f"examples 0..{info['num_examples'][part] - 1} in order in {folder}/{part}-*.arrow"
-        raise UserError(expected, f"{len(table)} others", "pack again")
+        expected = info["num_examples"][part]
+        raise _inconsistent(folder, f"the {part} shards do not have the examples 0..{expected - 1} in order")
     labels = torch.tensor(table["label"].to_numpy())
     is_mapped = cache != "host"
     shards = [pixels_of(batch, info["image_shape"]) for batch in batches]

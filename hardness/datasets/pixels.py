@@ -1,4 +1,4 @@
-"""Pixels that lie ready: in memory, in files mapped into it, or on a device."""
+"""Decoded pixels: in memory, in memory-mapped files, or on a device."""
 
 import math
 import weakref
@@ -12,24 +12,24 @@ from torch import Tensor
 
 
 class _Memory:
-    """Memory for batches, used again when nobody holds the batch any more.
+    """Memory for batches, reused once a batch is no longer referenced.
 
-    Fresh pages are zeroed by the kernel, which takes as long as the copy that they are for.
+    The kernel zeroes new pages, which takes as long as copying the batch.
     """
 
     def __init__(self):
-        # Six are as many as a loader and its reader use at a time.
+        # A loader and its consumer use at most six at a time.
         self._free: deque[np.ndarray] = deque(maxlen=6)
 
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An uninitialised uint8 array. Hold the array itself, or a tensor of it, not NumPy's views of it."""
+        """An uninitialized uint8 array, in use as long as it or a tensor of it (not a NumPy view) exists."""
         size = math.prod(shape)
         try:
             memory = self._free.pop()
         except IndexError:
             memory = np.empty(0, np.uint8)
         if memory.size < size:
-            # Batches differ by one image: leave room. NumPy asks for huge pages, where torch does not.
+            # With room for batches that are one image larger. NumPy requests huge pages, torch does not.
             memory = np.empty(size + size // 8, np.uint8)
         images = memory[:size].reshape(shape)
         weakref.finalize(images, self._free.append, memory).atexit = False
@@ -38,14 +38,14 @@ class _Memory:
 
 @dataclass(frozen=True, eq=False)
 class HostPixels:
-    """``images[ids]`` is uint8 (B, C, H, W), channels last, copied out of memory or of mapped files."""
+    """``images[ids]`` is uint8 (B, C, H, W), channels last, copied from memory or mapped files."""
 
     shards: Sequence[np.ndarray]
     """Each uint8 (num_rows, H, W, C); the last one may be shorter."""
     num_rows: int
     is_mapped: bool = False
     is_pinned: bool = False
-    """Copy into pinned memory, from which a GPU fetches by itself."""
+    """Copy into pinned memory, from which a GPU can copy asynchronously."""
     _memory: _Memory = field(default_factory=_Memory, repr=False)
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class HostPixels:
     def __getitem__(self, ids: Sequence[int]) -> Tensor:
         ids = np.asarray(ids, np.int64)
         if len(ids) and not 0 <= ids.min() <= ids.max() < len(self):
-            raise IndexError(f"ids of 0..{len(self) - 1}, not {ids.min()}..{ids.max()}")
+            raise IndexError(f"example ids {ids.min()}..{ids.max()} are outside 0..{len(self) - 1}")
         shape = (len(ids), *self.shards[0].shape[1:])
         if self.is_pinned:
             images = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
@@ -72,7 +72,7 @@ class HostPixels:
         for number in np.unique(shard):
             where = np.flatnonzero(shard == number)
             if len(where) == len(ids):
-                # "clip" copies straight to its place; "raise" would copy twice.
+                # "clip" copies directly into ``out``; "raise" would copy twice.
                 np.take(self.shards[number], row, axis=0, out=images, mode="clip")
             else:
                 images[where] = self.shards[number][row[where]]
@@ -80,7 +80,7 @@ class HostPixels:
 
 @dataclass(frozen=True, eq=False)
 class DevicePixels:
-    """``images[ids]`` is uint8 (B, C, H, W), channels last, on the device where all of them lie."""
+    """``images[ids]`` is uint8 (B, C, H, W), channels last, on the device that stores all images."""
 
     pixels: Tensor
     """uint8 (N, H, W, C)."""

@@ -1,4 +1,4 @@
-"""PNG files carry a checksum with every chunk, which Pillow does not compare where the pixels are."""
+"""Check the checksums of PNG chunks, which Pillow does not do for the pixels."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ _HEAD, _CHECKSUM = struct.Struct(">I4s"), struct.Struct(">I")
 
 
 def check_png(data: bytes) -> None:
-    """Raise ``ValueError`` where a chunk on which pixels depend is damaged or cut off."""
+    """Raise ``ValueError`` if a chunk that affects the pixels is damaged or truncated."""
     position = len(SIGNATURE)
     while position + _HEAD.size <= len(data):
         length, kind = _HEAD.unpack_from(data, position)

@@ -212,7 +212,7 @@ def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
     for error in errors.values():
         if on_bad_image == "stop":
             raise error
-        warn(f"left out: {error.args[1]}")
+        warn(f"skipped unreadable image {error.values['path']} ({error.values['reason']})")
     return list(errors)
 
 

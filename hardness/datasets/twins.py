@@ -1,9 +1,9 @@
-"""Near-duplicate images: copies, also when recompressed, brightened or shifted by a pixel, but not mirrored.
+"""Near-duplicate images: copies, also recompressed, brightened or shifted by a pixel, but not mirrored.
 
-The hash is pHash's (C. Zauner, *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010): a
-grey picture of 32 x 32 pixels, its discrete cosine transform, and a bit for each low frequency that is above
-their median. Ours are those of 0 to 7 waves in each direction but the constant one; pHash takes 1 to 8, which
-leaves out all that are purely horizontal or vertical, and has nothing to say of 8 in a picture of 8 pixels.
+The hash is pHash (C. Zauner, *Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010): the
+discrete cosine transform of a gray image of 32 x 32 pixels, with one bit per low frequency, set if the
+coefficient is above their median. We use frequencies 0 to 7 in each direction except the constant; pHash uses
+1 to 8, which ignores all purely horizontal or vertical structure, and 8 is undefined for an 8-pixel image.
 """
 
 import hashlib
@@ -21,25 +21,25 @@ from hardness.datasets.base import ImageSet
 from hardness.datasets.samples import read_in_order
 
 DISTANCE = 4
-"""Bits in which the hashes of near-duplicates may differ; it is even, as half of the bits are set.
+"""Maximum Hamming distance between hashes of near-duplicates (even, since half of the bits are set).
 
-Of 2,000 images of Tiny-ImageNet it finds 97 % of the copies that are brightened by a fifth, 99.5 % of those
-of JPEG quality 50, and 69 % of those shifted by one of 64 pixels (99 % by one of 224). Among 50,000 images it
-finds 8 pairs, 5 of which are copies; the others are small things on plain ground. With 6 it would find 19 and
-7, with 2 it would be 4 and 4, and a third of the shifted.
+Measured on 2,000 images of Tiny-ImageNet: finds 97 % of copies brightened by a fifth, 99.5 % of copies of
+JPEG quality 50, and 69 % of copies shifted by one of 64 pixels (99 % for one of 224). Among 50,000 images it
+finds 8 pairs, 5 of which are true copies; the others show small objects on a plain background. A distance of
+6 would give 19 pairs (7 true), 2 would give 4 pairs (4 true) and a third of the shifted copies.
 """
 _SIDE, _KEPT = 32, 8
-_GREY = (0.299, 0.587, 0.114)
+_GRAY = (0.299, 0.587, 0.114)
 _FLAT = 16
-"""A coefficient of a wave whose amplitude is one of 255 levels: a picture without any has no structure."""
+"""The coefficient of a wave with an amplitude of one gray level: if all are smaller, the image is flat."""
 _MANY = 2**20
-"""Pairs that are held at a time."""
+"""Pairs held in memory at a time."""
 
 
 def clusters(images: ImageSet, workers: int) -> np.ndarray:
-    """int (N,): examples with the same number are near-duplicates, perhaps by way of others.
+    """int (N,): examples with the same number are near-duplicates, possibly through a chain of others.
 
-    An image that can't be read is alone. Reads every image once, with ``workers`` threads.
+    An unreadable image has a number of its own. Reads every image once, with ``workers`` threads.
     """
     hashes = np.zeros(len(images), np.uint64)
     is_read = np.zeros(len(images), bool)
@@ -52,10 +52,10 @@ def clusters(images: ImageSet, workers: int) -> np.ndarray:
                 is_read[positions] = is_readable[positions]
             yield from positions
 
-    for _ in progress(read(), len(images), "looking for near-duplicates"):
+    for _ in progress(read(), len(images), "searching for near-duplicates"):
         pass
     found = np.arange(len(images)) + len(images)
-    # Equal ones are one to the search, however many they are.
+    # Equal hashes are searched once.
     distinct, which = np.unique(hashes[is_read], return_inverse=True)
     found[is_read] = near(distinct)[which]
     return found
@@ -64,28 +64,28 @@ def clusters(images: ImageSet, workers: int) -> np.ndarray:
 def perceptual_hashes(images: np.ndarray) -> np.ndarray:
     """uint64 (B,) of uint8 images (B, H, W, C): 63 bits.
 
-    A picture of one colour has no frequencies to compare, and all such would be alike: its hash is a digest
-    of the colour, to the nearest level, which is far from those of all others.
+    A flat image has no frequencies to compare: its hash is a digest of its rounded color, so that only images
+    of the same color match.
     """
     batch, height, width, channels = images.shape
-    grey = np.array(_GREY if channels == 3 else [1 / channels] * channels, np.float32)
-    # The transform of the shrunk grey picture, columns first: every step is linear, and this one, which takes
-    # bytes as they are, leaves little to the others.
+    gray = np.array(_GRAY if channels == 3 else [1 / channels] * channels, np.float32)
+    # The transform of the shrunk gray image, columns first. Every step is linear; this one works on the bytes
+    # and leaves few numbers for the others.
     rows = np.einsum("kh,bhx->bkx", _basis(height), images.reshape(batch, height, width * channels))
-    waves = (rows.reshape(batch, _KEPT, width, channels) @ grey) @ _basis(width).T
-    # Rounded, or what is zero in a symmetric picture would be above or below it by the rounding of sums.
+    waves = (rows.reshape(batch, _KEPT, width, channels) @ gray) @ _basis(width).T
+    # Rounded, so that zeros of symmetric images do not become positive or negative by rounding errors.
     waves = waves.reshape(batch, -1)[:, 1:].round(2)
     is_above = waves > np.median(waves, axis=1, keepdims=True)
     hashes = np.packbits(is_above, axis=1).view(np.uint64)[:, 0]
     for index in np.flatnonzero(np.abs(waves).max(1) < _FLAT):
-        colour = images[index].mean((0, 1)).round().astype(np.uint8)
-        hashes[index] = np.frombuffer(hashlib.blake2b(colour, digest_size=8).digest(), np.uint64)[0]
+        color = images[index].mean((0, 1)).round().astype(np.uint8)
+        hashes[index] = np.frombuffer(hashlib.blake2b(color, digest_size=8).digest(), np.uint64)[0]
     return hashes
 
 
 @cache
 def _basis(size: int) -> np.ndarray:
-    """float32 (8, size): the low frequencies of ``size`` pixels, shrunk (or grown) to 32 by areas."""
+    """float32 (8, size): low frequencies of ``size`` pixels, resampled to 32 by area."""
     edges = np.linspace(0, size, _SIDE + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -94,10 +94,10 @@ def _basis(size: int) -> np.ndarray:
 
 
 def near(hashes: np.ndarray) -> np.ndarray:
-    """int (N,) for uint64 (N,): the connected components of those at most ``DISTANCE`` bits apart.
+    """int (N,) for uint64 (N,): connected components of hashes at most ``DISTANCE`` bits apart.
 
-    Of that many bands and one more, two such hashes agree in one at least: only those that do are compared.
-    Memory is linear in N.
+    The bits are split into ``DISTANCE`` + 1 bands; two such hashes agree in at least one band, so only those
+    that do are compared. Memory is linear in N.
     """
     component = np.arange(len(hashes))
     held, num_held = [], 0
@@ -110,13 +110,13 @@ def near(hashes: np.ndarray) -> np.ndarray:
 
 
 def _close_pairs(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions, int (2, P), a few at a time; some of them come again."""
+    """Pairs of positions, int (2, P), a few at a time; a pair may be repeated."""
     bounds = np.linspace(0, 64, DISTANCE + 2).astype(np.uint64)
     for low, high in itertools.pairwise(bounds):
         band = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
         order = np.argsort(band, kind="stable")
         band, ordered = band[order], hashes[order]
-        # Each with the next one, the second next, ... for as long as they agree in the band.
+        # Compare each with the next, the second next, ... while they agree in the band.
         first = np.arange(len(hashes))
         for step in itertools.count(1):
             first = first[first + step < len(hashes)]
@@ -125,14 +125,14 @@ def _close_pairs(hashes: np.ndarray) -> Iterator[np.ndarray]:
                 break
             differ = ordered[first] ^ ordered[first + step]
             for _ in range(DISTANCE):
-                differ &= differ - np.uint64(1)  # one bit less, where there is any
+                differ &= differ - np.uint64(1)  # clears the lowest bit that is set
             close = first[differ == 0]
             if len(close):
                 yield np.stack([order[close], order[close + step]])
 
 
 def _joined(component: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
-    """The components that are left when the positions of each pair are in one."""
+    """Merge the components of the two positions of each pair."""
     first, second = component[np.concatenate([np.empty((2, 0), int), *pairs], axis=1)]
     size = len(component)
     graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(size, size))

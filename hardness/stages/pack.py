@@ -1,4 +1,4 @@
-"""``hardness pack``: decode a data set once, into a folder that is mapped into memory."""
+"""``hardness pack``: decode a data set once, into a folder of memory-mapped files."""
 
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from hardness.datasets import DataSet, ImageSet
 from hardness.datasets.packed import (
     OF_DATA,
     PARTS,
+    check_same,
     checksum,
     read_info,
     read_shard,
@@ -22,30 +23,29 @@ from hardness.datasets.packed import (
     write_shard,
 )
 from hardness.datasets.samples import flattened, leave_out, read_in_order, warn_of_flattened
-from hardness.errors import UserError
 from hardness.resources import num_workers
 
 _SHARD_BYTES = 256 * 2**20
 
 
 def pack(config: Pack) -> Path:
-    """Write the packed folder, or with ``verify`` look at one -> its path.
+    """Write the packed folder, or with ``verify`` check one, and return its path.
 
-    Given again after a kill, or where a shard was removed, it goes on with the first one that is missing, and
-    ends with the same bytes.
+    If it was interrupted, or a shard was removed, repeating it continues with the first missing shard and
+    gives the same bytes.
     """
     if config.verify is not None:
-        say(f"all {verify(config.verify)} shards of {config.verify} are as they were written")
+        say(f"all {verify(config.verify)} shards of {config.verify} verified")
         return config.verify
     started = time.perf_counter()
-    # Bad images are met while packing.
+    # Unreadable images are handled while packing.
     names = ("data", "size", "val_fraction", "download", "background", "pixel_range")
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
     data = datasets.load(source, model="", workers=num_workers(config.workers))
     out = config.folder
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
     if (out / "pack.json").exists() and _is_whole(out, data, parts):
-        say(f"{out} is packed already")
+        say(f"{out} is already packed: nothing to do")
         return out
     num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
     shards, num_read = {}, 0
@@ -74,23 +74,22 @@ def pack(config: Pack) -> Path:
     seconds = time.perf_counter() - started
     size = sum((out / name).stat().st_size for name in shards)
     say(
-        f"packed {num_read:,} images, {num_read / seconds:,.0f} a second, into {len(shards)} shards of "
-        f"{size / 1e6:,.0f} MB in all; track them with --data packed:{out}"
+        f"packed {num_read:,} images ({num_read / seconds:,.0f} images/s) into {len(shards)} shards "
+        f"({size / 1e6:,.0f} MB). Use them with --data packed:{out}"
     )
     return out
 
 
 def _is_whole(out: Path, data: DataSet, parts: dict[str, ImageSet]) -> bool:
-    """All shards of a finished folder are there. Raises ``UserError`` where it is of something else."""
+    """Does a finished folder have all shards? Raises ``UserError`` if it is of another data set."""
     info = read_info(out)
-    for what, expected, found in (
-        ("data set", data.fingerprint, info["fingerprint"]),
-        ("images of shape", list(data.image_shape), info["image_shape"]),
-        ("images of", data.transform, info["transform"]),
-        ("images", {part: len(images) for part, images in parts.items()}, info["num_examples"]),
+    for what, name, expected in (
+        ("fingerprint", "fingerprint", data.fingerprint),
+        ("image shape", "image_shape", list(data.image_shape)),
+        ("image transform", "transform", data.transform),
+        ("number of images", "num_examples", {part: len(images) for part, images in parts.items()}),
     ):
-        if expected != found:
-            raise UserError(f"{what} {expected} in {out}", str(found), "choose another --out")
+        check_same(out, what, info[name], expected)
     return all(
         _num_packed(out, part, images, data, info["num_rows"]) == len(images)
         for part, images in parts.items()
@@ -98,18 +97,15 @@ def _is_whole(out: Path, data: DataSet, parts: dict[str, ImageSet]) -> bool:
 
 
 def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows: int) -> int:
-    """How many images are in the shards that a killed process has left."""
+    """The number of images in the shards that already exist. Raises ``UserError`` if they are others."""
     first = 0
     while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
         shard = read_shard(path, data.image_shape, data.transform)
         rows = slice(first, first + num_rows)
-        for column, expected in (
-            ("key", list(images.keys[rows])),
-            ("label", images.clean_labels[rows].tolist()),
-        ):
-            if shard.column(column).to_pylist() != expected:
-                found = f"another {column} for some of them"
-                raise UserError(f"the images of this data set in {path}", found, "choose another --out")
+        check_same(path, "number of images", shard.num_rows, len(images.keys[rows]))
+        for name, column in (("key", list(images.keys[rows])), ("label", images.clean_labels[rows].tolist())):
+            for row, pair in enumerate(zip(shard.column(name).to_pylist(), column, strict=True), first):
+                check_same(path, f"{name} of example {row}", *pair)
         first += shard.num_rows
     return first
 
@@ -123,7 +119,7 @@ def _pack(
     num_rows: int,
     config: Pack,
 ) -> Iterator[int]:
-    """Write the shards that begin at ``first`` and after; yield for every image."""
+    """Write the shards from example ``first`` on; yield after every image."""
     channels, height, width = data.image_shape
     batches = read_in_order(images.images, first, len(images), num_workers(config.workers), borders=num_rows)
     # One shard is written while the next is read.
@@ -136,7 +132,7 @@ def _pack(
             if min(read_here) % num_rows == 0:
                 start = min(read_here)
                 size = min(num_rows, len(images) - start)
-                # NumPy asks for huge pages for what is empty, not for zeros.
+                # NumPy requests huge pages for empty arrays, not for zeros.
                 pixels, is_readable = np.empty((size, height, width, channels), np.uint8), np.ones(size, bool)
             if positions:
                 pixels[np.array(positions) - start] = read.permute(0, 2, 3, 1).numpy()

@@ -1,4 +1,4 @@
-"""Pixels are Pillow's, whichever decoder makes them."""
+"""Both decoders give Pillow's pixels."""
 
 import io
 from unittest.mock import Mock
@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from hardness.datasets import decoding
 from hardness.datasets.decoding import File, read_image
-from hardness.errors import UserError
+from tests.conftest import refused
 
 
 def save(path, mode="RGB", size=(40, 30), **options) -> File:
@@ -47,36 +47,37 @@ def test_both_decoders_give_the_same_pixels_also_resized(tmp_path, monkeypatch):
     assert torch.equal(one, read_image(file, 256, 224))
     with Image.open(file) as image:
         pillow = F.pil_to_tensor(F.center_crop(F.resize(image, [256], antialias=True), [224, 224]))
-    # Pillow's own resizing rounds otherwise now and then.
+    # Pillow's own resizing sometimes rounds differently.
     assert (one.int() - pillow.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("kept", [0, 4, 300, -20])
-def test_a_jpeg_that_is_cut_off_is_refused(tmp_path, decoder, kept):
+def test_a_truncated_jpeg_is_rejected(tmp_path, decoder, kept):
     file = save(tmp_path / "x.jpg")
     data = file.read()
     (tmp_path / "x.jpg").write_bytes(data[:kept])
-    with pytest.raises(UserError, match=r"a readable image; found .*x\.jpg"):
+    with refused("unreadable-image", path=str(file)):
         read_image(file, 30, 30)
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
+def test_a_decompression_bomb_is_rejected(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (16, 16)).save(buffer, "JPEG")
     data = bytearray(buffer.getvalue())
-    # Height and width, in the frame's header.
+    # Height and width in the frame header.
     header = data.index(b"\xff\xc0")
     data[header + 5 : header + 9] = b"\xff\xdc\xff\xdc"
     (tmp_path / "x.jpg").write_bytes(data)
-    with pytest.raises(UserError, match="decompression bomb"):
+    with refused("unreadable-image", path=str(tmp_path / "x.jpg")) as caught:
         read_image(File(tmp_path / "x.jpg"), 16, 16)
+    assert "decompression bomb" in caught.value.values["reason"]
 
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def transparent(path, mode):
-    """Red, the left half of it transparent."""
+    """A red image whose left half is transparent."""
     image = Image.new("RGBA", (8, 4), (*RED, 255))
     image.paste((*RED, 0), (0, 0, 4, 4))
     if mode == "LA":
@@ -102,20 +103,20 @@ def test_transparent_parts_show_the_background(tmp_path, mode, name):
         assert pixels[0, 6].tolist() != list(background)
 
 
-def test_half_transparent_ones_are_mixed(tmp_path):
+def test_half_transparent_pixels_are_blended(tmp_path):
     Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(tmp_path / "x.png")
     assert decoding.read_picture(File(tmp_path / "x.png")).unique().tolist() == [204]
 
 
-def test_a_color_is_transparent(tmp_path):
+def test_one_color_may_be_transparent(tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:2] = RED
     Image.fromarray(pixels).save(tmp_path / "x.png", transparency=RED)
     assert decoding.read_picture(File(tmp_path / "x.png"))[0, :, 0].tolist() == [255, 255, 0, 0]
 
 
-@pytest.mark.parametrize("size", [(40_000, 1), (1, 40_000), (9_000, 3), (3, 9_000), (2_000, 40)])
-def test_a_thin_picture_takes_no_more_memory_than_it_and_the_output(tmp_path, size):
+@pytest.mark.parametrize("size", [(40_000, 1), (1, 40_000), (3, 9_000), (2_000, 40)])
+def test_a_very_long_image_takes_little_memory(tmp_path, size):
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     pixels[size[1] // 2 :, size[0] // 2 :] = 255
     Image.fromarray(pixels).save(tmp_path / "x.png")
@@ -130,13 +131,13 @@ def test_a_thin_picture_takes_no_more_memory_than_it_and_the_output(tmp_path, si
 
     with Watch():
         found = read_image(File(tmp_path / "x.png"), 256, 224)
-    # Floats in between, where the processor has no way with bytes, and a few outputs.
+    # Intermediate floats, if the CPU has no kernel for bytes, and a few outputs.
     assert max(allocated) <= 4 * (pixels.nbytes + 4 * found.nbytes)
-    # The center is where it was.
+    # The center did not move.
     assert abs(found.float().mean().item() - pixels.mean()) < 5
 
 
-def test_whatever_a_decoder_raises_is_the_pictures_fault(tmp_path, monkeypatch):
+def test_any_exception_of_a_decoder_names_the_image(tmp_path, monkeypatch):
     file = save(tmp_path / "x.png")
     no_memory = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     for module, name, errors in (
@@ -145,6 +146,7 @@ def test_whatever_a_decoder_raises_is_the_pictures_fault(tmp_path, monkeypatch):
     ):
         for error in errors:
             monkeypatch.setattr(module, name, Mock(side_effect=error))
-            with pytest.raises(UserError, match=r"a readable image; found .*x\.png \(\S+"):
+            with refused("unreadable-image", path=str(file)) as caught:
                 read_image(file, 10, 10)
+            assert caught.value.values["reason"]
         monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""JPEGs of which the decoder makes up pixels are refused; what harms no pixel passes."""
+"""JPEGs whose pixels the decoder would make up are rejected; faults that change no pixel are ignored."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ from PIL import Image
 
 from hardness.datasets.decoding import File, read_picture
 from hardness.datasets.jpeg import Damaged, decode_jpeg, orientation
-from hardness.errors import UserError
+from tests.conftest import refused
 
 _GARBAGE = b"garbage"
 
@@ -39,7 +39,7 @@ def before(data: bytes, marker: bytes, what: bytes, occurrence: int = 0) -> byte
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 4}, {"mode": "L"}]
 )
-def test_whole_ones_are_pillows_pixels(options):
+def test_complete_files_give_pillows_pixels(options):
     data = encode(**options)
     assert np.array_equal(decode_jpeg(data), pillows(data))
 
@@ -51,14 +51,14 @@ END = b"\xff\xd9"
     "options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}, {"mode": "CMYK"}]
 )
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
-@pytest.mark.parametrize("end", [b"", END], ids=["cut off", "end marker kept"])
-def test_one_that_ends_early_is_damaged(options, share, end):
+@pytest.mark.parametrize("end", [b"", END], ids=["truncated", "end marker kept"])
+def test_truncated_files_are_damaged(options, share, end):
     data = encode(**options)
     with pytest.raises(Damaged):
         decode_jpeg(data[: int(share * len(data))] + end)
 
 
-def test_lost_restarts_are_damage():
+def test_missing_restart_markers_are_damage():
     data = encode(restart_marker_blocks=4)
     position = data.index(b"\xff\xd3")
     for damaged in (
@@ -70,7 +70,7 @@ def test_lost_restarts_are_damage():
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_superfluous_bytes_between_segments_pass(options):
+def test_extra_bytes_between_segments_are_ignored(options):
     data = encode(**options)
     more = before(before(data, b"\xff\xda", _GARBAGE), b"\xff\xdb", _GARBAGE)
     assert np.array_equal(decode_jpeg(more), pillows(data))
@@ -80,13 +80,13 @@ def test_superfluous_bytes_between_segments_pass(options):
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 @pytest.mark.parametrize("end", [b"", END])
-def test_damage_is_not_hidden_by_superfluous_bytes_before_it(options, end):
+def test_extra_bytes_do_not_hide_later_damage(options, end):
     more = before(before(encode(**options), b"\xff\xda", _GARBAGE), b"\xff\xdb", _GARBAGE)
     with pytest.raises(Damaged):
         decode_jpeg(more[: int(0.7 * len(more))] + end)
 
 
-def test_odd_exif_passes(tmp_path):
+def test_invalid_exif_is_ignored(tmp_path):
     data = encode()
     odd = b"\xff\xe1\x00\x14Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
     (tmp_path / "x.jpg").write_bytes(data[:2] + odd + data[2:])
@@ -95,25 +95,26 @@ def test_odd_exif_passes(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"no JPEG", b"\xff\xd8\xff\xd9"])
-def test_what_is_no_jpeg_is_left_to_another_decoder(data):
+def test_other_formats_are_left_to_another_decoder(data):
     assert decode_jpeg(data) is None
 
 
-def test_the_file_is_named(tmp_path):
+def test_the_error_names_the_file(tmp_path):
     data = encode()
     path = tmp_path / "x.jpg"
     path.write_bytes(data[: len(data) // 3] + END)
-    with pytest.raises(UserError, match=r"x\.jpg \(Corrupt JPEG data: premature end of data segment\)"):
+    reason = "Corrupt JPEG data: premature end of data segment"
+    with refused("unreadable-image", path=str(path), reason=reason):
         read_picture(File(path))
 
 
-def with_odd_header(data: bytes, what: str) -> bytes:
-    """A fault of which no pixel depends."""
+def with_invalid_header(data: bytes, what: str) -> bytes:
+    """With a fault that changes no pixel."""
     changed = bytearray(data)
     if what == "JFIF revision":
         changed[data.index(b"JFIF") + 5] = 3
     else:
-        # The end of the spectrum, which a sequential JPEG always has.
+        # The end of spectral selection, which is constant in a sequential JPEG.
         start = data.index(b"\xff\xda") + 2
         changed[start + data[start + 1] - 2] = 0
     return bytes(changed)
@@ -121,14 +122,14 @@ def with_odd_header(data: bytes, what: str) -> bytes:
 
 @pytest.mark.parametrize("what", ["JFIF revision", "SOS parameters"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_damage_is_not_hidden_by_an_odd_header(what, mode):
-    data = with_odd_header(encode(mode), what)
+def test_an_invalid_header_does_not_hide_damage(what, mode):
+    data = with_invalid_header(encode(mode), what)
     assert np.array_equal(decode_jpeg(data), pillows(encode(mode)))
     with pytest.raises(Damaged):
         decode_jpeg(data[: len(data) // 2] + END)
 
 
-def test_damage_is_not_hidden_by_much_garbage():
+def test_many_extra_bytes_do_not_hide_damage():
     data = encode()
     for _ in range(20):
         data = before(data, b"\xff\xda", _GARBAGE + b"\xff\xfe\x00\x03x")
@@ -139,7 +140,7 @@ def test_damage_is_not_hidden_by_much_garbage():
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize(("kind", "form"), [(3, "HH"), (4, "I")])
-def test_exif_in_each_order_and_kind(order, kind, form):
+def test_exif_of_each_byte_order_and_type(order, kind, form):
     value = (6, 0) if form == "HH" else (6,)
     head = b"II*\0" if order == "<" else b"MM\0*"
     tiff = head + struct.pack(f"{order}IHHHI{form}", 8, 1, 0x0112, kind, 1, *value)
