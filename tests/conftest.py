@@ -1,8 +1,6 @@
 """Small data and the real command line, for every test."""
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,26 +92,6 @@ def image_folder(tmp_path) -> Path:
             for index in range(count):
                 write_image(root / part / name / f"{index}.png", seed=100 * number + index)
     return root
-
-
-@pytest.fixture(scope="session")
-def torchrun() -> Callable[..., subprocess.CompletedProcess]:
-    """``torchrun(2, module, *words)``: the module in two processes."""
-
-    def run(num_ranks: int, module: str, *words, check: bool = True) -> subprocess.CompletedProcess:
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}", "-m"]
-        answer = subprocess.run(
-            [sys.executable, *launch, module, *map(str, words)],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert not check or answer.returncode == 0, answer.stderr[-4000:]
-        return answer
-
-    return run
 
 
 @pytest.fixture(scope="session")

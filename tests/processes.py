@@ -74,8 +74,7 @@ def start(
     before: Callable[[], None] | None = None,
 ) -> Started:
     """``hardness WORDS`` in a process of its own; ``before`` (picklable) is called in it first."""
-    command = functools.partial(_command_line, [str(word) for word in words], before)
-    return Started(command, cwd, {**os.environ, **(env or {})})
+    return Started(command_of(*words, before=before), cwd, {**os.environ, **(env or {})})
 
 
 def run(*words, cwd: Path, check: bool = False, timeout: float = 120, **options) -> Answer:
@@ -110,9 +109,9 @@ def run_ranks(num_ranks: int, target: Callable[[], None], cwd: Path, check: bool
     return answers
 
 
-def command_of(*words) -> Callable[[], None]:
+def command_of(*words, before: Callable[[], None] | None = None) -> Callable[[], None]:
     """``hardness WORDS`` as a target of ``start_ranks``."""
-    return functools.partial(_command_line, [str(word) for word in words])
+    return functools.partial(_command_line, [str(word) for word in words], before)
 
 
 def main_of(module: str, *words) -> Callable[[], None]:

@@ -91,9 +91,12 @@ class RunFolder:
                 raise UserError(f"{key} {value} in {path}", f"a run with {key} {found}", do)
         if (found := info.get("num_ranks", 1)) != self.ranks.size:
             raise UserError(
-                f"{self.ranks.size} processes in {path}",
-                f"a run begun with {found}",
-                f"start {found} of them, or choose another --out",
+                "other-num-processes",
+                "{run} was started with {before} processes, not {now}.",
+                "Start {before} processes, or choose another --out.",
+                run=str(path),
+                before=found,
+                now=self.ranks.size,
             )
 
     def __enter__(self) -> "RunFolder":

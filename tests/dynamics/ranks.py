@@ -1,6 +1,5 @@
 """What each rank of test_recorder_ranks.py does: a stranger's loop, with torch's own sampler."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -99,7 +98,3 @@ def main(folder: Path) -> None:
         assert recorder.epoch == 2
     dist.barrier()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

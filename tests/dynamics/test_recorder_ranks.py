@@ -5,12 +5,13 @@ import pytest
 
 from hardness.dynamics import store
 from tests.dynamics.ranks import NUM_EXAMPLES
+from tests.processes import main_of, run_ranks
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def written(request, tmp_path_factory, torchrun):
+def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun(request.param, "tests.dynamics.ranks", folder)
+    run_ranks(request.param, main_of("tests.dynamics.ranks", folder), folder)
     return request.param, folder
 
 

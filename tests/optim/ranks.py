@@ -1,7 +1,6 @@
-"""What each rank of test_ranks.py does: python -m torch.distributed.run ... -m tests.optim.ranks FOLDER"""
+"""What each rank of test_ranks.py does."""
 
 import gc
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,7 +131,3 @@ def load(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
 def save(tensors: dict[str, Tensor], path: Path) -> None:
     if dist.get_rank() == 0:
         torch.save(tensors, path)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

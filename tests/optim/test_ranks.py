@@ -7,13 +7,14 @@ import torch
 
 from hardness.training.step import train_step
 from tests.optim import ranks
+from tests.processes import main_of, run_ranks
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def folder(request, tmp_path_factory, torchrun) -> Path:
+def folder(request, tmp_path_factory) -> Path:
     """What as many ranks wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun(request.param, "tests.optim.ranks", folder)
+    run_ranks(request.param, main_of("tests.optim.ranks", folder), folder)
     return folder
 
 
