@@ -1,4 +1,4 @@
-"""What of a table is shortened where there is little room, and what never is."""
+"""Which parts of a table are shortened in narrow terminals, and which never are."""
 
 import pytest
 from rich.cells import cell_len
@@ -15,7 +15,7 @@ def shown(header, *rows, width=80) -> tuple[list[str], list[str]]:
     return lines(header, rows, width, Shortener())
 
 
-def test_where_there_is_room_nothing_is_shortened():
+def test_nothing_is_shortened_if_there_is_room():
     above, below = shown(["class", "easy"], [Name(SHARK), 12], [Name("eel"), 5], width=100)
     assert above == [f"{'class':{len(SHARK)}}  easy"]
     assert below == [f"{SHARK}    12", f"{'eel':{len(SHARK)}}     5"]
@@ -37,7 +37,7 @@ def test_names_are_shortened_before_keys_and_numbers_never():
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60])
-def test_names_that_begin_alike_stay_different(width):
+def test_names_with_a_common_prefix_stay_different(width):
     names = [SHARK, NORTH, SOUTH, "tiger", *(f"a_class_with_a_long_name_{number}" for number in range(12))]
     _, below = shown(["class", "easy"], *([Name(name), 1] for name in names), width=width)
     assert len(set(below)) == len(names)
@@ -45,7 +45,7 @@ def test_names_that_begin_alike_stay_different(width):
     assert "tiger" in below[3].split()
 
 
-def test_a_name_looks_the_same_in_all_columns_and_different_ones_differ():
+def test_a_name_is_shortened_the_same_way_in_all_columns():
     names = [Name(name.replace(" ", "-")) for name in (NORTH, SOUTH)]
     above, (same, other) = shown(["", *names], ["x", *names], ["y", *names[::-1]], width=40)
     assert above[0].split() == same.split()[1:] == other.split()[:0:-1]
@@ -66,12 +66,12 @@ def test_headers_are_wrapped_before_names_are_shortened():
     assert above[2].split() == ["class", "control", "border"]
 
 
-def test_what_can_not_be_shortened_is_wider():
+def test_numbers_are_never_shortened():
     _, (line,) = shown(["", "plain"], ["score", "0.283 [0.160, 0.402]"], width=12)
     assert line == "score  0.283 [0.160, 0.402]"
 
 
-def test_escaped_characters_are_never_cut_in_two():
+def test_escaped_characters_are_never_split():
     def write(text):
         return text.encode("ascii", "backslashreplace").decode()
 
@@ -80,7 +80,7 @@ def test_escaped_characters_are_never_cut_in_two():
 
 
 @pytest.mark.parametrize("width", [12, 24, 41, 60])
-def test_of_a_path_the_beginning_and_the_file_name_stay(width):
+def test_a_shortened_path_keeps_its_beginning_and_file_name(width):
     short = Shortener()
     path = "experiments/2024-imagenet-sharks/tracked-with-small-cnn-seed-0/q0.3.parquet"
     found = short.in_middle(path, width)

@@ -1,11 +1,11 @@
-"""Crops and flips of a batch are torchvision's, an image at a time."""
+"""Crops and flips of a batch agree with torchvision's for single images."""
 
 import unittest.mock
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import v2
@@ -18,10 +18,11 @@ from hardness.datasets.augment import CropFlip, build, crop, draw
 def batch(num_images=6, height=40, width=32):
     generator = np.random.default_rng(0)
     small = torch.from_numpy(generator.integers(0, 256, (num_images, 3, 10, 8), dtype=np.uint8))
-    # Smooth, as pictures are.
+    # Smooth, like photographs.
     return F.resize(small, [height, width], antialias=True)
 
 
+@settings(max_examples=50)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 9))
 def test_boxes_lie_inside(height, width, seed):
     boxes, is_flipped = draw(np.random.default_rng(seed), 40, height, width)
@@ -35,7 +36,7 @@ def test_boxes_lie_inside(height, width, seed):
     assert ((widths >= 1) & (lefts + widths <= width)).all()
 
 
-def test_boxes_are_distributed_as_torchvisions():
+def test_boxes_have_torchvisions_distribution():
     reference = v2.RandomResizedCrop(224)
     image = torch.zeros(3, 200, 300)
     with torch.random.fork_rng():
@@ -47,13 +48,13 @@ def test_boxes_are_distributed_as_torchvisions():
     assert abs(is_flipped.mean() - 0.5) < 0.04
 
 
-def test_a_long_picture_gives_the_middle_that_the_shapes_allow():
+def test_a_very_long_image_falls_back_to_a_central_crop():
     boxes, _ = draw(np.random.default_rng(0), 200, 10, 1000)
     assert [0, 493, 10, 13] in boxes.astype(int).tolist()
 
 
 @pytest.mark.parametrize("is_flipped", [False, True])
-def test_crops_are_those_of_torchvision(is_flipped):
+def test_crops_agree_with_torchvisions(is_flipped):
     images, size = batch(), (20, 24)
     boxes = np.array(
         [[3, 5, 20, 24], [0, 0, 40, 32], [10, 2, 25, 28], [7, 7, 12, 10], [20, 8, 20, 24], [1, 1, 38, 30]]
@@ -65,10 +66,10 @@ def test_crops_are_those_of_torchvision(is_flipped):
         theirs = F.resized_crop(image, *box, list(size), antialias=False)
         theirs = F.horizontal_flip(theirs) if is_flipped else theirs
         difference = (ours.int() - theirs.int()).abs()
-        # At the border theirs sees the crop's last pixels, ours the picture beyond it.
+        # At the border, theirs repeats the crop's last pixels and ours uses the image beyond them.
         assert difference[:, 2:-2, 2:-2].max() <= 1
         assert difference.float().mean() < 1.5
-    # A box of the very size is cut out.
+    # A box of the output size is copied exactly.
     cut_out = F.horizontal_flip(images[0, :, 3:23, 5:29]) if is_flipped else images[0, :, 3:23, 5:29]
     assert torch.equal(found[0], cut_out)
 
@@ -85,7 +86,7 @@ def test_crops_depend_on_seed_epoch_step_and_position():
     assert not torch.equal(same[0], same[1])
 
 
-def test_ranks_make_the_crops_of_one_process():
+def test_ranks_make_the_same_crops_as_one_process():
     images, augment = batch(), CropFlip((16, 16), seed=1)
     parts = []
     for rank in range(2):
@@ -97,6 +98,6 @@ def test_ranks_make_the_crops_of_one_process():
     assert torch.equal(torch.cat(parts), augment(images[:5], 3, 7, 5))
 
 
-def test_names():
+def test_augmentations_by_name():
     assert build("none", (3, 8, 8), 0) is None
     assert build("crop-flip", (3, 8, 9), 0).size == (8, 9)

@@ -1,7 +1,8 @@
-"""A packed data set is its source, decoded once; and what isn't whole is refused."""
+"""A pack equals its source, decoded once; damaged packs are rejected."""
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hardness.errors import UserError
 from hardness.stages import pack as stage
 from hardness.stages.pack import pack
 from hardness.stages.track import track
+from tests.conftest import refused
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def load(folder):
     return datasets.load(Data(data=f"packed:{folder}"), model="mlp")
 
 
-def test_packed_and_unpacked_are_the_same_to_the_pixel(folder, image_folder):
+def test_a_pack_has_the_pixels_and_description_of_its_source(folder, image_folder):
     assert folder == image_folder.with_suffix(".packed")
     assert sorted(path.name for path in folder.iterdir()) == [
         "pack.json",
@@ -48,42 +50,44 @@ def test_packed_and_unpacked_are_the_same_to_the_pixel(folder, image_folder):
             assert tensor.dtype == expected.dtype
 
 
-def test_a_run_on_either_is_the_same_bytes(folder, image_folder, here):
+def test_runs_on_a_pack_and_on_its_source_are_identical(folder, image_folder, here):
     for name, data in (("a", f"imagefolder:{image_folder}"), ("b", f"packed:{folder}")):
-        track(Track(data=data, model="small_cnn", epochs=2, batch_size=6, workers=0, out=here / name))
+        track(Track(data=data, model="small_cnn", epochs=1, batch_size=6, workers=0, out=here / name))
     for path in (here / "a").rglob("*.parquet"):
         assert path.read_bytes() == (here / "b" / path.relative_to(here / "a")).read_bytes()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_packing_goes_on_where_it_was_killed_to_the_same_bytes(folder, image_folder, workers, capsys):
+def test_interrupted_packing_resumes_and_gives_the_same_bytes(folder, image_folder, workers, capsys):
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     for name in ("pack.json", "train-00003.arrow", "train-00004.arrow", "val-00001.arrow", "val-00002.arrow"):
         (folder / name).unlink()
     (folder / ".train-00003.arrow.writing").write_bytes(b"half")
     kept = (folder / "train-00000.arrow").stat().st_mtime_ns
-    with pytest.raises(UserError, match=r"no pack.json there; .*hardness pack"):
+    with pytest.raises(UserError, match=r"pack\.json"):
         Data(data=f"packed:{folder}")
     pack(Pack(data=f"imagefolder:{image_folder}", workers=workers))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
     assert (folder / "train-00000.arrow").stat().st_mtime_ns == kept
-    # 9 of the training and 7 of the validation images were missing.
+    # 9 training and 7 validation images were missing.
     assert "packed 16 images" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
-    assert "is packed already" in capsys.readouterr().out
+    assert "already packed" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_an_unreadable_image_is_left_out_or_stops(image_folder):
+def test_an_unreadable_image_stops_packing_or_is_skipped(image_folder):
     (image_folder / "train/dog/2.png").write_text("no image")
     data = f"imagefolder:{image_folder}"
-    with pytest.raises(UserError, match=r"dog/2\.png"):
+    with refused("unreadable-image", path=str(image_folder / "train/dog/2.png")):
         pack(Pack(data=data, workers=0))
     folder = pack(Pack(data=data, workers=0, on_bad_image="null"))
     assert load(folder).train.unreadable.tolist() == [10]
     assert datasets.load(Data(data=data, on_bad_image="null"), model="mlp").train.unreadable.tolist() == [10]
 
 
-def test_digits_are_packed_too(here):
+def test_digits_can_be_packed(here):
     folder = pack(Pack(workers=0))
     assert folder.as_posix() == "data/digits.packed"
     source, found = datasets.load(Data(), model="mlp"), load(folder)
@@ -91,14 +95,14 @@ def test_digits_are_packed_too(here):
     assert torch.equal(found.train.images[range(1437)], source.train.images[range(1437)])
 
 
-def test_what_is_packed_already_is_another_data_sets(folder, image_folder):
-    with pytest.raises(UserError, match="expected images of shape"):
+def test_a_pack_of_other_images_is_rejected(folder, image_folder):
+    values = {"what": "image shape", "found": [3, 12, 12], "expected": [3, 8, 8]}
+    with refused("pack-of-other-data", path=str(folder), **values):
         pack(Pack(data=f"imagefolder:{image_folder}", size=8, workers=0, out=folder))
     (folder / "pack.json").unlink()
     shutil.copy(image_folder / "train/dog/0.png", image_folder / "train/cat/new.png")
-    with pytest.raises(
-        UserError, match=r"the images of this data set in .*train-00001\.arrow; found another key"
-    ):
+    values = {"what": "key of example 8", "found": "train/dog/0.png", "expected": "train/cat/new.png"}
+    with refused("pack-of-other-data", path=str(folder / "train-00001.arrow"), **values):
         pack(Pack(data=f"imagefolder:{image_folder}", workers=0, out=folder))
 
 
@@ -108,7 +112,7 @@ def flip(path):
     path.write_bytes(whole)
 
 
-def cut_off(path):
+def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -125,50 +129,48 @@ def climb(path):
 @pytest.mark.parametrize(
     ("name", "damage", "opened", "verified"),
     [
-        ("train-00001.arrow", lambda path: path.unlink(), "a shard .*00001", "a shard .*00001"),
-        (
-            "val-00000.arrow",
-            lambda path: path.write_bytes(path.read_bytes()[:-100]),
-            "a whole shard",
-            "SHA-256",
-        ),
-        ("val-00000.arrow", lambda path: path.write_bytes(b""), "a whole shard", "SHA-256"),
-        ("train-00002.arrow", flip, None, r"SHA-256 .* of .*train-00002\.arrow"),
-        ("pack.json", lambda path: path.write_text("{"), "JSON in", "JSON in"),
-        ("pack.json", version, "format version 1 in .*found format version 0", "format version"),
-        ("pack.json", climb, r"found '\.\./train", r"found '\.\./train"),
+        ("train-00001.arrow", Path.unlink, "missing-shard", "missing-shard"),
+        ("val-00000.arrow", truncate, "damaged-shard", "damaged-shard"),
+        ("val-00000.arrow", lambda path: path.write_bytes(b""), "damaged-shard", "damaged-shard"),
+        # Opening does not read the pixels.
+        ("train-00002.arrow", flip, None, "damaged-shard"),
+        ("pack.json", lambda path: path.write_text("{"), "invalid-json", "invalid-json"),
+        ("pack.json", version, "other-format-version", "other-format-version"),
+        ("pack.json", climb, "inconsistent-pack", "inconsistent-pack"),
     ],
 )
-def test_what_is_not_whole_is_refused(folder, name, damage, opened, verified):
+def test_a_damaged_pack_is_rejected(folder, name, damage, opened, verified):
     assert pack(Pack(verify=folder)) == folder
     damage(folder / name)
-    if opened:
-        with pytest.raises(UserError, match=opened):
-            load(folder)
-    with pytest.raises(UserError, match=verified):
-        pack(Pack(verify=folder))
+    for code, attempt in ((opened, lambda: load(folder)), (verified, lambda: pack(Pack(verify=folder)))):
+        if code is not None:
+            with refused(code) as caught:
+                attempt()
+            assert str(folder) in str(caught.value)
+            assert name in str(caught.value)
 
 
 def test_a_damaged_shard_is_removed_and_packed_again(folder, image_folder):
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     flip(folder / "train-00002.arrow")
-    with pytest.raises(UserError, match="remove it, and pack again"):
+    with refused("damaged-shard", path=str(folder / "train-00002.arrow")):
         pack(Pack(verify=folder))
     (folder / "train-00002.arrow").unlink()
     pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
-def test_a_shard_of_other_images_is_refused(folder):
+def test_a_shard_of_other_images_is_rejected(folder):
     table = pa.record_batch({"image": pa.array([b"ab"], pa.binary(2))})
     with pa.ipc.new_file(str(folder / "val-00000.arrow"), table.schema) as file:
         file.write_batch(table)
-    with pytest.raises(UserError, match=r"images of 432 bytes in .*val-00000\.arrow; found fixed_size"):
+    values = {"found": "image: fixed_size_binary[2]", "expected": "image: fixed_size_binary[432]"}
+    with refused("pack-of-other-data", path=str(folder / "val-00000.arrow"), **values):
         load(folder)
 
 
-def test_packing_what_is_packed_makes_no_sense(folder):
-    with pytest.raises(UserError, match="images to pack"):
+def test_a_pack_cannot_be_packed(folder):
+    with pytest.raises(UserError):
         Pack(data=f"packed:{folder}")
 
 
@@ -183,23 +185,24 @@ def test_packing_what_is_packed_makes_no_sense(folder):
         ("torchvision:MNIST:a", "a/MNIST.packed"),
     ],
 )
-def test_where_it_goes_unless_told(data, out):
+def test_the_default_folder(data, out):
     assert packed_folder(data).as_posix() == out
 
 
-def test_where_it_goes_from_the_folder_itself(here):
+def test_the_default_folder_for_the_current_folder(here):
     assert packed_folder("imagefolder:.") == here.with_name(f"{here.name}.packed")
     assert packed_folder("tar:*.tar") == here.with_name(f"{here.name}.packed")
 
 
-def test_a_pack_of_other_labels_or_validation_images_is_refused(image_folder):
+def test_a_pack_of_other_validation_images_is_rejected(image_folder):
     folder = pack(Pack(data=f"imagefolder:{image_folder}", workers=0))
     shutil.copy(image_folder / "val/cat/0.png", image_folder / "val/cat/9.png")
-    with pytest.raises(UserError, match=r"'val': 13.* found .*'val': 12"):
+    values = {"found": {"train": 24, "val": 12}, "expected": {"train": 24, "val": 13}}
+    with refused("pack-of-other-data", what="number of images", **values):
         pack(Pack(data=f"imagefolder:{image_folder}", workers=0, out=folder))
 
 
-def test_a_pack_of_other_labels_is_refused(image_folder, tmp_path):
+def test_a_pack_of_other_labels_is_rejected(image_folder, tmp_path):
     images = [path.read_bytes() for path in sorted((image_folder / "train").rglob("*.png"))][:8]
     for labels in ([0, 1] * 4, [1, 0] * 4):
         for part in ("train", "val"):
@@ -207,5 +210,5 @@ def test_a_pack_of_other_labels_is_refused(image_folder, tmp_path):
         source = Pack(data=f"parquet:{tmp_path}/*.parquet", workers=0, out=tmp_path / "p")
         if labels[0] == 0:
             pack(source)
-    with pytest.raises(UserError, match="found another label for some of them"):
+    with refused("pack-of-other-data", what="label of example 0", found=0, expected=1):
         pack(source)

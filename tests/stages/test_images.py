@@ -1,4 +1,4 @@
-"""How images are read, and in which numbers a network computes: flags of every training stage."""
+"""How images are read and at which precision a network computes: flags of every training stage."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from hardness.stages.retrain import retrain
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.split import split
 from hardness.stages.track import track
+from tests.conftest import refused
 
 SETTINGS = {"model": "small_cnn", "batch_size": 6, "workers": 0}
 
@@ -27,7 +28,7 @@ def packed(image_folder):
 
 @pytest.fixture
 def crops(monkeypatch):
-    """What CropFlip has made: (shape, shape of the crops)."""
+    """The calls of CropFlip: (shape of the images, shape of the crops)."""
     made, augment = [], CropFlip.__call__
 
     def spy(self, images, *where):
@@ -39,7 +40,7 @@ def crops(monkeypatch):
     return made
 
 
-def test_training_sees_random_crops_of_what_is_packed_and_records_the_middle(packed, crops, here):
+def test_training_uses_random_crops_and_records_use_the_center_crop(packed, crops, here):
     run = track(Track(data=packed, size=8, augment="crop-flip", epochs=2, out=here / "r", **SETTINGS))
     assert crops == [((3, 12, 12), (3, 8, 8))] * 8
     info = read_info(run)
@@ -53,12 +54,12 @@ def test_training_sees_random_crops_of_what_is_packed_and_records_the_middle(pac
         assert path.read_bytes() == (again / path.relative_to(run)).read_bytes()
 
 
-def test_a_size_beyond_what_is_packed_is_refused(packed, here):
-    with pytest.raises(UserError, match=r"images of 13 pixels for --size; found images of 12 x 12 in"):
+def test_a_size_above_that_of_the_pack_is_rejected(packed, here):
+    with refused("size-above-packed", size=13, height=12, width=12):
         track(Track(data=packed, size=13, out=here / "r", **SETTINGS))
 
 
-def test_retraining_is_as_tracked(packed, crops, here):
+def test_retrain_uses_the_flags_of_the_tracked_run(packed, crops, here):
     flags = {"augment": "crop-flip", "precision": "bf16"}
     run = track(Track(data=packed, epochs=2, out=here / "r", **SETTINGS, **flags))
     crops.clear()
@@ -80,23 +81,21 @@ def test_the_precision_is_in_run_json(here, flag, precision):
     run = track(Track(epochs=1, precision=flag, device="cpu"))
     assert read_info(run)["precision"] == precision
     loss = torch.tensor(pd.read_parquet(run / "dynamics/epoch=1/part-0.parquet")["loss"].to_numpy())
-    # Records are rounded to float16 unless float32 is asked for.
+    # Records are rounded to float16 unless --precision float32 is given.
     assert torch.equal(loss, loss.half().float()) == (flag != "float32")
 
 
-def test_a_run_does_not_go_on_in_another_precision(here):
+def test_a_run_cannot_be_resumed_in_another_precision(here):
     run = track(Track(epochs=1, out=here / "r", device="cpu"))
     info = (run / "run.json").read_text()
     (run / "run.json").write_text(
         info.replace('"finished"', '"interrupted"').replace('"precision": "float32"', '"precision": "bf16"')
     )
-    with pytest.raises(
-        UserError, match=r"precision bf16, with which .* found precision float32; resume it on"
-    ):
+    with pytest.raises(UserError, match=r"bf16.*float32|float32.*bf16"):
         track(Track(epochs=1, out=here / "r", device="cpu", resume=True))
 
 
-def test_memorize_takes_them_too(here, crops):
+def test_memorize_uses_the_flags(here, crops):
     config = Memorize(
         noise=(0.5,), optimizers=("sgd",), epochs=1, precision="bf16", augment="crop-flip", device="cpu"
     )
@@ -104,32 +103,30 @@ def test_memorize_takes_them_too(here, crops):
     assert crops
 
 
-def test_winsorized_is_not_compiled():
-    with pytest.raises(UserError, match=r"a network as it is with winsorized; found --compile"):
+def test_winsorized_cannot_be_compiled():
+    with pytest.raises(UserError, match=r"winsorized.*--compile|--compile.*winsorized"):
         Track(optimizer="winsorized", compile=True)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_runs_see_the_same(here):
+def test_compiled_runs_record_the_same(here):
     runs = [track(Track(epochs=3, compile=each, out=here / str(each))) for each in (False, True)]
     one, other = (pd.read_parquet(run / "dynamics/epoch=3/part-0.parquet") for run in runs)
     assert (one["loss"] - other["loss"]).abs().max() < 0.01
     assert (one["prediction"] == other["prediction"]).mean() > 0.995
 
 
-def test_a_run_that_waits_for_images_names_pack(image_folder, packed, here, capsys, monkeypatch):
+def test_slow_data_loading_recommends_pack(image_folder, packed, here, capsys, monkeypatch):
     monkeypatch.setattr("hardness.training.fit._MUCH", 0.0)
     run = track(Track(data=f"imagefolder:{image_folder}", cache="none", epochs=2, out=here / "r", **SETTINGS))
     assert all(0 < line["loader_wait"] < 1 for line in read_log(run))
-    told = capsys.readouterr().err
-    assert "of its time: `hardness pack` decodes them once" in told
-    assert told.count("training waits for images") == 1
+    assert capsys.readouterr().err.count("`hardness pack`") == 1
     track(Track(data=packed, epochs=1, out=here / "p", **SETTINGS))
-    assert "training waits" not in capsys.readouterr().err
+    assert "`hardness pack`" not in capsys.readouterr().err
 
 
-def test_retraining_on_what_was_packed_since(image_folder, here):
+def test_retrain_may_use_a_pack_made_later(image_folder, here):
     shutil.rmtree(image_folder / "val")
     data = {"data": f"imagefolder:{image_folder}", "val_fraction": 0.25}
     run = track(Track(**data, cache="host", epochs=2, out=here / "r", **SETTINGS))
@@ -143,7 +140,7 @@ def test_retraining_on_what_was_packed_since(image_folder, here):
     pd.testing.assert_frame_equal(*curves)
 
 
-def test_a_run_of_before_these_flags_goes_on(here):
+def test_a_run_of_an_older_version_can_be_resumed(here):
     run = track(Track(epochs=1, out=here / "r", device="cpu"))
     info = json.loads((run / "run.json").read_text())
     for name in ("augment", "compile"):
@@ -153,5 +150,5 @@ def test_a_run_of_before_these_flags_goes_on(here):
     track(Track(epochs=1, out=here / "r", device="cpu", resume=True))
     assert read_info(run)["status"] == "finished"
     (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}))
-    with pytest.raises(UserError, match=r"augment crop-flip in .* found a run with augment none; give it"):
+    with pytest.raises(UserError, match=r"augment.*(crop-flip.*none|none.*crop-flip)"):
         track(Track(epochs=1, out=here / "r", device="cpu", resume=True, augment="crop-flip"))
