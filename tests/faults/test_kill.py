@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from tests.faults import kill, pack
+from tests.faults import kill
 
 
 def test_three_kills_three_identical_results():
@@ -59,9 +59,3 @@ def test_a_grid_goes_on_where_it_was_killed(tmp_path, stage):
     assert f"{members - done}/{members - done} " in told
     assert f"{members - done + 1}/" not in told
     assert not (tmp_path / "killed/members").exists()
-
-
-@pytest.mark.slow
-def test_packing_killed():
-    seen = pack.main(5)
-    assert sum("killed after" in line for line in seen) >= 2
