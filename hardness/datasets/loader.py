@@ -131,7 +131,11 @@ class Loader:
         with torch.cuda.stream(self._copies):
             batch = next(source, None)
             if isinstance(batch, UserError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    # A cycle with this frame would keep the workers alive, and delay their shutdown by 5 s.
+                    del batch
             if batch is None or self._copies is None:
                 return batch and (batch, None)
             batch = tuple(_to(tensor, self.device) for tensor in batch)

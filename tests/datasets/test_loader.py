@@ -3,6 +3,7 @@ import itertools
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from hardness.config import Data
 from hardness.datasets.base import in_memory
 from hardness.datasets.cache import on_device
 from hardness.datasets.loader import Loader, Shuffled, cut
+from hardness.errors import UserError
 from hardness.ranks import Ranks
 from tests.conftest import refused
 
@@ -111,14 +113,20 @@ def test_workers_decode_image_files(image_folder, workers):
 
 def test_an_unreadable_image_raises_when_its_batch_is_due(image_folder):
     data = datasets.load(Data(data=f"imagefolder:{image_folder}", cache="none"))
-    (image_folder / "train/dog/1.png").write_text("no image")
-    read = []
-    with refused("unreadable-image", path=str(image_folder / "train/dog/1.png")):
-        read += [ids for _, _, ids in Loader(data.train, cut(data.train.ids, 5), workers=1)]
+    code, path = "unreadable-image", str(image_folder / "train/dog/1.png")
+    Path(path).write_text("no image")
+    started, found = time.monotonic(), None
+    try:
+        list(Loader(data.train, cut(data.train.ids, 5), workers=1))
+    except UserError as error:
+        found = error.code, error.values["path"]
+    assert found == (code, path)
+    # No reference keeps the worker alive, which torch would stop only after 5 s.
+    assert time.monotonic() - started < 5
     coming = iter(Loader(data.train, [[0], [1], [9]]))
     assert next(coming)[2].tolist() == [0]
     assert next(coming)[2].tolist() == [1]
-    with refused("unreadable-image", path=str(image_folder / "train/dog/1.png")):
+    with refused(code, path=path):
         next(coming)
 
 

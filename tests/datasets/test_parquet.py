@@ -100,7 +100,7 @@ def test_a_cell_without_a_picture_is_an_unreadable_image(source, image_folder, t
     cells[7] = cell
     path = tmp_path / "a.parquet"
     write(path, pa.array(cells), source.train.clean_labels.numpy())
-    with pytest.raises(UserError, match=r"a readable image; found .*a\.parquet, row 2 of group 1"):
+    with pytest.raises(UserError, match=r"a\.parquet, row 2 of group 1 .*\[unreadable-image\]"):
         load(path, val_fraction=0.25, cache="host")
     found = load(path, val_fraction=0.25, cache="host", on_bad_image="null")
     assert len(found.train.unreadable) + len(found.validation.unreadable) == 1

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from tests import processes
-from tests.faults import pack
 from tests.faults.kill import compare, die, kill, resume
 
 EPOCHS = 4
@@ -110,9 +109,3 @@ def test_a_grid_resumes_where_it_was_killed(tmp_path, stage):
         f"{number}/{members - 2}" for number in range(1, members - 1)
     ]
     assert not (tmp_path / "killed/members").exists()
-
-
-@pytest.mark.slow
-def test_packing_killed():
-    seen = pack.main(5)
-    assert sum("killed after" in line for line in seen) >= 2

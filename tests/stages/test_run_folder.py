@@ -134,7 +134,7 @@ def test_the_log_forgets_half_a_line_and_what_is_made_again(here):
 
 def test_a_broken_run_json_is_refused(here):
     (here / "run.json").write_text("{")
-    with pytest.raises(UserError, match="expected JSON in"):
+    with pytest.raises(UserError, match=r"\[invalid-json\]"):
         run_folder.read_info(here)
     with pytest.raises(UserError, match="no folder"):
         run_folder.read_info(here / "nowhere")

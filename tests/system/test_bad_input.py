@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.conftest import assert_refused
+
 
 def refuse(answer, *told):
     assert answer.status == 2, answer
@@ -82,7 +84,8 @@ def test_an_image_that_cannot_be_read(track, image_folder, kind, cache, here):
     bad = image_folder / "train/dog/5.jpg"
     Image.effect_noise((40, 40), 90).save(bad)
     bad.write_bytes(bad.read_bytes()[:400] if kind == "truncated" else b"these are words")
-    refuse(track("--size", 12, "--cache", cache), "train/dog/5.jpg", "--on-bad-image null")
+    answer = track("--size", 12, "--cache", cache)
+    assert_refused(answer, "unreadable-image", "train/dog/5.jpg", "--on-bad-image null")
     assert not list(here.rglob("dynamics/*"))
     left_out = track("--size", 12, "--cache", cache, "--on-bad-image", "null", "--out", "left-out")
     assert left_out.status == 0
@@ -120,14 +123,14 @@ def test_a_run_of_another_format_version(hardness, tracked, here):
         table.replace_schema_metadata({**table.schema.metadata, b"hardness.format": b"9"}),
         run / "scores.parquet",
     )
-    refuse(hardness("split", "--run", "run"), "format version 1", "found format version 9")
+    assert_refused(hardness("split", "--run", "run"), "other-format-version", "run/scores.parquet", 1, 9)
 
 
 def test_a_folder_that_is_no_run(hardness, here):
     (here / "empty").mkdir()
     refuse(hardness("split", "--run", "empty"), "found no run.json in empty")
     refuse(hardness("split", "--run", "nowhere"), "found no folder nowhere")
-    refuse(hardness("retrain", "--split", "nowhere.parquet"), "a file nowhere.parquet")
+    assert_refused(hardness("retrain", "--split", "nowhere.parquet"), "no-such-file", "nowhere.parquet")
     refuse(hardness("retrain"), "hardness split")
 
 
@@ -284,8 +287,8 @@ def test_a_run_json_that_lacks_something(hardness, tracked, here, key):
     info = json.loads((run / "run.json").read_text())
     del info[key]
     (run / "run.json").write_text(json.dumps(info))
-    refuse(hardness("split", "--run", "run"), key, "run.json")
-    refuse(hardness("report", "--runs", "run"), key, "run.json")
+    assert_refused(hardness("split", "--run", "run"), "missing-json-keys", key, "run.json")
+    assert_refused(hardness("report", "--runs", "run"), "missing-json-keys", key, "run.json")
 
 
 def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
@@ -293,7 +296,7 @@ def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
     scores = bytearray((run / "scores.parquet").read_bytes())
     scores[200:5000] = bytes(4800)
     (run / "scores.parquet").write_bytes(scores)
-    refuse(hardness("split", "--run", "run"), "a whole Parquet file", "scores.parquet")
+    assert_refused(hardness("split", "--run", "run"), "damaged-parquet", "run/scores.parquet")
 
 
 def test_names_that_are_not_utf8(track, image_folder):
@@ -329,7 +332,7 @@ def test_a_folder_to_show_that_is_no_run(hardness, here):
     (here / "pictures").mkdir()
     refuse(hardness("show", "pictures"), "a run folder", "no run.json in pictures")
     (here / "pictures/run.json").write_text("[]")
-    refuse(hardness("show", "pictures"), "format version 1 in pictures/run.json")
+    assert_refused(hardness("show", "pictures"), "other-format-version", "pictures/run.json")
     foreign = {"config": {}, "status": "finished", "times": {}, "versions": {}, "git_commit": None}
     (here / "pictures/run.json").write_text(json.dumps({"format_version": "1", "stage": "bake", **foreign}))
     refuse(hardness("show", "pictures"), "a run of track, retrain, memorize", "of bake")
@@ -351,8 +354,8 @@ def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
     for told in (
         r"^log.jsonl: expected JSON on every line of run/log.jsonl",
         r"^run.json: not as this version writes it \(KeyError: 'image_shape'\)$",
-        r"^run/splits/mine.parquet: expected a whole Parquet file",
-        r"^scores.parquet: expected a whole Parquet file at run/scores.parquet",
+        r"^run/splits/mine.parquet: .* \[damaged-parquet\]$",
+        r"^scores.parquet: .*run/scores.parquet.* \[damaged-parquet\]$",
         r"^files .*dynamics/ \(6 files",
     ):
         assert len(re.findall(told, answer.out, re.MULTILINE)) == 1, told
