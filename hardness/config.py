@@ -14,6 +14,7 @@ from hardness.checks import (
     check_data,
     check_noise,
     require,
+    require_distinct,
     require_fraction,
     require_non_negative,
     require_positive,
@@ -297,10 +298,9 @@ class Memorize(Training, GivenLabels, Network, Data):
         holds = self.lr is None or not self.lr_from
         require(holds, "lr-and-lr-from", sentence, "Remove one of them.", lr=self.lr)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
-            given = {"flag": f"--{name}", "values": " ".join(map(str, values))}
-            require(len(values) > 0, "no-values", "{flag} has no values.", "Pass at least one.", **given)
-            sentence, holds = "{flag} has repeated values (got {values}).", len({*values}) == len(values)
-            require(holds, "repeated-values", sentence, "Pass each value once.", **given)
+            flag, sentence = f"--{name}", "{flag} has no values."
+            require(len(values) > 0, "no-values", sentence, "Pass at least one.", flag=flag)
+            require_distinct(flag, values)
         for optimizer in self.optimizers:
             self._check_optimizer(optimizer)
         for noise in self.noise:

@@ -33,7 +33,11 @@ from tests.conftest import refused
         (lambda: Track(val_fraction=0.1), "flag-needs-image-files", {"flag": "--val-fraction"}),
         (lambda: Track(size=99), "flag-needs-image-files", {"flag": "--size"}),
         (lambda: Memorize(noise=()), "no-values", {"flag": "--noise"}),
-        (lambda: Memorize(optimizers=("sgd", "sgd")), "repeated-values", {"values": "sgd sgd"}),
+        (
+            lambda: Memorize(optimizers=("sgd", "sgd")),
+            "repeated-values",
+            {"setting": "--optimizers", "values": "sgd sgd"},
+        ),
         (lambda: Memorize(lr=0.1, lr_from=(Path("r"),)), "lr-and-lr-from", {"lr": 0.1}),
         (lambda: Retrain(optimizer="m4"), "unknown-name", {"name": "m4"}),
         (lambda: Split(by="first_learnt_epoch"), "unknown-name", {"name": "first_learnt_epoch"}),
