@@ -12,23 +12,25 @@ from hardness.errors import UserError
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
-    """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
+    """``NAME:PATH``. Nothing is downloaded without ``config.download``."""
     name, _, root = place.partition(":")
     source = getattr(torchvision.datasets, name)
 
     def part(is_train: bool, prefix: str) -> tuple[ImageSet, list[str]]:
         try:
-            # The CIFAR files hold pickles; torchvision opens them only if their MD5 is the published one.
+            # The CIFAR files are pickles; torchvision only opens them if their MD5 is the published one.
             images = source(Path(root), train=is_train, download=config.download)
         except (RuntimeError, AssertionError, ValueError, EOFError) as error:
-            do = "check the path, or pass --download to fetch them"
-            raise UserError(f"{name}'s files in {root}", str(error), do) from error
+            sentence = "{name} cannot be read from {path} ({reason})."
+            hint = "Check the path, or pass --download."
+            values = {"name": name, "path": root, "reason": str(error)}
+            raise UserError("unreadable-data-set", sentence, hint, **values) from error
         pixels = torch.as_tensor(images.data)
         # MNIST: (N, H, W). CIFAR: (N, H, W, C).
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
 
-    # One process fetches, while the others wait.
+    # One process downloads while the others wait.
     if config.download and distributed.rank() > 0:
         distributed.wait_for_all()
     train, class_names = part(True, "train")
