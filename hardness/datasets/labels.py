@@ -87,11 +87,9 @@ def _read_columns(path: Path) -> pa.Table:
         # pandas would convert integers with missing values to floats.
         table = csv.read_csv(path) if path.suffix.lower() == ".csv" else pq.read_table(path)
     except (ValueError, OSError, pa.ArrowException) as error:
-        sentence = "{path} cannot be read as Parquet, or as CSV if its name ends in .csv ({reason})."
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            "unreadable-labels", sentence, "Correct the file.", path=str(path), reason=reason
-        ) from error
+        sentence = "{path} is neither a Parquet file, nor a CSV file with a name ending in .csv ({reason})."
+        values = {"path": str(path), "reason": str(error).splitlines()[0]}
+        raise UserError("unreadable-labels", sentence, "Correct the file.", **values) from error
     for name in ("example_id", "label"):
         if table.schema.names.count(name) != 1:
             raise no_such_column(path, name, table.schema.names, "Correct the file.")

@@ -154,7 +154,7 @@ def _check_names(train: list[Sample], validation: list[Sample], class_names: lis
 
 
 def _keeps(config: Data, num_bytes: int) -> bool:
-    """Are the pixels cached in memory?"""
+    """Are the pixels kept in memory?"""
     memory = host_memory()
     if config.cache in ("host", "device") and num_bytes > memory:
         sentence = "--cache {cache} needs {needed} of memory, but this machine has {available} per process."
@@ -273,7 +273,7 @@ def hold_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
         )
     except ValueError as error:
         sentence = (
-            "--val-fraction {val_fraction} leaves a class without training or validation images ({reason})."
+            "--val-fraction {val_fraction} does not leave images of every class in both sets ({reason})."
         )
         hint, values = "Choose another fraction.", {"val_fraction": fraction, "reason": str(error)}
         raise UserError("val-fraction-too-extreme", sentence, hint, **values) from error

@@ -198,9 +198,7 @@ def _num_levels(images: Sequence[TarMember], holds: Callable[[tuple[str, ...]], 
 def _depth_of_classes(images: Sequence[TarMember], shards: Mapping[str, str], notes: Notes) -> int:
     """The number of folders around the class folders: those that all tars share except for the part."""
     depth, has_part = 0, False
-    tars_have_part = any(
-        len(parts_in_name(word)) == 1 for name in shards.values() for word in name.split("/")
-    )
+    in_tars = any(len(parts_in_name(word)) == 1 for name in shards.values() for word in name.split("/"))
     distinct = {(image.tar, image.folders) for image in images}
     while True:
         here = [(tar, folders) for tar, folders in distinct if len(folders) > depth]
@@ -216,7 +214,7 @@ def _depth_of_classes(images: Sequence[TarMember], shards: Mapping[str, str], no
             for tar, folders in here:
                 names.setdefault((tar, folders[:depth]), set()).add(folders[depth])
             # If the part is known already, different names are those of classes.
-            is_known = has_part or (tars_have_part and any(map(without_part, around)))
+            is_known = has_part or (in_tars and any(map(without_part, around)))
             if is_known and max(map(len, names.values())) > 1:
                 return depth
             has_part = True
