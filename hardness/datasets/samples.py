@@ -272,9 +272,7 @@ def hold_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list
             np.arange(len(samples)), test_size=fraction, random_state=0, stratify=labels
         )
     except ValueError as error:
-        sentence = (
-            "--val-fraction {val_fraction} does not leave images of every class in both sets ({reason})."
-        )
+        sentence = "--val-fraction {val_fraction} does not put every class in both sets ({reason})."
         hint, values = "Choose another fraction.", {"val_fraction": fraction, "reason": str(error)}
         raise UserError("val-fraction-too-extreme", sentence, hint, **values) from error
     return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
