@@ -10,7 +10,7 @@ from hardness.datasets.base import DataSet, in_memory, pixel_statistics
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
-    """1,437 for training, 360 for validation; the split is always the same."""
+    """1,437 for training, 360 for validation, always the same ones."""
     digits = load_digits()
     pixels = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(digits.target.astype(np.int64))

@@ -12,7 +12,7 @@ from hardness.errors import UserError
 
 
 def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
-    """``NAME:PATH``. Nothing is downloaded without ``config.download``."""
+    """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
     name, _, root = place.partition(":")
     source = getattr(torchvision.datasets, name)
 
@@ -30,7 +30,7 @@ def load(place: str, config: Data, *, model: str, workers: int) -> DataSet:
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
 
-    # One process downloads while the others wait.
+    # One process fetches, while the others wait.
     if config.download and distributed.rank() > 0:
         distributed.wait_for_all()
     train, class_names = part(True, "train")
