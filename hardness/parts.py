@@ -1,8 +1,8 @@
-"""Whether files are for training, validation or test: one rule for image folders, tars and Parquet files.
+"""Which files are for training, validation or test: one rule for image folders, tars and Parquet files.
 
-The name of a file of many examples (a shard), or of a folder between the data set's root and the classes,
-says it by a whole word: ``imagenet1k-validation-00.tar``, ``partial-val/``, ``test2017/``. Names of classes
-and of images never do. Nothing here imports torch.
+A whole word in the name of a shard, or of a folder between the data set's root and the classes, decides:
+``imagenet1k-validation-00.tar``, ``partial-val/``, ``test2017/``. Names of classes and of images have no
+influence. Nothing here imports torch.
 """
 
 import re
@@ -18,7 +18,7 @@ _WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
 }
-# Words are of letters alone, and numbers of digits; a capital after a small letter begins a word.
+# A word has only letters, a number only digits; a capital after a small letter starts a new word.
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -28,36 +28,37 @@ def _words(name: str) -> list[str]:
 
 
 def parts_in_name(name: str) -> set[str]:
-    """The parts that words of the name say."""
+    """The parts that are words of the name."""
     return {_WORDS[word] for word in _words(name) if word in _WORDS}
 
 
 def part_of(name: str) -> str | None:
-    """``pets_train`` -> ``train``; None where no word of the name says it.
+    """``pets_train`` -> ``train``; None if no word of the name is a part.
 
-    Raises ``UserError`` where words say two different parts.
+    Raises ``UserError`` if the name contains several parts.
     """
     found = parts_in_name(name)
     if len(found) > 1:
-        told = " and ".join(part for part in PARTS if part in found)
-        raise UserError("one of train, val and test in a name", f"{told} in {name!r}", "rename it")
+        parts = " and ".join(part for part in PARTS if part in found)
+        sentence, hint = "The name {name!r} contains {parts}.", "Rename it so that it contains only one."
+        raise UserError("several-parts-in-name", sentence, hint, name=name, parts=parts)
     return next(iter(found), None)
 
 
 def innermost_part(names: Iterable[str]) -> str | None:
-    """Of names from the outermost folder to the innermost, or to the shard: the last that says it decides."""
+    """The part in the last of the names that contains one; from the outermost folder to the shard."""
     return next((part for name in reversed([*names]) if (part := part_of(name))), None)
 
 
 def without_part(name: str) -> list[str]:
-    """The words of a name but for those that say the part: equal for ``pets_train`` and ``pets_val``."""
+    """The words of a name except parts: the same for ``pets_train`` and ``pets_val``."""
     return [word for word in _words(name) or [name] if word not in _WORDS]
 
 
 def part_folders(root: Path) -> dict[str, list[Path]]:
-    """The folders of an image folder by what they are for; ``""``: those that are for nothing.
+    """The folders of each part of an image folder; ``""``: those that are not used.
 
-    Beside ``train`` a folder such as ``train_small`` is for nothing: most often it is a copy.
+    Next to ``train``, a folder such as ``train_small`` is not used: it is usually a copy.
     """
     found: dict[str, list[Path]] = {}
     for folder in sorted(each for each in root.iterdir() if each.is_dir() and not is_hidden(each.name)):
@@ -72,6 +73,6 @@ def part_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def held_out(parts: Iterable[str]) -> str | None:
-    """Which of the parts that are there is the validation set: test only where there is no other."""
-    there = set(parts)
-    return VALIDATION if VALIDATION in there else TEST if TEST in there else None
+    """Which of the existing parts is the validation set: test only if there is no validation part."""
+    existing = set(parts)
+    return VALIDATION if VALIDATION in existing else TEST if TEST in existing else None

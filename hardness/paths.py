@@ -1,4 +1,4 @@
-"""Which files a path given with --data means. Nothing here imports torch."""
+"""Which files a --data path matches. Nothing here imports torch."""
 
 import fnmatch
 import glob
@@ -11,19 +11,19 @@ _BESIDE = {
     *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
     *("system volume information", "lost+found"),
 }
-"""What operating systems and storage devices put beside a user's files."""
+"""Names that operating systems and storage devices create."""
 
 
 def is_hidden(name: str) -> bool:
-    """Is it the name of a file or folder that no user made as data?"""
+    """Is it a hidden file or folder, or one that an operating system created?"""
     return name.startswith(".") or name.casefold() in _BESIDE
 
 
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern means, sorted.
+    """The paths that match a pattern, sorted.
 
-    Each of its names is tried literally first, then as a pattern of ``*``, ``?`` and ``[...]``, so that
-    a folder ``data[1]`` needs no escaping. Patterns do not match hidden names.
+    Each name in it is tried literally first, then as a pattern with ``*``, ``?`` and ``[...]``, so that a
+    folder ``data[1]`` needs no escaping. Patterns do not match hidden names.
     """
     path = Path(pattern)
     found = [path.anchor or "."]
@@ -34,7 +34,7 @@ def matching(pattern: str) -> list[str]:
 
 def _inside(folder: str, name: str) -> list[str]:
     literal = Path(folder, name)
-    # Unlike Path.exists, it is false for a name that is too long.
+    # Path.exists raises for a name that is too long.
     if os.path.exists(literal):  # noqa: PTH110
         return [str(literal)]
     if not glob.has_magic(name) or not Path(folder).is_dir():
@@ -47,7 +47,7 @@ def _inside(folder: str, name: str) -> list[str]:
 def parquet_place(place: str) -> tuple[str, str, str]:
     """``PATTERN`` or ``PATTERN:IMAGE:LABEL`` -> (pattern, image column, label column).
 
-    A path may hold colons itself: where files match all of it, it names no columns.
+    A path may contain colons: if files match all of ``place``, it names no columns.
     """
     pattern, *columns = place.rsplit(":", 2)
     if len(columns) < 2 or matching(place):

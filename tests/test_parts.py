@@ -1,7 +1,7 @@
 import pytest
 
-from hardness.errors import UserError
 from hardness.parts import held_out, innermost_part, part_folders, part_of, without_part
+from tests.conftest import refused
 
 
 @pytest.mark.parametrize(
@@ -26,29 +26,29 @@ from hardness.parts import held_out, innermost_part, part_folders, part_of, with
         ),
     ],
 )
-def test_whole_words_say_the_part(name, part):
+def test_whole_words_determine_the_part(name, part):
     assert part_of(name) == part
 
 
 def test_two_parts_in_one_name_are_refused():
-    with pytest.raises(UserError, match=r"train and val in 'train_val'"):
+    with refused("several-parts-in-name", name="train_val", parts="train and val"):
         part_of("train_val")
     assert part_of("val-validation") == "val"
 
 
-def test_the_innermost_decides():
+def test_the_innermost_name_decides():
     assert innermost_part(["test-data", "val", "cats"]) == "val"
     assert innermost_part(["train_val", "train"]) == "train"
     assert innermost_part([]) is None
 
 
-def test_what_is_left_of_a_name():
+def test_names_without_their_part():
     assert without_part("pets_train") == without_part("pets-val") == ["pets"]
     assert without_part("val") == []
     assert without_part("🐱") != without_part("🐶")
 
 
-def test_test_is_held_out_where_there_is_no_validation():
+def test_test_images_are_held_out_if_there_is_no_validation_set():
     assert held_out(["train", "val", "test"]) == "val"
     assert held_out(["train", "test"]) == "test"
     assert held_out(["train"]) is None

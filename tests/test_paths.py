@@ -21,7 +21,7 @@ def test_a_name_is_tried_literally_before_it_is_a_pattern(tmp_path):
     assert below(tmp_path, "data[1]/x*.tar") == ["data[1]/xy.tar"]
 
 
-def test_patterns_are_sorted_and_pass_over_hidden_names(tmp_path):
+def test_matches_are_sorted_and_not_hidden(tmp_path):
     touch(tmp_path, "b/2.tar", "a-c/1.tar", "a/3.tar", "a/._3.tar", "__MACOSX/4.tar", "b/5.txt")
     assert below(tmp_path, "*/*.tar") == ["a-c/1.tar", "a/3.tar", "b/2.tar"]
     assert below(tmp_path, "*/9.tar") == []
@@ -44,13 +44,13 @@ def test_relative_patterns(tmp_path, monkeypatch):
         ("12:30:00/*.parquet", ("12:30:00/*.parquet", "image", "label")),
     ],
 )
-def test_the_colons_of_a_path_are_not_those_of_columns(tmp_path, monkeypatch, place, expected):
+def test_paths_may_contain_colons(tmp_path, monkeypatch, place, expected):
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "d/a.parquet", "12:30/a.parquet", "12:30:00/a.parquet")
     assert parquet_place(place) == expected
 
 
-def test_what_nobody_made_as_data():
+def test_names_that_are_hidden():
     hidden = (".git", "._a.png", "@eaDir", "__MACOSX", "Thumbs.db", "THUMBS.DB", "desktop.ini", ".DS_Store")
     assert all(map(is_hidden, hidden))
     assert not any(map(is_hidden, ("cat", "a.png", "eaDir", "thumbs", "MACOSX", "@cat")))

@@ -1,4 +1,4 @@
-"""What every data set hands out: (image, given label, example id)."""
+"""The interface of every data set: (image, given label, example id)."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(torch.utils.data.Dataset):
-    """Images with labels. An example's id is its position here, whatever subset it is read through."""
+    """Images with labels. An example's id is its position here, also in subsets of it."""
 
     images: Images
     keys: Sequence[str]
-    """A stable name for every example."""
+    """A stable name of each example."""
     clean_labels: Tensor
     """(N,) int64."""
     given_labels: Tensor
-    """(N,) int64: what the network is told."""
+    """(N,) int64: the labels that the network is trained on."""
     unreadable: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    """int64 ids of images that can't be read and that the user asked to leave out."""
+    """int64 ids of images that cannot be read, with --on-bad-image null."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -50,8 +50,8 @@ class ImageSet(torch.utils.data.Dataset):
     def __getitems__(self, ids: Sequence[int]) -> tuple[Tensor, Tensor, Tensor] | UserError:
         """A batch: uint8 (B, C, H, W), int64 (B,), int64 (B,).
 
-        An unreadable image comes back as the error itself, since a worker process of a ``DataLoader``
-        can't raise it whole; ``hardness.datasets.Loader`` raises it.
+        For an unreadable image the error is returned, not raised: raising it in a worker process of a
+        ``DataLoader`` would lose its fields. ``hardness.datasets.Loader`` raises it.
         """
         try:
             return self._gather(ids)
@@ -63,7 +63,7 @@ class ImageSet(torch.utils.data.Dataset):
         return self.images[ids], self.given_labels[positions], positions
 
     def with_labels(self, given_labels: Tensor) -> "ImageSet":
-        """The same images under other given labels."""
+        """The same images with other given labels."""
         return replace(self, given_labels=given_labels)
 
 
@@ -76,7 +76,7 @@ def in_memory(images: Tensor, labels: Tensor, prefix: str) -> ImageSet:
 
 @dataclass(frozen=True)
 class Notes:
-    """Messages about a data set, kept so that they are printed once, not each time that it is opened."""
+    """Messages about a data set, collected so that they are printed once, not every time it is opened."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A base training set, its validation set, and what a network must know of them."""
+    """A base training set, its validation set, and what a model needs to know about them."""
 
     train: ImageSet
     validation: ImageSet
@@ -98,21 +98,20 @@ class DataSet:
     image_shape: tuple[int, int, int]
     """(C, H, W)."""
     mean: Sequence[float]
-    """Of a channel, of pixels scaled to 0..1."""
+    """Per channel, of pixels scaled to 0..1."""
     std: Sequence[float]
     transform: str = "as they are"
-    """What was done to the pictures."""
+    """How images were resized and scaled."""
     pixel_range: tuple[float, float] | None = None
-    """The values that became 0 and 255; None where no picture has more than 8 bits."""
+    """The values that became 0 and 255; None if no image has more than 8 bits."""
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Which files or folders are ``train``, ``validation`` and ``left_out``, where their names say it."""
+    """Files or folders of ``train`` and ``validation``, and those ``left_out``, if chosen by name."""
     notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
-            raise UserError(
-                "a data set of two classes or more", f"only {self.class_names[0]!r}", "add classes"
-            )
+            sentence, hint = "The data set has only one class: {name!r}.", "Add images of other classes."
+            raise UserError("single-class", sentence, hint, name=self.class_names[0])
 
     @property
     def num_classes(self) -> int:
@@ -120,14 +119,14 @@ class DataSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of training keys and class names, not of pixels: a data set is itself however it is stored."""
+        """Of training keys and class names, not of pixels: it does not depend on how images are stored."""
         digest = hashlib.sha256()
         for name in (*self.class_names, "", *self.train.keys):
             digest.update(name.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
-        """What run.json says of the data set."""
+        """The entry of the data set in run.json."""
         return {
             "num_train": len(self.train),
             "num_validation": len(self.validation),

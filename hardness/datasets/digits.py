@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn ships, with a fixed stratified cut."""
+"""The 1,797 handwritten digits that scikit-learn ships, with a fixed stratified split."""
 
 import numpy as np
 import torch

@@ -9,7 +9,7 @@ from typing import Any
 from hardness.config import Data
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.decoding import EXTENSIONS, File
-from hardness.datasets.found import first_of, note_hidden, note_others, one_class
+from hardness.datasets.found import first_of, no_images, note_hidden, note_others, one_class
 from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
 from hardness.parts import TEST, VALIDATION, part_folders
@@ -24,10 +24,10 @@ def load(
     notes, scan = Notes(), _Walk(Path(place))
     folders = part_folders(scan.root)
     if unnamed := folders.pop("", []):
-        told = ", ".join(folder.name for folder in unnamed[:5])
-        notes.warn(f"folders left out, as their names are neither train nor val nor test: {told}")
+        names = ", ".join(folder.name for folder in unnamed[:5])
+        notes.warn(f"skipped folders that are not named train, val or test: {names}")
     scan.outer()
-    # A test set often has no classes, so it is not even looked at where it is not needed.
+    # A test set often has no class folders, so it is only read if it serves for validation.
     unused = folders.pop(TEST, []) if VALIDATION in folders else []
     classes = [
         (part, folder, each) for part in folders for folder in folders[part] for each in scan.inside(folder)
@@ -35,22 +35,20 @@ def load(
     class_of = one_class((each.name for _, _, each in classes), notes)
     class_names = sorted(set(class_of.values()))
     if not class_names:
-        raise UserError(
-            f"a folder a class in {scan.root / 'train'}", "none", "put the images in class folders"
-        )
+        sentence, hint = "{path} has no class folders.", "Put the images of each class in a folder."
+        raise UserError("no-class-folders", sentence, hint, path=str(scan.root / "train"))
     number_of = {name: number for number, name in enumerate(class_names)}
     found: dict[str, list[Sample]] = {part: [] for part in folders}
     for part, folder, each in sorted(classes, key=lambda found: (class_of[found[2].name], found[1:])):
         label = number_of[class_of[each.name]]
         samples = [Sample(path, label, scan.key(path), folder.name) for path in scan.images(each)]
         if not samples:
-            told = f"no file ending in {' '.join(EXTENSIONS)}"
-            raise UserError(f"images in {each}", told, "add images or remove the folder")
+            raise no_images(each, f"Add files ending in {' '.join(EXTENSIONS)}, or remove the folder.")
         found[part] += samples
     note_hidden(scan.hidden, notes)
     note_others(scan.others, notes)
     if scan.outside:
-        notes.warn(f"images left out, as they are in no class folder: {first_of(scan.outside)}")
+        notes.warn(f"skipped images outside class folders: {first_of(scan.outside)}")
     left_out = [folder.name for folder in unused]
     settings = {
         "model": model,
@@ -65,18 +63,19 @@ def _scan(folder: str) -> Any:
     try:
         return os.scandir(folder)
     except OSError as error:
-        raise UserError(f"to read the folder {folder}", error.strerror, "check its permissions") from error
+        sentence, values = "{path} cannot be read ({reason}).", {"path": folder, "reason": error.strerror}
+        raise UserError("unreadable-folder", sentence, "Check its permissions.", **values) from error
 
 
 @dataclass
 class _Walk:
-    """Walks through folders, and keeps what it met besides images."""
+    """Walks through folders, and collects what it finds besides images."""
 
     root: Path
     hidden: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
-    """Images that are in no class folder."""
+    """Images outside class folders."""
     _seen: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,7 +85,7 @@ class _Walk:
         return path.removeprefix(f"{self.root}/")
 
     def outer(self) -> None:
-        """What lies beside the folders of the parts."""
+        """Collect the files next to the folders of the parts."""
         for each in sorted(self.root.iterdir()):
             if is_hidden(each.name):
                 self.hidden.append(each.name)
@@ -130,16 +129,16 @@ class _Walk:
                     elif (path := Path(entry.path)).is_dir():
                         to_do.append(entry.path)
                     elif path.is_file() or not path.exists():
-                        # A link to nothing, or to itself, fails when it is read.
+                        # A broken link raises an error when it is read.
                         yield here, entry.name
                     else:
                         self.others.append(entry.name)
 
     def _enter(self, folder: str) -> None:
-        """Raises ``UserError`` for a folder that was there before: a loop of links, or one to a sibling."""
+        """Raises ``UserError`` for a folder already visited: links form a loop, or point to a sibling."""
         found = Path(folder).stat()
-        other = self._seen.setdefault((found.st_dev, found.st_ino), folder)
-        if other != folder:
-            raise UserError(
-                f"each folder once below {self.root}", f"{other} again as {folder}", "remove the link"
-            )
+        first = self._seen.setdefault((found.st_dev, found.st_ino), folder)
+        if first != folder:
+            sentence = "{path} is the same folder as {first}."
+            hint = "Remove the link: examples would count twice."
+            raise UserError("same-folder-twice", sentence, hint, path=folder, first=first)

@@ -1,4 +1,4 @@
-"""What is found beside the images, and which classes labels name."""
+"""Notes and errors that all sources of images share, and class names from labels."""
 
 import unicodedata
 from collections import Counter
@@ -14,47 +14,60 @@ MOST_CLASSES = 1_000_000
 _MOST_NAMED = 5
 
 
+def no_images(path: object, hint: str) -> UserError:
+    return UserError("no-images", "{path} contains no images.", hint, path=str(path))
+
+
+def duplicate_key(path: object, first: object) -> UserError:
+    sentence, hint = "{path} has the same key as {first}.", "Rename or remove one of them."
+    return UserError("duplicate-key", sentence, hint, path=str(path), first=str(first))
+
+
+def mixed_labels(examples: Iterable[str]) -> UserError:
+    sentence = "Some labels are class indices, others are class names: {examples}."
+    return UserError("mixed-labels", sentence, "Use one kind of label.", examples=", ".join(examples))
+
+
 def note_hidden(names: Iterable[str], notes: Notes) -> None:
-    """One line that counts files and folders that no user made as data."""
+    """One line with the number of hidden files and folders."""
     if counts := Counter(names):
-        notes.say(f"hidden files and folders left out: {_counted(counts)}")
+        notes.say(f"skipped hidden files and folders: {_counted(counts)}")
 
 
 def note_others(names: Iterable[str], notes: Notes) -> None:
-    """One warning that counts the files that are not read as images, by extension."""
+    """One warning with the number of files that are not images, by extension."""
     if counts := Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names):
-        notes.warn(f"files left out, as they are not read as images: {_counted(counts)}")
+        notes.warn(f"skipped files that are not images: {_counted(counts)}")
 
 
 def _counted(counts: Counter[str]) -> str:
-    told = [f"{name}: {count:,}" for name, count in counts.most_common(_MOST_NAMED)]
-    more = ["..."] if len(counts) > len(told) else []
-    return f"{counts.total():,} ({', '.join(told + more)})"
+    named = [f"{name}: {count:,}" for name, count in counts.most_common(_MOST_NAMED)]
+    more = ["..."] if len(counts) > len(named) else []
+    return f"{counts.total():,} ({', '.join(named + more)})"
 
 
 def first_of(found: Sequence[object]) -> str:
-    """How many they are, and which is the first."""
+    """Their number and the first of them."""
     return f"{len(found):,} (the first: {found[0]})"
 
 
 def one_class(names: Iterable[str], notes: Notes) -> dict[str, str]:
-    """Name as it is spelled -> name of its class: names that look the same (Unicode's NFC) are one class."""
+    """Name as spelled -> class name: names that are equal after Unicode normalization (NFC) are one class."""
     found = {name: unicodedata.normalize("NFC", name) for name in sorted(set(names))}
     if twice := [name for name, count in Counter(found.values()).items() if count > 1]:
-        told = ", ".join(map(repr, twice[:_MOST_NAMED]))
-        notes.say(f"merged classes whose names differ only in their Unicode form: {told}")
+        named = ", ".join(map(repr, twice[:_MOST_NAMED]))
+        notes.say(f"merged classes whose names differ only in Unicode normalization: {named}")
     return found
 
 
 def number_classes(labels: Collection[Label], notes: Notes) -> tuple[list[str], dict[Label, int]]:
-    """(names of the classes, label -> class index). Names are in alphabetical order, indices as they are.
+    """(class names, label -> class index). Names are sorted alphabetically, indices stay as they are.
 
-    Raises ``UserError`` where some labels are indices and others names.
+    Raises ``UserError`` if some labels are indices and others are names.
     """
     kinds = {type(label): label for label in labels}
     if len(kinds) > 1:
-        found = " and ".join(repr(label) for label in kinds.values())
-        raise UserError("class indices or class names as labels", found, "write all of one kind")
+        raise mixed_labels(repr(label) for label in kinds.values())
     if int in kinds:
         return [str(number) for number in range(max(labels) + 1)], {label: label for label in labels}
     class_of = one_class(labels, notes)
@@ -64,14 +77,14 @@ def number_classes(labels: Collection[Label], notes: Notes) -> tuple[list[str], 
 
 
 def parse_label(text: str) -> Label:
-    """``7``, ``007`` or ``cat``. Raises ``ValueError`` for what is neither an index nor a name."""
+    """``7``, ``007`` or ``cat``. Raises ``ValueError`` for anything else."""
     text = text.strip()
     if text.isascii() and text.removeprefix("+").isdigit():
         if int(text) < MOST_CLASSES:
             return int(text)
     elif text and text.isprintable() and not _is_number(text):
         return text
-    raise ValueError(f"{text[:40]!r} is no class index below {MOST_CLASSES:,} and no class name")
+    raise ValueError(f"{text[:40]!r} is neither a class index below {MOST_CLASSES:,} nor a class name")
 
 
 def _is_number(text: str) -> bool:

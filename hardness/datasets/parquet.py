@@ -1,7 +1,7 @@
-"""Parquet files with a column of images and one of labels, as Hugging Face's hub has them.
+"""Parquet files with a column of images and a column of labels, as on the Hugging Face hub.
 
-Which are for training and for validation, ``hardness.parts`` says. A label is a class index, whose names are
-taken from what ``datasets`` wrote beside it, or the name of a class.
+``hardness.parts`` determines which are for training and for validation. A label is a class name, or a class
+index whose name is taken from the metadata that ``datasets`` writes.
 """
 
 import json
@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 from hardness.config import Data
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.found import MOST_CLASSES, Label, number_classes
-from hardness.datasets.label_columns import LabelError, as_labels
+from hardness.datasets.label_columns import as_labels, no_such_column, wrong_type
 from hardness.datasets.samples import Sample, from_samples
 from hardness.errors import UserError
 from hardness.parts import PARTS, TEST, TRAIN, VALIDATION, held_out, innermost_part
 from hardness.paths import matching, parquet_place
 from hardness.resources import Resources
 
-# Or all threads that come to a new row group would read it.
+_NAME_COLUMNS = "Name the columns as parquet:PATTERN:IMAGE:LABEL."
+# Otherwise every thread that reaches a new row group would read it.
 _one_at_a_time = threading.Lock()
 
 
@@ -44,13 +45,13 @@ class Cell(NamedTuple):
             column = _read_column(self.file, self.row_group, self.column)
         value = column[self.row].as_py()
         if not value:
-            raise ValueError("there are no bytes in its cell")
+            raise ValueError("its cell is empty")
         return value if size < 0 else value[:size]
 
 
 @lru_cache(maxsize=8)
 def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
-    """A row group is the least that can be read: kept, since threads ask for its neighbours next."""
+    """Row groups are read as a whole, and cached because threads read neighboring rows next."""
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         is_struct = pa.types.is_struct(opened.schema_arrow.field(column).type)
         found = opened.read_row_group(row_group, [f"{column}.bytes" if is_struct else column]).column(0)
@@ -66,7 +67,7 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
     below = {path: Path(path).relative_to(root).as_posix() for path in paths}
     names = {path: below[path].removesuffix(".parquet") for path in paths}
     parts = {path: innermost_part(name.split("/")) or TRAIN for path, name in names.items()}
-    # The labels of a test set are often missing.
+    # Test sets often have no labels.
     unused = TEST if held_out(parts.values()) == VALIDATION else None
     files = [_open(path, *columns) for path in paths if parts[path] != unused]
     _check_alike(files)
@@ -87,13 +88,12 @@ class _File(NamedTuple):
     cells: list[Cell]
     labels: list[Label]
     class_names: list[str] | None
-    """Of Hugging Face's ``ClassLabel``."""
+    """From Hugging Face's ``ClassLabel``."""
 
 
 def _open(path: str, image_column: str, label_column: str) -> _File:
-    """Raises ``UserError`` where there are no such columns, or for a row without a label or an image."""
+    """Raises ``UserError`` for missing columns, a row without a label, and a damaged file."""
     try:
-        # Pages that have a checksum are compared with it.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             _check_columns(path, schema, image_column, label_column)
@@ -102,18 +102,15 @@ def _open(path: str, image_column: str, label_column: str) -> _File:
             if sum(groups) != len(labels):
                 raise ValueError(f"{len(labels)} labels in {sum(groups)} rows")
             _check_bytes(path, file, image_column)
+        names = _feature_names(schema.metadata or {}, label_column)
+        values = as_labels(labels, len(names) if names else MOST_CLASSES, path, label_column)
     except UserError:
         raise
-    # A damaged file makes the reader raise whatever it meets.
+    # A damaged file can make the reader raise anything.
     except Exception as error:
-        found = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"a whole Parquet file {path}", found, "copy it again") from error
-    names = _names_beside(schema.metadata or {}, label_column)
-    try:
-        values = as_labels(labels, len(names) if names else MOST_CLASSES)
-    except LabelError as error:
-        expected = f"a class index or a class name in column {label_column} of {path}"
-        raise UserError(expected, str(error), "correct those rows, or leave them out") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        sentence, hint = "{path} is not a complete Parquet file ({reason}).", "Copy it again."
+        raise UserError("damaged-parquet", sentence, hint, path=path, reason=reason) from error
     is_named = bool(values) and isinstance(values[0], str)
     cells = [Cell(path, image_column, group, row) for group, size in enumerate(groups) for row in range(size)]
     return _File(path, cells, values, None if is_named else names)
@@ -122,11 +119,9 @@ def _open(path: str, image_column: str, label_column: str) -> _File:
 def _check_columns(path: str, schema: pa.Schema, image_column: str, label_column: str) -> None:
     for column in (image_column, label_column):
         if column not in schema.names:
-            found, do = f"columns {', '.join(schema.names)}", "name one: parquet:PATTERN:IMAGE:LABEL"
-            raise UserError(f"a column {column} in {path}", found, do)
+            raise no_such_column(path, column, schema.names, _NAME_COLUMNS)
     if not _is_image(kind := schema.field(image_column).type):
-        do = "name another: parquet:PATTERN:IMAGE:LABEL"
-        raise UserError(f"encoded images in column {image_column} of {path}", str(kind), do)
+        raise wrong_type(path, image_column, kind, f"It must hold encoded images. {_NAME_COLUMNS}")
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -138,22 +133,24 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _check_bytes(path: str, file: pq.ParquetFile, column: str) -> None:
-    """Refuse images of which a file has the paths alone: paths in somebody's file are not followed."""
+    """Raise ``UserError`` if only paths of images are stored: files that they name are not read."""
     kind = file.schema_arrow.field(column).type
     if not (pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 and file.num_row_groups):
         return
     group = file.metadata.row_group(0)
     chunks = map(group.column, range(group.num_columns))
     statistics = next((each.statistics for each in chunks if each.path_in_schema == f"{column}.bytes"), None)
-    # By its statistics, since images are large. Without them each image is refused when it is read.
+    # From the statistics, as images are large. Without statistics, reading each image raises an error.
     if statistics and statistics.has_null_count and 0 < statistics.null_count == group.num_rows:
         first = file.read_row_group(0, [f"{column}.path"]).column(0)[0].as_py()["path"]
-        found = f"paths without bytes, the first {first!r}"
-        do = "write the bytes into the file (datasets: save with embedded files), or use imagefolder:PATH"
-        raise UserError(f"encoded images in column {column} of {path}", found, do)
+        sentence = (
+            "Column {column} of {path} has paths of images, but not their bytes (the first: {first!r})."
+        )
+        hint = "Write the bytes into the file (datasets: embed the files), or use imagefolder:PATH."
+        raise UserError("paths-without-bytes", sentence, hint, column=column, path=path, first=first)
 
 
-def _names_beside(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
+def _feature_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
         return [str(name) for name in feature["names"]]
@@ -165,8 +162,9 @@ def _check_alike(files: list[_File]) -> None:
     first, *others = [file for file in files if file.labels] or files[:1]
     for file in others:
         if (file.class_names, type(file.labels[0])) != (first.class_names, type(first.labels[0])):
-            found, do = "others, or other kinds of labels", "match files of one data set"
-            raise UserError(f"the classes of {first.path} in {file.path}", found, do)
+            sentence = "{path} has other class names, or another kind of labels, than {first}."
+            hint = "Choose a pattern that only matches files of one data set."
+            raise UserError("other-classes", sentence, hint, path=file.path, first=first.path)
 
 
 def _classes(files: list[_File], notes: Notes) -> tuple[list[str], dict[Label, int]]:

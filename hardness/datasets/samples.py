@@ -1,4 +1,4 @@
-"""Lists of pictures with labels -> a data set: parts, sizes, reading in order, keeping pixels in memory."""
+"""From lists of labeled images to a data set: parts, image size, reading in order, caching in memory."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,26 +18,26 @@ from hardness.datasets.base import DataSet, Images, ImageSet, Notes
 from hardness.datasets.cache import host_memory
 from hardness.datasets.decoding import ImageFiles, Place, color, has_shades
 from hardness.datasets.deep import Range
-from hardness.datasets.found import first_of
+from hardness.datasets.found import duplicate_key, first_of, no_images
 from hardness.datasets.pixels import HostPixels
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
 from hardness.resources import Resources
 
-# Of ImageNet, in RGB order; as torchvision's recipes.
+# Of ImageNet, in RGB order, as in torchvision's recipes.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DECODE_BATCH = 64
 
 
 class Sample(NamedTuple):
-    """An image that was found."""
+    """An image with its label."""
 
     place: Place
     label: int
     key: str
     source: str
-    """The folder or file whose name says for which part it is."""
+    """The folder or file whose name determines its part."""
 
 
 def from_samples(
@@ -53,15 +53,15 @@ def from_samples(
 ) -> DataSet:
     """The data set of the images of each part, each list in its canonical order.
 
-    Chooses the validation set, the image size and the range of values, and decodes once where the pixels fit
-    in memory. ``left_out``: folders of test images that were not looked at. Raises ``UserError`` where there
-    is no training or no validation image.
+    Chooses the validation set, the image size and the range of values, and decodes all images now if their
+    pixels fit in memory. ``left_out``: folders of test images that were not read. Raises ``UserError`` if
+    there are no training or no validation images.
     """
     train, validation, sources = _assign(parts, left_out, config, notes)
     _check_names(train, validation, class_names)
     workers = resources.workers
     size = config.size or _default_size(train, model, workers, imagenet_sizes, notes)
-    # ImageNet's recipe: short side to 256, centre 224 of it; Inception takes all 299.
+    # ImageNet's recipe: short side to 256, center crop of 224; Inception uses all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
     keep = _keeps(config, host_memory(resources.ranks), (len(train) + len(validation)) * 3 * size * size)
     pixel_range = _pixel_range(train, validation, config, workers, notes)
@@ -78,7 +78,9 @@ def from_samples(
         if keep or config.on_bad_image == "null":
             images, unreadable = _decode(files, workers, keep, config.on_bad_image)
         if len(unreadable) == len(samples):
-            raise UserError(f"a readable image beside {places[0]}", "none", "check the files")
+            sentence = "None of the {num_images} images can be read; the first is {path}."
+            values = {"num_images": len(samples), "path": str(places[0])}
+            raise UserError("no-readable-image", sentence, "Check the files.", **values)
         labels = torch.tensor([sample.label for sample in samples])
         return ImageSet(images, [sample.key for sample in samples], labels, labels, unreadable)
 
@@ -99,32 +101,36 @@ def from_samples(
 def _assign(
     parts: Mapping[str, list[Sample]], left_out: Sequence[str], config: Data, notes: Notes
 ) -> tuple[list[Sample], list[Sample], dict[str, list[str]]]:
-    """(training, validation) samples, neither empty, and from where each part is."""
-    there = {part: samples for part, samples in parts.items() if samples}
-    held = held_out(there)
-    train, validation = there.get(TRAIN, []), there.get(held, [])
-    told = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in there.items()}
-    if not there:
-        raise UserError(f"images in {config.data}", "none", "check the files")
+    """(training, validation) samples, neither empty, and the files or folders of each part."""
+    found = {part: samples for part, samples in parts.items() if samples}
+    held = held_out(found)
+    train, validation = found.get(TRAIN, []), found.get(held, [])
+    names = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in found.items()}
+    if not found:
+        raise no_images(config.data, "Check the files.")
     if not train:
-        found = f"only images for validation or test, by their names ({_few(told.get(held, []))})"
-        raise UserError(f"training images in {config.data}", found, "include the training files in --data")
+        sentence = "{data} has no training images, only images for validation or test ({names})."
+        values = {"data": config.data, "names": _few(names[held])}
+        raise UserError("no-training-images", sentence, "Include the training files in --data.", **values)
     if config.val_fraction is not None and validation:
-        found = f"{_few(told[held])}, and --val-fraction {config.val_fraction}"
-        raise UserError(f"no validation images in {config.data}", found, "leave out --val-fraction")
-    sources = {"train": told[TRAIN], "validation": told.get(held, []), "left_out": [*left_out]}
+        sentence = "--val-fraction {val_fraction} was given, but {data} has validation images ({names})."
+        values = {"val_fraction": config.val_fraction, "data": config.data, "names": _few(names[held])}
+        raise UserError("val-images-and-fraction", sentence, "Remove --val-fraction.", **values)
+    sources = {"train": names[TRAIN], "validation": names.get(held, []), "left_out": [*left_out]}
     if config.val_fraction is not None:
         train, validation = hold_out(train, config.val_fraction)
         sources["validation"] = [f"{config.val_fraction:g} of train, held out"]
     if not validation:
-        do = "put the word val or validation in the name of a file or folder, or pass --val-fraction 0.1"
-        raise UserError(f"validation images in {config.data}", f"{_few(told[TRAIN])} alone", do)
+        sentence = "{data} has no validation images, only training images ({names})."
+        hint = "Add val or validation to the name of a file or folder, or pass --val-fraction 0.1."
+        values = {"data": config.data, "names": _few(names[TRAIN])}
+        raise UserError("no-validation-images", sentence, hint, **values)
     line = f"{len(train):,} training images ({_few(sources['train'])}), "
     line += f"{len(validation):,} validation images ({_few(sources['validation'])})"
     if held != TEST:
-        sources["left_out"] += told.get(TEST, [])
+        sources["left_out"] += names.get(TEST, [])
     if sources["left_out"]:
-        line += f"; test images are left out ({_few(sources['left_out'])})"
+        line += f"; test images are not used ({_few(sources['left_out'])})"
     notes.say(line)
     return train, validation, sources
 
@@ -135,56 +141,56 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _check_names(train: list[Sample], validation: list[Sample], class_names: list[str]) -> None:
-    """Names must be text that a file can hold, and each key one example's."""
+    """Raise ``UserError`` unless names are valid UTF-8 and keys are unique."""
     for name in itertools.chain(class_names, (each.key for each in itertools.chain(train, validation))):
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise UserError("names of files and folders in UTF-8", ascii(name), "rename it") from error
+            sentence, hint = "The file or folder name {name} is not valid UTF-8.", "Rename it."
+            raise UserError("name-not-utf8", sentence, hint, name=ascii(name)) from error
     for samples in (train, validation):
         seen: dict[str, Place] = {}
         for sample in samples:
-            if (other := seen.setdefault(sample.key, sample.place)) is not sample.place:
-                found = f"{other} and {sample.place}"
-                raise UserError(f"one image of the name {sample.key}", found, "rename one of them")
+            if (first := seen.setdefault(sample.key, sample.place)) is not sample.place:
+                raise duplicate_key(sample.place, first)
 
 
 def _keeps(config: Data, memory: int, num_bytes: int) -> bool:
     """Are the pixels kept in memory?"""
     if config.cache in ("host", "device") and num_bytes > memory:
-        expected, found = f"{filesize.decimal(num_bytes)} of memory", filesize.decimal(memory)
-        do = "leave it out, or run `hardness pack` first"
-        raise UserError(f"{expected} for --cache {config.cache}", found, do)
+        sentence = "--cache {cache} needs {needed} of memory, but this machine has {available} per process."
+        hint = "Remove it, or run `hardness pack` first."
+        values = {"needed": filesize.decimal(num_bytes), "available": filesize.decimal(memory)}
+        raise UserError("not-enough-memory", sentence, hint, cache=config.cache, **values)
     return config.cache in ("host", "device") or (config.cache == "auto" and num_bytes <= memory / 4)
 
 
 def _pixel_range(
     train: list[Sample], validation: list[Sample], config: Data, workers: int, notes: Notes
 ) -> Range | None:
-    """What becomes 0 and 255 of images of more than 8 bits: as told, or as in the training images."""
+    """The values of images of more than 8 bits that become 0 and 255: as configured, or as in training."""
     if config.pixel_range is not None:
         return config.pixel_range
     for part, samples in (("training", train), ("validation", validation)):
         ranges = value_ranges([sample.place for sample in samples], workers)
         if pixel_range := range_of(ranges):
-            many = f"{(~np.isnan(ranges[:, 0])).sum():,} {part} images"
-            low, high = pixel_range
-            notes.say(f"{many} have more than 8 bits: values {low:g} to {high:g} become 0 to 255")
+            count, (low, high) = (~np.isnan(ranges[:, 0])).sum(), pixel_range
+            notes.say(f"{count:,} {part} images have more than 8 bits: {low:g}..{high:g} is scaled to 0..255")
             return pixel_range
     return None
 
 
 Read = tuple[list[int], Tensor, dict[int, UserError]]
-"""Positions, their images, and the errors of those beside them that can't be read."""
+"""Positions, their images, and the errors of positions that cannot be read."""
 
 
 def read_in_order(
     images: Images, first: int, last: int, workers: int, borders: int | None = None
 ) -> Iterator[Read]:
-    """The images at ``first`` to ``last`` - 1, a few at a time, decoded by ``workers`` threads.
+    """The images at ``first`` to ``last`` - 1, in batches, decoded by ``workers`` threads.
 
-    With ``borders``, none come together across a multiple of it. Decoders run without Python's lock, so
-    that threads are faster here than processes, which would have to send what they have read.
+    With ``borders``, no batch spans a multiple of it. Decoders release Python's global lock, so threads are
+    faster here than processes, which would have to send the pixels.
     """
     starts = {*range(first, last, _DECODE_BATCH), *range(0, last, borders or last)}
     bounds = [*sorted(start for start in starts if start >= first), last]
@@ -197,7 +203,6 @@ def _try_read(images: Images, batch: range) -> Read:
     try:
         return list(batch), images[batch], {}
     except UserError:
-        # Not all of them.
         found, errors = {}, {}
     for index in batch:
         try:
@@ -208,7 +213,7 @@ def _try_read(images: Images, batch: range) -> Read:
 
 
 def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
-    """Which images to leave out, each with a warning; or stop at the first."""
+    """The images to skip, each with a warning; with ``on_bad_image`` "stop", raise the first error."""
     for error in errors.values():
         if on_bad_image == "stop":
             raise error
@@ -217,11 +222,11 @@ def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
 
 
 def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[int]:
-    """Positions of images of one color whose files are of several. images: uint8 (B, C, H, W)."""
+    """Positions of images of one color whose files have several. images: uint8 (B, C, H, W)."""
     if not (isinstance(files, ImageFiles) and positions):
         return []
     pixels = images.permute(0, 2, 3, 1).numpy().reshape(len(images), -1, images.shape[1])
-    # Most images are told by a few pixels.
+    # For most images a few pixels suffice.
     some = pixels[:, :: max(1, pixels.shape[1] // 16)]
     maybe = np.flatnonzero((some == some[:, :1]).all((1, 2)))
     return [
@@ -242,7 +247,7 @@ def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
 def _decode(
     files: ImageFiles, workers: int, keep: bool, on_bad_image: str
 ) -> tuple[HostPixels | ImageFiles, np.ndarray]:
-    """Read every file once -> (the pixels if ``keep``, else ``files``; the ids of the unreadable)."""
+    """Read every file once: (the pixels if ``keep``, else ``files``; the ids of unreadable images)."""
     pixels = np.zeros((len(files.places) if keep else 0, files.crop, files.crop, 3), np.uint8)
     unreadable, flat = [], []
 
@@ -261,20 +266,21 @@ def _decode(
 
 
 def hold_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
-    """A fixed stratified cut into (train, validation), each in the canonical order."""
+    """A fixed stratified split into (train, validation), each in the canonical order."""
     labels = [sample.label for sample in samples]
     try:
         train, held = train_test_split(
             np.arange(len(samples)), test_size=fraction, random_state=0, stratify=labels
         )
     except ValueError as error:
-        do = "choose another fraction"
-        raise UserError("images of every class on both sides of --val-fraction", str(error), do) from error
+        sentence = "--val-fraction {val_fraction} does not put every class in both sets ({reason})."
+        hint, values = "Choose another fraction.", {"val_fraction": fraction, "reason": str(error)}
+        raise UserError("val-fraction-too-extreme", sentence, hint, **values) from error
     return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
 
 
 def _default_size(samples: list[Sample], model: str, workers: int, imagenet_sizes: bool, notes: Notes) -> int:
-    """The recipe's, or the most common one."""
+    """The size of the recipe, or the most common one."""
     if model == "inception_v3":
         return 299
     if imagenet_sizes:

@@ -1,6 +1,6 @@
-"""Tar files of images, read where they lie: [train|val]/CLASS/*.jpg, or WebDataset's KEY.jpg and KEY.cls.
+"""Tar files of images, read without unpacking: [train|val]/CLASS/*.jpg, or WebDataset's KEY.jpg and KEY.cls.
 
-Which are for training and for validation, ``hardness.parts`` says; data/README.md has all the rules.
+``hardness.parts`` determines which are for training and for validation; data/README.md has all the rules.
 """
 
 import functools
@@ -16,7 +16,7 @@ from hardness.config import Data
 from hardness.console import progress
 from hardness.datasets.base import DataSet, Notes
 from hardness.datasets.decoding import EXTENSIONS
-from hardness.datasets.found import Label, first_of, note_hidden, note_others, number_classes
+from hardness.datasets.found import Label, first_of, no_images, note_hidden, note_others, number_classes
 from hardness.datasets.samples import Sample, from_samples
 from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
@@ -67,11 +67,11 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
     members = _all_members(tars, notes)
     images, cls_files, json_files, others = _by_kind(members)
     if not images:
-        raise UserError(f"images in {place}", "none", f"put files there ending in {' '.join(EXTENSIONS)}")
+        raise no_images(place, f"Add files ending in {' '.join(EXTENSIONS)}.")
     shards, left_out = _names_below(tars), []
     needed = images
     if cls_files or json_files:
-        # The labels of a test set are often missing.
+        # Test sets often have no labels.
         needed, left_out = _without_test(_parts(images, shards, None))
         unused = {image.sample for image in images} - {image.sample for image in needed}
         cls_files, json_files = (
@@ -90,7 +90,7 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
 
     keys = _keys(labels, parts, shards, depth)
     found: dict[str, list[Sample]] = {part: [] for part in PARTS}
-    # In the order of an image folder of the same files.
+    # The same order as in an image folder of the same files.
     for image in sorted(labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))):
         part, source = parts[image]
         found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
@@ -99,7 +99,7 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
 
 
 def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
-    """Their files but for hidden ones; of equal names in a tar the last, as `tar -x` leaves it."""
+    """All files that are not hidden; if a tar repeats a name, the last one, like `tar -x`."""
     found, hidden, repeated, endless = [], [], [], []
     for tar in progress(tars, len(tars), "reading tars"):
         last: dict[str, TarMember] = {}
@@ -110,36 +110,32 @@ def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:
         found += last.values()
     note_hidden(hidden, notes)
     if endless:
-        notes.warn(f"tars without an end-of-archive mark, which may be cut off: {first_of(endless)}")
+        notes.warn(f"tars without an end-of-archive marker, possibly truncated: {first_of(endless)}")
     if repeated:
-        notes.say(f"duplicate names in a tar, of which the last counts: {first_of(repeated)}")
+        notes.say(f"repeated names in a tar (the last one is used): {first_of(repeated)}")
     return found
 
 
 def _members(tar: str, hidden: list[str], endless: list[str]) -> list[TarMember]:
-    """Raises ``UserError`` where the tar is cut off or damaged, for a link, for a name that climbs out."""
+    """Raises ``UserError`` for a damaged tar, a link, and a path outside the archive."""
     size, found = Path(tar).stat().st_size, []
     try:
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
-                # It would keep them all.
+                # tarfile would keep all of them.
                 archive.members = []
                 name = posixpath.normpath(info.name)
-                if unseen := [each for each in name.split("/") if each != ".." and is_hidden(each)]:
-                    hidden.append(unseen[0])
+                if skipped := [each for each in name.split("/") if each != ".." and is_hidden(each)]:
+                    hidden.append(skipped[0])
                 elif not info.isdir():
                     _check_member(tar, info, size)
                     found.append(TarMember(tar, name, info.offset_data, info.size))
             end = archive.offset
     except UserError:
         raise
-    # A damaged file makes tarfile raise whatever it meets.
+    # A damaged file can make tarfile raise anything.
     except Exception as error:
-        found, do = (
-            (str(error) or type(error).__name__).splitlines()[0],
-            "copy it again; tars are not compressed",
-        )
-        raise UserError(f"a whole tar {tar}", found, do) from error
+        raise _damaged(tar, (str(error) or type(error).__name__).splitlines()[0]) from error
     if end >= size:
         endless.append(tar)
     else:
@@ -147,30 +143,38 @@ def _members(tar: str, hidden: list[str], endless: list[str]) -> list[TarMember]
     return found
 
 
+def _damaged(tar: str, reason: str) -> UserError:
+    sentence = "{path} is not a complete, uncompressed tar ({reason})."
+    hint = "Copy it again. Decompress it if it is compressed; join tars with tar -A."
+    return UserError("damaged-tar", sentence, hint, path=tar, reason=reason)
+
+
 def _check_member(tar: str, info: tarfile.TarInfo, size: int) -> None:
+    values = {"path": tar, "name": info.name}
     if not info.isreg() or info.issparse():
-        do = "pack it again, links followed: tar --dereference --hard-dereference"
-        raise UserError(f"files in {tar}", f"{info.name}, a link or special file", do)
+        sentence = "{path} contains {name}, a link or special file."
+        hint = "Create the tar again with tar --dereference --hard-dereference."
+        raise UserError("link-in-tar", sentence, hint, **values)
     if info.name.startswith("/") or ".." in info.name.split("/"):
-        raise UserError(f"names that stay inside {tar}", info.name, "pack it again")
+        sentence, hint = "{path} contains {name}, a path outside the archive.", "Create the tar again."
+        raise UserError("path-outside-tar", sentence, hint, **values)
     if info.offset_data + info.size > size:
-        raise UserError(f"a whole tar {tar}", f"the end in {info.name}", "copy it again")
+        raise _damaged(tar, f"it ends within {info.name}")
 
 
 def _check_end(tar: str, end: int) -> None:
-    """tarfile takes a damaged header for the end, and what follows an end for nothing."""
+    """tarfile mistakes a damaged header for the end, and ignores anything after the end."""
     with Path(tar).open("rb") as file:
         file.seek(end)
         while block := file.read(2048 * _BLOCK):
             if any(block):
-                do = "copy it again; join tars with tar -A"
-                raise UserError(f"a whole tar {tar}", f"something else from byte {end} on", do)
+                raise _damaged(tar, f"there is data after its end, byte {end}")
 
 
 def _by_kind(
     members: Sequence[TarMember],
 ) -> tuple[list[TarMember], list[TarMember], list[TarMember], list[str]]:
-    """Images, .cls files, the .json files beside images, and the names of all others."""
+    """Images, .cls files, the .json files next to images, and the names of all others."""
     images = [member for member in members if member.name.lower().endswith(EXTENSIONS)]
     cls_files = [member for member in members if member.name.lower().endswith(".cls")]
     with_image = {image.sample for image in images}
@@ -182,25 +186,25 @@ def _by_kind(
 
 
 def _depth_of_parts(images: Sequence[TarMember]) -> int:
-    """How many of the outer folders say nothing but the part of each image."""
+    """The number of outer folders whose names contain nothing but the part."""
     return _num_levels(images, lambda names: not any(map(without_part, names)))
 
 
 def _num_levels(images: Sequence[TarMember], holds: Callable[[tuple[str, ...]], bool]) -> int:
-    """Of how many outer folders something holds: of their different names, from the outermost on."""
+    """The number of outer folder levels, from the outermost on, whose set of names satisfies ``holds``."""
     levels = zip(*{image.folders for image in images}, strict=False)
     return sum(1 for _ in itertools.takewhile(holds, levels))
 
 
 def _depth_of_classes(images: Sequence[TarMember], shards: Mapping[str, str], notes: Notes) -> int:
-    """How many folders around the class folders all tars share, apart from the words that say the part."""
-    depth, says_part = 0, False
-    tars_say = any(len(parts_in_name(word)) == 1 for name in shards.values() for word in name.split("/"))
+    """The number of folders around the class folders: those that all tars share except for the part."""
+    depth, has_part = 0, False
+    in_tars = any(len(parts_in_name(word)) == 1 for name in shards.values() for word in name.split("/"))
     distinct = {(image.tar, image.folders) for image in images}
     while True:
         here = [(tar, folders) for tar, folders in distinct if len(folders) > depth]
         around = {folders[depth] for _, folders in here if len(folders) > depth + 1}
-        # Test images may lack a class folder; a stray image beside the class folders says nothing.
+        # Test images may have no class folder; a stray image next to the class folders does not matter.
         last = {folders[depth] for _, folders in here} - around
         if not around or not all(map(_is_test, last)):
             return depth
@@ -210,15 +214,13 @@ def _depth_of_classes(images: Sequence[TarMember], shards: Mapping[str, str], no
             names: dict[tuple, set[str]] = {}
             for tar, folders in here:
                 names.setdefault((tar, folders[:depth]), set()).add(folders[depth])
-            # Where the part is said already, names that differ are those of classes.
-            is_said = says_part or (tars_say and any(map(without_part, around)))
-            if is_said and max(map(len, names.values())) > 1:
+            # If the part is known already, different names are those of classes.
+            is_known = has_part or (in_tars and any(map(without_part, around)))
+            if is_known and max(map(len, names.values())) > 1:
                 return depth
-            says_part = True
+            has_part = True
             if len({tuple(without_part(name)) for name in around}) > 1:
-                notes.say(
-                    f"root folders called as their tars, which are no classes: {first_of(sorted(around))}"
-                )
+                notes.say(f"root folders named like their tars, not classes: {first_of(sorted(around))}")
         depth += 1
 
 
@@ -227,7 +229,7 @@ def _is_test(folder: str) -> bool:
 
 
 def _root_form(folder: str, tar: str) -> tuple[str, ...]:
-    """What of a root folder's name all tars must share; one that is called as its tar may have a number."""
+    """The words of a root folder's name that all tars must share: no number if it is named like its tar."""
     words = without_part(folder)
     return tuple(word for word in words if not (folder == Path(tar).stem and word.isdigit()))
 
@@ -237,7 +239,7 @@ def _part_of_shard(name: str) -> str | None:
 
 
 def _without_test(parts: Mapping[TarMember, tuple[str, str]]) -> tuple[list[TarMember], list[str]]:
-    """(images, what is left out): without test images where there are validation images."""
+    """(images, sources that are not used): without test images if there are validation images."""
     if held_out(part for part, _ in parts.values()) != VALIDATION:
         return list(parts), []
     left_out = dict.fromkeys(source for part, source in parts.values() if part == TEST)
@@ -247,9 +249,9 @@ def _without_test(parts: Mapping[TarMember, tuple[str, str]]) -> tuple[list[TarM
 def _parts(
     images: Sequence[TarMember], shards: Mapping[str, str], depth: int | None
 ) -> dict[TarMember, tuple[str, str]]:
-    """The part of each image, and the file or folder that says so.
+    """The part of each image, and the file or folder that determines it.
 
-    ``depth``: which of the folders around an image is its class; None: none is.
+    ``depth``: the position of the class among the folders around an image; None: no folder is a class.
     """
     shared = _num_levels(images, lambda names: len(set(names)) == 1)
 
@@ -264,7 +266,7 @@ def _parts(
 
 
 def _names_below(tars: Sequence[str]) -> dict[str, str]:
-    """Tar -> its path below the folder that all share."""
+    """Tar -> its path below the folder that contains all of them."""
     root = os.path.commonpath([Path(tar).parent for tar in tars])
     return {tar: Path(tar).relative_to(root).as_posix() for tar in tars}
 
@@ -272,9 +274,9 @@ def _names_below(tars: Sequence[str]) -> dict[str, str]:
 def _labels_by_folder(
     parts: Mapping[TarMember, tuple[str, str]], depth: int, notes: Notes
 ) -> tuple[dict[TarMember, Label], list[str]]:
-    """(labels, test files that are left out).
+    """(labels, test files that are not used).
 
-    Raises ``UserError`` where no image of a part has a class folder, and where the folders may be parts.
+    Raises ``UserError`` if no image of a part has a class folder, and if the folders may be parts.
     """
     labels: dict[TarMember, Label] = {}
     strays, left_out = [], {}
@@ -283,21 +285,22 @@ def _labels_by_folder(
             labels[image] = image.folders[depth]
         else:
             strays.append(image)
-    there = {parts[image][0] for image in labels}
+    labeled = {parts[image][0] for image in labels}
     for image in strays:
         part, source = parts[image]
-        if part == TEST and VALIDATION in there:
+        if part == TEST and VALIDATION in labeled:
             left_out[source] = True
-        elif part not in there:
-            do = "put the images in class folders, or a .cls file beside each"
-            raise UserError(f"a class folder around {image.name} in {image.tar}", "none", do)
+        elif part not in labeled:
+            sentence = "{path} is in no class folder, and there are no .cls files with labels."
+            hint = "Put the images in class folders, or add a .cls file for each."
+            raise UserError("no-class-folder", sentence, hint, path=str(image))
     if outside := [image for image in strays if parts[image][1] not in left_out]:
-        notes.warn(f"images left out, as they are in no class folder: {first_of(outside)}")
+        notes.warn(f"skipped images outside class folders: {first_of(outside)}")
     bare = {name: parts_in_name(name) for name in {*labels.values()} if not without_part(name)}
-    if there == {TRAIN} and len(set().union(*bare.values())) > 1:
-        found = ", ".join(sorted({*labels.values()})[:5])
-        do = "rename the folders: they may be classes, or training and validation images"
-        raise UserError("class folders in the tars", found, do)
+    if labeled == {TRAIN} and len(set().union(*bare.values())) > 1:
+        sentence = "The folders in the tars may be classes, or training and validation images: {folders}."
+        folders = ", ".join(sorted({*labels.values()})[:5])
+        raise UserError("classes-or-parts", sentence, "Rename the folders.", folders=folders)
     return labels, list(left_out)
 
 
@@ -307,7 +310,7 @@ def _keys(
     shards: Mapping[str, str],
     depth: int,
 ) -> dict[TarMember, str]:
-    """As an image folder has them; below the name of their tar where images of several have the same."""
+    """As in an image folder; with the name of the tar if images of several tars have the same key."""
     below = {image: "/".join(image.name.split("/")[depth:]) for image in labels}
     keys = {image: f"{parts[image][0]}/{name}" for image, name in below.items()}
     if len(set(keys.values())) < len(keys):

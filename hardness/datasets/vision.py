@@ -18,11 +18,13 @@ def load(place: str, config: Data, *, model: str, resources: Resources) -> DataS
 
     def part(is_train: bool, prefix: str) -> tuple[ImageSet, list[str]]:
         try:
-            # The CIFAR files hold pickles; torchvision opens them only if their MD5 is the published one.
+            # The CIFAR files are pickles; torchvision only opens them if their MD5 is the published one.
             images = source(Path(root), train=is_train, download=config.download)
         except (RuntimeError, AssertionError, ValueError, EOFError) as error:
-            do = "check the path, or pass --download to fetch them"
-            raise UserError(f"{name}'s files in {root}", str(error), do) from error
+            sentence = "{name} cannot be read from {path} ({reason})."
+            hint = "Check the path, or pass --download."
+            values = {"name": name, "path": root, "reason": str(error)}
+            raise UserError("unreadable-data-set", sentence, hint, **values) from error
         pixels = torch.as_tensor(images.data)
         # MNIST: (N, H, W). CIFAR: (N, H, W, C).
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""The labels of WebDataset's samples: files of one folder whose names differ in the extension alone.
+"""Labels of WebDataset samples: files in one folder whose names differ only in the extension.
 
 The key of ``scan_0.07.png`` is ``scan_0.07``; its label is in ``scan_0.07.cls``, or in ``scan_0.07.json``.
 """
@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hardness.datasets.base import Notes
-from hardness.datasets.found import Label, first_of, parse_label
+from hardness.datasets.found import Label, duplicate_key, first_of, mixed_labels, parse_label
 from hardness.errors import UserError
 
 _FIELDS = ("label", "cls", "class")
 
 
 class Member(Protocol):
-    """A file in a tar; ``str(member)`` names it to the user."""
+    """A file in a tar; ``str(member)`` is its name in messages."""
 
     sample: tuple[str, str]
     """Its tar, and its folder and key."""
@@ -32,11 +32,11 @@ def sample_of(tar: str, name: str) -> tuple[str, str]:
 def read_labels(
     images: Sequence[Member], cls_files: Sequence[Member], json_files: Sequence[Member], notes: Notes
 ) -> dict[Member, Label] | None:
-    """The label of each image that has one; None where no file has labels.
+    """The label of each image that has one; None if no file has labels.
 
-    ``json_files``: those beside images. An image without a label whose key extends a labelled one
-    (``0001.seg.png`` beside ``0001.cls``) is left out, and counted. Raises ``UserError`` for any other image
-    without a label, for a sample of two images or of two different labels, and for a file without a label.
+    ``json_files``: those next to images. An image without a label whose key extends a labeled one
+    (``0001.seg.png`` next to ``0001.cls``) is skipped, and counted. Raises ``UserError`` for any other image
+    without a label, for a sample with two images or two different labels, and for an invalid label file.
     """
     found: dict[tuple[str, str], tuple[Label, Member]] = {}
     first_of_kind: dict[type, tuple[Label, Member]] = {}
@@ -49,31 +49,29 @@ def read_labels(
         if label is None:
             continue
         first_of_kind.setdefault(type(label), (label, file))
-        other, first = found.setdefault(file.sample, (label, file))
-        if (type(other), other) != (type(label), label):
-            raise UserError(
-                f"one label in {first}", f"{other!r}, and {label!r} in {file}", "remove one of them"
-            )
+        first_label, first = found.setdefault(file.sample, (label, file))
+        if (type(first_label), first_label) != (type(label), label):
+            sentence = "{path} has label {label!r}, but {first} has {first_label!r}."
+            values = {"path": str(file), "label": label, "first": str(first), "first_label": first_label}
+            raise UserError("conflicting-labels", sentence, "Remove one of them.", **values)
     if not found:
         return None
     if len(first_of_kind) > 1:
-        told = " and ".join(f"{label!r} in {file}" for label, file in first_of_kind.values())
-        raise UserError("class indices or class names as labels", told, "write all of one kind")
+        raise mixed_labels(f"{label!r} in {file}" for label, file in first_of_kind.values())
     labels, companions = {}, []
     owners: dict[tuple[str, str], Member] = {}
     for image in images:
         if image.sample in found:
-            if (other := owners.setdefault(image.sample, image)) is not image:
-                raise UserError(
-                    "one image of each key", f"{other} and {image}", "rename or remove one of them"
-                )
+            if (first := owners.setdefault(image.sample, image)) is not image:
+                raise duplicate_key(image, first)
             labels[image] = found[image.sample][0]
         elif _extends(image.sample, found):
             companions.append(image)
         else:
-            raise UserError(f"a label of {image}", "no .cls or .json file with one", "add it")
+            sentence, hint = "{path} has no label.", "Add a .cls or .json file with its label."
+            raise UserError("image-without-label", sentence, hint, path=str(image))
     if companions:
-        notes.say(f"companion images without a label of their own left out: {first_of(companions)}")
+        notes.say(f"skipped unlabeled images whose key extends a labeled one: {first_of(companions)}")
     if unused := [file for key, (_, file) in found.items() if key not in owners]:
         notes.warn(f"label files without an image: {first_of(unused)}")
     return labels
@@ -92,12 +90,12 @@ def _read(file: Member, parse: Callable[[str], Label | None]) -> Label | None:
     try:
         return parse(file.read().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        do = "write a class index or a class name"
-        raise UserError(f"a label in {file}", str(error), do) from error
+        sentence, hint = "{path} does not contain a label ({reason}).", "Write a class index or a class name."
+        raise UserError("invalid-label", sentence, hint, path=str(file), reason=str(error)) from error
 
 
 def _read_json(file: Member, has_cls: bool) -> Label | None:
-    """None where it has no label; beside a .cls file it may hold anything."""
+    """None if it has no label; next to a .cls file it may contain anything."""
     try:
         return _read(file, lambda text: _from_json(json.loads(text)))
     except UserError:
@@ -107,7 +105,7 @@ def _read_json(file: Member, has_cls: bool) -> Label | None:
 
 
 def _from_json(value: object) -> Label | None:
-    """An index or a name, alone or in one of the usual fields; None of a list and the like."""
+    """An index or a name, directly or in one of the usual fields; None for a list."""
     if isinstance(value, dict):
         found = {_scalar(value[name]) for name in _FIELDS if value.get(name) is not None}
         if len(found) > 1:
@@ -121,4 +119,4 @@ def _scalar(value: object) -> Label:
         value = int(value)
     if isinstance(value, str | int) and not isinstance(value, bool):
         return parse_label(str(value))
-    raise ValueError(f"{json.dumps(value)[:40]} is no class index and no class name")
+    raise ValueError(f"{json.dumps(value)[:40]} is neither a class index nor a class name")

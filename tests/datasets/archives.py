@@ -1,4 +1,4 @@
-"""Tars and pictures made for tests."""
+"""Tars and images for tests."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def encoded(level: int = 128, kind: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
-    """A picture of many shades around a level."""
+    """An image of many shades around a level."""
     pixels = np.random.default_rng(level).integers(-20, 20, (size[1], size[0], 3)) + level
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, kind)

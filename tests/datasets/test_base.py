@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 from hardness import datasets
 from hardness.config import Data
 from hardness.datasets.base import DataSet, in_memory
-from hardness.errors import UserError
+from tests.conftest import refused
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def digits() -> DataSet:
     return datasets.load(Data(), model="mlp")
 
 
-def test_digits_have_a_fixed_stratified_cut(digits):
+def test_digits_have_a_fixed_stratified_split(digits):
     assert (len(digits.train), len(digits.validation)) == (1437, 360)
     assert digits.image_shape == (1, 8, 8)
     assert digits.num_classes == 10
@@ -24,7 +24,7 @@ def test_digits_have_a_fixed_stratified_cut(digits):
     assert digits.fingerprint == datasets.load(Data(), model="mlp").fingerprint
 
 
-def test_every_data_set_hands_out_image_label_id(digits):
+def test_an_example_is_image_label_id(digits):
     image, label, example_id = digits.train[7]
     assert image.dtype == torch.uint8
     assert image.shape == (1, 8, 8)
@@ -32,14 +32,14 @@ def test_every_data_set_hands_out_image_label_id(digits):
     assert example_id == 7
 
 
-def test_a_strangers_loader_reads_it(digits):
+def test_a_pytorch_data_loader_reads_it(digits):
     images, labels, ids = next(iter(DataLoader(digits.train, batch_size=5, collate_fn=lambda batch: batch)))
     assert images.shape == (5, 1, 8, 8)
     assert torch.equal(labels, digits.train.given_labels[:5])
     assert ids.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_other_labels_leave_the_clean_ones(digits):
+def test_other_given_labels_do_not_change_the_clean_ones(digits):
     noisy = digits.train.with_labels(torch.zeros(1437, dtype=torch.int64))
     assert noisy[3][1] == 0
     assert torch.equal(noisy.clean_labels, digits.train.clean_labels)
@@ -61,5 +61,5 @@ def test_the_fingerprint_is_of_keys_and_class_names():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(UserError, match="two classes or more"):
+    with refused("single-class", name="only"):
         make(["only"])

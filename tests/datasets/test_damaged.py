@@ -1,6 +1,6 @@
-"""Damaged files of every kind: each is read right, is a null, or is refused in one line.
+"""Damaged files of every kind are read correctly, skipped, or refused with a ``UserError``.
 
-Never another error, a hang, or a gigabyte of memory.
+They never cause another error, a hang, or the use of a gigabyte of memory.
 """
 
 import io
@@ -29,7 +29,7 @@ COUNTS = [pytest.param(25, id="some"), pytest.param(500, id="many", marks=pytest
 
 
 def damage(data: bytes, generator: np.random.Generator, end: int | None = None) -> bytes:
-    """Before ``end`` bits flipped; or a part cut off, left out, put in, said twice, set to zeros or ones."""
+    """Flip bits before ``end``, or truncate, remove, insert, repeat or overwrite a few bytes."""
     start, other = sorted(generator.integers(0, end or len(data), 2))
     stop = min(other, start + 64) + 1
     kind = generator.integers(7)
@@ -52,14 +52,14 @@ def damage(data: bytes, generator: np.random.Generator, end: int | None = None) 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Raises where the block takes too long, or too much memory beside what was there."""
+    """Raise if the block takes too long, or too much additional memory."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"{SECONDS} s have passed")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(SECONDS)
-    # From now on the peak is that of now.
+    # Reset the peak to the current value.
     Path("/proc/self/clear_refs").write_text("5")
     at_first = peak()
     try:
@@ -71,7 +71,7 @@ def bounded() -> Iterator[None]:
 
 
 def peak() -> int:
-    """Bytes of memory that this process has had at most."""
+    """Peak memory of this process in bytes."""
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
@@ -122,16 +122,16 @@ def test_pictures(tmp_path, kind, count):
         assert found.dtype == torch.uint8
         assert found.shape[0] == 3
         if kind == "PNG":
-            # Its checksums tell of every change.
+            # Its checksums detect every change.
             assert torch.equal(found, expected[which])
         else:
-            # What ends early is refused; of a flipped bit libjpeg does not always know.
+            # Truncated files are refused; libjpeg does not detect every flipped bit.
             assert b"\xff\xd9" in damaged
     assert num_read < count / 2
 
 
 def loaded(data: str) -> dict[str, tuple[str, bytes | None]] | None:
-    """Key -> (class name, pixels; None of an unreadable image); None where it was refused."""
+    """Key -> (class name, pixels; None if unreadable); None if the data set was refused."""
     try:
         found = datasets.load(Data(data=data, on_bad_image="null", val_fraction=0.5, size=8))
     except UserError:
@@ -166,7 +166,7 @@ def test_tars(tmp_path, capsys, count):
         with bounded():
             found = loaded(f"tar:{path}")
         num_refused += found is None
-        if found is not None and "which may be cut off" not in capsys.readouterr().err:
+        if found is not None and "possibly truncated" not in capsys.readouterr().err:
             assert_right(found, expected)
     assert 0 < num_refused < count
 

@@ -2,7 +2,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from hardness.datasets.label_columns import LabelError, as_labels
+from hardness.datasets.label_columns import as_labels
+from tests.conftest import refused
 
 
 @pytest.mark.parametrize(
@@ -20,25 +21,25 @@ from hardness.datasets.label_columns import LabelError, as_labels
     ],
 )
 def test_labels_of_every_type(column, labels):
-    assert as_labels(column, 5) == labels
+    assert as_labels(column, 5, "a.parquet", "label") == labels
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "code", "values"),
     [
-        (pa.array([0, None]), "no label in row 1"),
-        (pa.array([0.0, float("nan")]), "no label in row 1"),
-        (pa.array([0.0, float("inf")]), "inf in row 1"),
-        (pa.array([0.0, 0.5]), "0.5 in row 1"),
-        (pa.array(["a", ""]), "no label in row 1"),
-        (pa.array(pd.Categorical(["a", None])), "no label in row 1"),
-        (pa.array([0, 5]), r"5 in row 1, which is not of 0\.\.4"),
-        (pa.array([0, -1]), "-1 in row 1"),
-        (pa.array([b"a"]), "values of type binary"),
-        (pa.array([[1]]), "values of type list"),
-        (pa.array([None]), "values of type null"),
+        (pa.array([0, None]), "empty-cell", {"row": 1}),
+        (pa.array([0.0, float("nan")]), "empty-cell", {"row": 1}),
+        (pa.array(["a", ""]), "empty-cell", {"row": 1}),
+        (pa.array(pd.Categorical(["a", None])), "empty-cell", {"row": 1}),
+        (pa.array([0.0, float("inf")]), "value-out-of-range", {"row": 1, "value": float("inf")}),
+        (pa.array([0.0, 0.5]), "value-out-of-range", {"row": 1, "value": 0.5, "last": 4}),
+        (pa.array([0, 5]), "value-out-of-range", {"row": 1, "value": 5, "last": 4}),
+        (pa.array([0, -1]), "value-out-of-range", {"row": 1, "value": -1}),
+        (pa.array([b"a"]), "wrong-column-type", {"type": "binary"}),
+        (pa.array([[1]]), "wrong-column-type", {"type": "list<item: int64>"}),
+        (pa.array([None]), "wrong-column-type", {"type": "null"}),
     ],
 )
-def test_what_is_no_label_is_refused_by_row(column, told):
-    with pytest.raises(LabelError, match=told):
-        as_labels(column, 5)
+def test_invalid_labels_are_refused_with_their_row(column, code, values):
+    with refused(code, path="a.parquet", column="label", **values):
+        as_labels(column, 5, "a.parquet", "label")

@@ -1,4 +1,4 @@
-"""Random trees of files, as folders and as tars: ids, keys, labels and parts are those of a plain model."""
+"""Random trees of files, as folders and as tars: ids, keys, labels and parts equal a simple model."""
 
 import re
 import unicodedata
@@ -30,7 +30,7 @@ class Made(NamedTuple):
 
     part: str
     folders: tuple[str, ...]
-    """The class, and what is below it."""
+    """The class, and the folders below it."""
     name: str
 
     @property
@@ -49,7 +49,7 @@ class Made(NamedTuple):
 
 @st.composite
 def trees(draw) -> list[Made]:
-    """Each class has an image in each part; no two names look the same."""
+    """Each class has an image in each part; no two names are equal after normalization."""
     classes = draw(st.lists(CLASSES, min_size=2, max_size=4, unique_by=lambda name: _plain(name)))
     files = [Made(part, (name,), "first.png") for part in ("train", "val") for name in classes]
     for _ in range(draw(st.integers(0, 12))):
@@ -57,7 +57,7 @@ def trees(draw) -> list[Made]:
         name = draw(st.one_of(st.tuples(NAMES, EXTENSIONS).map("".join), HIDDEN))
         files.append(Made(draw(st.sampled_from(["train", "val"])), folders, name))
     paths = {_plain(file.path): file for file in files}
-    # A name is a file's or a folder's.
+    # A name cannot be both a file and a folder.
     for path in paths:
         assume(not any(other.startswith(f"{path}/") for other in paths))
     return draw(st.permutations(list(paths.values())))
@@ -87,16 +87,16 @@ def found_in(data) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def told_counts(data) -> tuple[int, int]:
-    """(hidden, others) as the notes count them."""
+def counted(data) -> tuple[int, int]:
+    """(hidden, others) according to the notes."""
 
     def count(notes, of):
         return sum(int(re.search(r": ([\d,]+) \(", note)[1]) for note in notes if of in note)
 
-    return count(data.notes.lines, "hidden"), count(data.notes.warnings, "not read as images")
+    return count(data.notes.lines, "hidden files"), count(data.notes.warnings, "not images")
 
 
-_LIMITS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+_LIMITS = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 @_LIMITS
@@ -116,7 +116,7 @@ def test_a_folder(files, linked):
         data = datasets.load(Data(data=f"imagefolder:{root}"), verbose=False)
     assert found_in(data) == expected(files)
     others = sum(not (file.is_image or file.is_hidden) for file in files)
-    assert told_counts(data)[1] == others
+    assert counted(data)[1] == others
 
 
 @_LIMITS
@@ -127,7 +127,7 @@ def test_a_folder(files, linked):
     by_part=st.booleans(),
 )
 def test_tars_of_class_folders(files, root, num_tars, by_part):
-    """The same files in tars, below a root that all share or that differs by the part alone."""
+    """The same files in tars, below a root folder that all share or that differs only by the part."""
     members = [(root + file.path, IMAGE) for file in files]
     with TemporaryDirectory() as place:
         for number in range(num_tars):
@@ -141,7 +141,7 @@ def test_tars_of_class_folders(files, root, num_tars, by_part):
         data = datasets.load(Data(data=f"tar:{place}/*.tar"), verbose=False)
     assert found_in(data) == expected(files)
     is_hidden = [file.is_hidden for file in files]
-    assert told_counts(data) == (
+    assert counted(data) == (
         sum(is_hidden),
         sum(not (file.is_image or file.is_hidden) for file in files),
     )
@@ -156,18 +156,18 @@ def test_tars_of_class_folders(files, root, num_tars, by_part):
     folder=st.sampled_from(["", "00000/", "a.b/"]),
 )
 def test_tars_of_samples(keys, labels, spellings, companions, folder):
-    """KEY.png and KEY.cls, some with KEY.mask.png beside them."""
-    # A key that extends another one is its companion, unless it has a label, as all here have.
+    """KEY.png and KEY.cls, some with KEY.mask.png next to them."""
+    # All keys have labels, also those that extend another key.
     labels = [0, 1, *labels[2:]]
-    members, told = [], {}
+    members, names = [], {}
     for number, key in enumerate(keys):
         members.append((f"{folder}{key}.png", IMAGE))
         members.append((f"{folder}{key}.cls", spellings[number].format(labels[number]).encode()))
-        told[f"train/{folder}{key}.png"] = str(labels[number])
+        names[f"train/{folder}{key}.png"] = str(labels[number])
         if number in companions:
             members.append((f"{folder}{key}.mask.png", IMAGE))
     visible = {
-        key: label for key, label in told.items() if not key.removeprefix(f"train/{folder}").startswith(".")
+        key: label for key, label in names.items() if not key.removeprefix(f"train/{folder}").startswith(".")
     }
     assume(len(set(visible.values())) > 1)
     with TemporaryDirectory() as place:

@@ -6,7 +6,7 @@ import torchvision
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.errors import UserError
+from tests.conftest import refused
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def test_mnist(mnist):
     assert data.train[3][1] == 3
 
 
-def test_files_that_are_not_there_are_not_fetched(tmp_path):
-    with pytest.raises(UserError, match="pass --download"):
+def test_missing_files_are_not_downloaded(tmp_path):
+    with refused("unreadable-data-set", name="MNIST", path=str(tmp_path)):
         datasets.load(Data(data=f"torchvision:MNIST:{tmp_path}"), model="mlp")
 
 
-def test_cifars_channels_come_first(tmp_path, monkeypatch):
+def test_channels_of_cifar_come_first(tmp_path, monkeypatch):
     class Cifar:
         classes = ("a", "b")
 
@@ -55,5 +55,5 @@ def test_cifars_channels_come_first(tmp_path, monkeypatch):
 
 def test_broken_files_are_refused(mnist):
     (mnist / "MNIST/raw/train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, 30, 28, 28) + b"x")
-    with pytest.raises(UserError, match="MNIST's files"):
+    with refused("unreadable-data-set", name="MNIST", path=str(mnist)):
         datasets.load(Data(data=f"torchvision:MNIST:{mnist}"), model="mlp")
