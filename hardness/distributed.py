@@ -1,7 +1,7 @@
-"""Many processes, one run: which of them this is, and what they find out together.
+"""One run in several processes: ranks, slices and collective operations.
 
-``torchrun`` starts them. Alone, there is one rank, and nothing here waits for anyone, or imports torch: where
-it has not been imported there is no process group.
+``torchrun`` starts the processes. A single process is one rank, which never waits and does not import torch:
+if torch has not been imported, there is no process group.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def num_ranks() -> int:
-    """Of the process group that we or a stranger's loop have started; 1 without."""
+    """Size of the process group, which the user's code may have initialized; 1 without a group."""
     dist = _dist()
     return dist.get_world_size() if dist else 1
 
@@ -38,13 +38,13 @@ def rank() -> int:
 
 
 def my_slice(length: int) -> slice:
-    """This rank's part of ``length`` things in a row; parts differ by one at most."""
+    """This rank's part of ``length`` consecutive items; sizes differ by one at most."""
     mine, ranks = rank(), num_ranks()
     return slice(length * mine // ranks, length * (mine + 1) // ranks)
 
 
 def reduce(values: Tensor, how: str = "sum") -> Tensor:
-    """``values`` summed (``sum``) or the least of them (``min``) over the ranks, in place."""
+    """Sum (``sum``) or minimum (``min``) of ``values`` over the ranks, in place."""
     if is_many():
         operations = _dist().ReduceOp
         _dist().all_reduce(values, {"sum": operations.SUM, "min": operations.MIN}[how])
@@ -52,7 +52,7 @@ def reduce(values: Tensor, how: str = "sum") -> Tensor:
 
 
 def follow_first(values: Iterable[Tensor]) -> None:
-    """Give every rank the values of rank 0, in place."""
+    """Copy the values of rank 0 to every rank, in place."""
     if is_many():
         for each in values:
             _dist().broadcast(each, 0)
@@ -63,49 +63,50 @@ def wait_for_all() -> None:
         _dist().barrier()
 
 
-def first_decides(decide: Callable[[], Answer]) -> Answer:
-    """Rank 0's answer, on every rank; its ``UserError`` is raised on every rank."""
+def first_decides(decide: Callable[[], Result]) -> Result:
+    """Call ``decide`` on rank 0 -> its result on every rank; its ``UserError`` is raised on every rank."""
     if not is_many():
         return decide()
-    answer = None
+    result = None
     if rank() == 0:
         try:
-            answer = decide()
+            result = decide()
         except UserError as error:
-            answer = error
-    answers = [answer]
-    _dist().broadcast_object_list(answers)
-    if isinstance(answers[0], UserError):
-        raise answers[0]
-    return answers[0]
+            result = error
+    results = [result]
+    _dist().broadcast_object_list(results)
+    if isinstance(results[0], UserError):
+        raise results[0]
+    return results[0]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Which process of which this is, as ``torchrun`` says in the environment."""
+    """The ranks and sizes that ``torchrun`` sets in the environment."""
 
     rank: int = 0
     num_ranks: int = 1
     local_rank: int = 0
-    """Among those of this machine."""
+    """Rank among the processes on this machine."""
     num_local_ranks: int = 1
 
 
 def launch() -> Launch:
-    """Raises ``UserError`` where the environment says half of it."""
+    """Read the environment. Raises ``UserError`` if it is incomplete."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     found = {name: os.environ.get(name, "") for name in names}
     if found["WORLD_SIZE"] in ("", "1"):
         return Launch()
     if not all(value.isdigit() for value in found.values()):
-        told = ", ".join(f"{name}={value}" for name, value in found.items())
-        raise UserError("the environment as torchrun makes it", told, "start it with torchrun")
+        sentence = "The environment variables of torchrun are incomplete: {found}."
+        listed = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise UserError("torchrun-environment", sentence, "Start with torchrun.", found=listed)
     return Launch(*map(int, found.values()))
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """The process group that ``torchrun`` asks for, if it was this that started us."""
+    """A process group if ``torchrun`` started this process, destroyed at the end."""
     import torch
     import torch.distributed as dist
 
@@ -117,21 +118,21 @@ def joined(device: torch.device) -> Iterator[None]:
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as error:
-        found = str(error).splitlines()[0]
-        raise UserError("to meet the other ranks", found, "start them with torchrun") from error
+        sentence, reason = "Cannot connect to the other ranks: {reason}.", str(error).splitlines()[0]
+        raise UserError("ranks-not-connected", sentence, "Start with torchrun.", reason=reason) from error
     try:
         yield
     except RuntimeError as error:
-        # gloo's and NCCL's word for a rank that is gone.
+        # How gloo and NCCL report that another rank has ended.
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            found = str(error).splitlines()[0]
-            raise UserError("all ranks at work", found, "see what another rank says") from error
+            sentence, reason = "Lost the connection to another rank: {reason}.", str(error).splitlines()[0]
+            raise UserError("rank-lost", sentence, "See the other ranks' errors.", reason=reason) from error
         raise
     finally:
         dist.destroy_process_group()
 
 
 def _dist():
-    """``torch.distributed`` where a process group is at work, else None."""
+    """``torch.distributed`` if there is a process group, else None."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist and dist.is_available() and dist.is_initialized() else None

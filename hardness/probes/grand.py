@@ -1,4 +1,4 @@
-"""GraNd (Paul et al. 2021): the norm of an example's own gradient, exactly, and of the last layer alone."""
+"""GraNd (Paul et al. 2021): the norm of each example's gradient, exactly or by the last layer only."""
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from hardness.probes.subject import Subject
 def grand(subject: Subject) -> np.ndarray:
     """(N,) float64: L2 norm of the gradient of each example's cross-entropy by all trained parameters.
 
-    Exact, by ``torch.func``; in evaluation mode, so that batch normalisation mixes no examples.
+    Exact, by ``torch.func``; in evaluation mode, so that batch normalization does not mix examples.
     """
     images, norms = subject.data.train, []
     for _, gradients, _ in gradients_of(subject.model, images, images.ids, subject.device, subject.workers):
         squares = [values.flatten(1).square().sum(1) for values in gradients.values()]
         norms.append(torch.stack(squares).sum(0).sqrt())
-    return subject.everyone(torch.cat(norms).double().cpu().numpy())
+    return subject.to_all_examples(torch.cat(norms).double().cpu().numpy())
 
 
 def grand_last_layer(subject: Subject) -> np.ndarray:
@@ -28,10 +28,10 @@ def grand_last_layer(subject: Subject) -> np.ndarray:
     |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
     """
     norms = [last_layer_norm(*batch) for batch in subject.features()]
-    return subject.everyone(torch.cat(norms).double().cpu().numpy())
+    return subject.to_all_examples(torch.cat(norms).double().cpu().numpy())
 
 
 def last_layer_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """h (B, D), z (B, C), labels (B,) -> (B,): the closed form itself."""
+    """The closed form: h (B, D), z (B, C), labels (B,) -> (B,)."""
     error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
     return error.norm(dim=1) * (features.square().sum(1) + 1).sqrt()

@@ -1,4 +1,4 @@
-"""What a probe may ask: a tracked run's network, and the examples that it was trained on."""
+"""The input of a probe: a tracked run's network and training examples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hardness.training.measure import predict
 
 @dataclass(frozen=True)
 class Subject:
-    """A tracked run: its settings, its data under the given labels, its network at an epoch."""
+    """A tracked run: its settings, its data with the given labels, its network after an epoch."""
 
     run: Path
     config: Track
@@ -25,12 +25,12 @@ class Subject:
     device: torch.device
     workers: int
 
-    def everyone(self, values: np.ndarray) -> np.ndarray:
-        """(R, ...) of the readable examples, ordered by id -> (N, ...) float64 of all, nan of the others."""
+    def to_all_examples(self, values: np.ndarray) -> np.ndarray:
+        """Values (R, ...) of the readable examples, ordered by id -> (N, ...) float64, nan for the others."""
         images = self.data.train
-        found = np.full((len(images), *values.shape[1:]), np.nan)
-        found[images.ids] = values
-        return found
+        expanded = np.full((len(images), *values.shape[1:]), np.nan)
+        expanded[images.ids] = values
+        return expanded
 
     def predictions(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (logits (B, C), given labels (B,)) of the readable examples, ordered by id."""
@@ -39,23 +39,24 @@ class Subject:
             yield logits, labels
 
     def features(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (what the last linear layer is given (B, D), logits (B, C), given labels (B,)), all float32.
+        """Yield (input of the last linear layer (B, D), logits (B, C), given labels (B,)), all float32.
 
-        Raises ``UserError`` where the logits are not what a linear layer puts out.
+        Raises ``UserError`` if the logits are not the output of a linear layer.
         """
-        seen: list[tuple[Tensor, Tensor]] = []
+        calls: list[tuple[Tensor, Tensor]] = []
         hooks = [
-            module.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
+            module.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
             for module in self.model.modules()
             if isinstance(module, nn.Linear)
         ]
         try:
             for logits, labels in self.predictions():
-                features, found = seen[-1] if seen else (None, None)
-                seen.clear()
-                if found is None or not torch.equal(found.float(), logits):
-                    do = "choose another score, or track another --model"
-                    raise UserError("a network that ends in a linear layer", self.config.model, do)
+                features, output = calls[-1] if calls else (None, None)
+                calls.clear()
+                if output is None or not torch.equal(output.float(), logits):
+                    sentence = "{model} does not end in a linear layer."
+                    hint = "Choose another score, or track another --model."
+                    raise UserError("no-last-linear-layer", sentence, hint, model=self.config.model)
                 yield features.float(), logits, labels
         finally:
             for hook in hooks:

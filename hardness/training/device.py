@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""The device and the precision of a run."""
 
 import torch
 
@@ -7,19 +7,20 @@ from hardness.errors import UserError
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto``: CUDA where there is one; of many ranks on a machine, each its own."""
+    """``auto`` is CUDA if available. Each rank on a machine gets its own device."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("a CUDA device for --device cuda", "none", "use --device cpu")
+        raise UserError("no-cuda", "--device cuda is not available: no CUDA device.", "Use --device cpu.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    number, found = distributed.launch().local_rank, torch.cuda.device_count()
-    if device == "cuda" and number >= found:
-        raise UserError("a CUDA device for each process", f"{found}", "lower --nproc-per-node")
-    return torch.device(device, number) if device == "cuda" else torch.device(device)
+    local_rank, num_devices = distributed.launch().local_rank, torch.cuda.device_count()
+    if device == "cuda" and local_rank >= num_devices:
+        sentence = "There are more processes than CUDA devices ({devices})."
+        raise UserError("too-few-cuda-devices", sentence, "Lower --nproc-per-node.", devices=num_devices)
+    return torch.device(device, local_rank) if device == "cuda" else torch.device(device)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """``auto``: bf16 on CUDA where it has it, else float32."""
+    """``auto`` is bf16 on CUDA if supported, else float32."""
     if precision != "auto":
         return precision
     return (

@@ -1,4 +1,4 @@
-"""Training for some epochs, as an iterator: what happens after an epoch is the caller's business."""
+"""Training for some epochs, as an iterator: the caller decides what happens after each epoch."""
 
 import math
 import time
@@ -25,31 +25,31 @@ from hardness.optim.m3 import num_groups
 from hardness.training.step import StepNorm, train_step
 
 _MEASURED_STEPS = 8
-_MUCH = 0.2
-"""Of an epoch, to wait for images."""
+_SLOW_LOADING = 0.2
+"""Fraction of an epoch spent on data loading from which we recommend ``hardness pack``."""
 
 
 @dataclass(frozen=True)
 class EpochLog:
-    """What an epoch of training says of itself; a line of log.jsonl."""
+    """The measurements of one epoch of training; part of a line of log.jsonl."""
 
     epoch: int
     lr: float
     """Learning rate of the last step."""
     train_loss: float
-    """Mean cross-entropy, nats, of the forward passes that training made."""
+    """Mean cross-entropy, nats, of the forward passes of training."""
     train_top1: float
-    """Share of correct predictions in those passes."""
+    """Fraction of correct predictions in those passes."""
     step_norm: float
-    """Mean L2 norm of the step's direction over a few steps spread over the epoch."""
+    """Mean L2 norm of the step's direction, over a few steps spread over the epoch."""
     seconds: float
     images_per_second: float
     loader_wait: float
-    """Share of the time for which training waited for images."""
+    """Fraction of the time that training waited for images."""
 
 
 def learning_rate(base: float, schedule: str, progress: float) -> float:
-    """The rate when ``progress`` (0..1) of all steps is done.
+    """The rate after a fraction ``progress`` (0..1) of all steps.
 
     step: divided by 10 at each third (epochs 30 and 60 of 90); cosine: half a cosine down to zero.
     """
@@ -78,12 +78,12 @@ def fit(
 ) -> Iterator[EpochLog]:
     """Train on ``images[ids]`` and yield after every epoch. The base rate is the optimizer's default.
 
-    Of many ranks, each trains on its slice of every batch, and all take the same step.
+    With several ranks, each trains on its slice of every batch, and all take the same step.
 
-    Images that are larger than the network's are cropped by it, at random where there is ``augment``.
+    Images larger than the network's input are cropped by it, at random if ``augment`` is given.
 
-    Raises ``UserError`` at the end of an epoch in which a loss or a weight was not finite, naming the step,
-    and at once where a batch is too small for the optimizer or the network.
+    Raises ``UserError`` at the end of an epoch in which a loss or a weight was not finite, with the step, and
+    immediately if a batch is too small for the optimizer or the network.
     """
     num_steps = num_batches(len(ids), batch_size)
     _check_batch_size(model, optimizer, smallest=len(ids) // num_steps)
@@ -97,8 +97,7 @@ def fit(
         order.epoch = epoch
         sums, norm = [], StepNorm(model)
         measured = set(np.linspace(0, num_steps - 1, _MEASURED_STEPS, dtype=int).tolist())
-        # Dropout draws from torch's global generator: each epoch gives it a state of its own, and puts back
-        # what was there.
+        # Dropout draws from torch's global generator: seed it for each epoch, and restore its state.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seeding.derive(seed, "dropout", epoch, distributed.rank()))
             model.train()
@@ -120,16 +119,16 @@ def fit(
                 if recorder is not None:
                     recorder.update(example_ids, logits, labels)
                 sums.append(torch.stack([loss * len(labels), (argmax(logits) == labels).sum()]))
-        # Batch normalisation is a rank's own while it trains: what is measured and saved is rank 0's.
+        # Batch normalization statistics differ between ranks during training: measure and save rank 0's.
         distributed.follow_first(model.buffers())
-        # The one wait for the device in an epoch.
+        # The only synchronization with the device in an epoch.
         step_losses, num_correct = distributed.reduce(torch.stack(sums, 1)).cpu().double()
         _check_finite(step_losses, model, epoch)
         seconds = time.perf_counter() - started
-        if epoch == first_epoch and batches.decodes and batches.waited > _MUCH * seconds:
+        if epoch == first_epoch and batches.decodes and batches.waited > _SLOW_LOADING * seconds:
             remark(
-                f"training waits for images {batches.waited / seconds:.0%} of its time: "
-                "`hardness pack` decodes them once for all runs (--data packed:DIR)"
+                f"data loading takes {batches.waited / seconds:.0%} of each epoch: "
+                "`hardness pack` decodes the images once for all runs (--data packed:DIR)"
             )
         yield EpochLog(
             epoch=epoch,
@@ -144,34 +143,31 @@ def fit(
 
 
 def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int) -> None:
-    """M3 and A3 need an example a group, and batch normalisation two of whatever it sees, on every rank."""
+    """Each rank needs one example per group of M3 and A3, or two with batch normalization."""
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    ranks = distributed.num_ranks()
     needed = num_groups(optimizer) * (2 if has_batch_norm else 1)
     if isinstance(optimizer, WinsorizedSGD):
         needed = 2 * optimizer.c - 1
-        if distributed.is_many():
-            found = f"{distributed.num_ranks()} ranks"
-            raise UserError(
-                "one process with winsorized, whose bounds are of the whole batch", found, "start one"
-            )
-    needed *= distributed.num_ranks()
+        if ranks > 1:
+            sentence = "winsorized trains in one process, not in {ranks}: it needs the whole batch."
+            raise UserError("winsorized-ranks", sentence, "Start one process.", ranks=ranks)
+    needed *= ranks
     if smallest < needed:
-        network = " and batch normalisation" if has_batch_norm else ""
-        ranks = f" on {distributed.num_ranks()} ranks" if distributed.is_many() else ""
-        raise UserError(
-            f"batches of {needed} examples or more with this optimizer{network}{ranks}",
-            str(smallest),
-            "raise --batch-size",
-        )
+        sentence = "A batch has {smallest} examples, but this optimizer{network} needs {needed}{where}."
+        network = " with batch normalization" if has_batch_norm else ""
+        where = f" on {ranks} ranks" if ranks > 1 else ""
+        values = {"smallest": smallest, "needed": needed, "network": network, "where": where}
+        raise UserError("batch-too-small", sentence, "Raise --batch-size.", **values)
 
 
 def _check_finite(step_losses: Tensor, model: nn.Module, epoch: int) -> None:
     wrong = (~step_losses.isfinite()).nonzero()
-    # The last step's weights have met no loss yet.
+    # No loss has been computed yet with the weights of the last step.
     weights = torch.stack(torch._foreach_norm(list(model.parameters()))).sum().item()
     if len(wrong) or not math.isfinite(weights):
         step = wrong[0, 0].item() + 1 if len(wrong) else len(step_losses)
-        found = f"a loss of {step_losses[step - 1].item()}" if len(wrong) else "weights that are not"
-        raise UserError(
-            "a finite loss", f"{found} in epoch {epoch}, step {step}", "lower --lr, or drop --momentum"
-        )
+        what = f"the loss is {step_losses[step - 1].item()}" if len(wrong) else "a weight is not finite"
+        sentence = "Training diverged: {what} in epoch {epoch}, step {step}."
+        values = {"what": what, "epoch": epoch, "step": step}
+        raise UserError("training-diverged", sentence, "Lower --lr, or omit --momentum.", **values)

@@ -22,17 +22,17 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """Forward, loss, backward, step -> (mean cross-entropy (), logits (B, C)), both detached.
 
-    M3, A3 and what is robust with them make a forward and a backward pass for each group (position in the
-    global batch, modulo 3), so that batch normalisation sees groups, not the batch.
+    M3, A3 and optimizers made robust with them run a forward and a backward pass for each group (position in
+    the global batch, modulo 3), so that batch normalization sees groups, not the batch.
 
-    Of many ranks, each gives its slice of the global batch of ``batch_size``, which begins at position
-    ``first``; a model whose gradients are averaged over ranks (DDP, FSDP) then steps as one process would on
-    the whole. The loss is the mean over this rank's slice.
+    With several ranks, each passes its slice of the global batch of ``batch_size``, which starts at position
+    ``first``; a model whose gradients are averaged over ranks (DDP, FSDP) then takes the same step as one
+    process on the whole batch. The loss is the mean over this rank's slice.
     """
     optimizer.zero_grad()
     if isinstance(optimizer, WinsorizedSGD):
         if batch_size is not None:
-            raise RuntimeError("WinsorizedSGD steps in one process: its bounds are of the whole batch")
+            raise RuntimeError("WinsorizedSGD supports one process only: it needs the whole batch")
         loss, logits = optimizer.backward(model, images, labels)
         optimizer.step()
         return loss, logits
@@ -42,11 +42,11 @@ def train_step(
     logits, losses = None, []
     for group in range(groups):
         mine = slice((group - first) % groups, None, groups)
-        in_all = len(range(group, batch_size, groups))
+        global_size = len(range(group, batch_size, groups))
         group_logits = model(images[mine])
-        # The sum over all ranks by the count in all; averaging over ranks divides by their number.
+        # Averaging over ranks divides by num_ranks: this gives the mean over the global group.
         loss = F.cross_entropy(group_logits, labels[mine], reduction="sum")
-        (loss * (num_ranks / in_all)).backward()
+        (loss * (num_ranks / global_size)).backward()
         if groups > 1:
             optimizer.collect()
         if logits is None:
@@ -60,7 +60,7 @@ def train_step(
 class StepNorm:
     """The mean L2 norm of the step's direction (parameter change / learning rate), over a few steps.
 
-    Seen from the parameters, so that it is the same quantity for every optimizer, with its weight decay
+    Measured on the parameters, so that it is the same quantity for every optimizer, including weight decay
     and momentum.
     """
 

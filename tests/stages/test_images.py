@@ -124,7 +124,7 @@ def test_a_run_that_waits_for_images_names_pack(image_folder, packed, here, caps
     assert all(0 < line["loader_wait"] < 1 for line in read_log(run))
     told = capsys.readouterr().err
     assert "of its time: `hardness pack` decodes them once" in told
-    assert told.count("training waits for images") == 1
+    assert told.count("data loading takes") == 1
     track(Track(data=packed, epochs=1, out=here / "p", **SETTINGS))
     assert "training waits" not in capsys.readouterr().err
 
