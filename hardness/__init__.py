@@ -1,7 +1,7 @@
 """Which examples a network finds easy or hard, and why.
 
-``Recorder``, ``scores``, ``split`` and ``optim`` are loaded when first used, so that importing the package
-(and ``hardness --help``) doesn't import torch.
+``Recorder``, ``scores``, ``split`` and ``optim`` are loaded on first use, so that importing the package (and
+``hardness --help``) does not import torch.
 """
 
 import importlib

@@ -16,9 +16,9 @@ from hardness.errors import UserError
 from hardness.resources import Resources
 
 _COPIES = 2
-"""Of all per-example gradients, at the worst moment: themselves, and what makes them (1.7 measured)."""
+"""Peak memory over the size of all per-example gradients (1.7 measured)."""
 _CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
-"""Of gradients at a time: on a CPU more is no faster; on CUDA nobody has measured it."""
+"""Size of the gradients in one chunk: on a CPU more is no faster; on CUDA it was not measured."""
 
 
 def per_example_gradients(
@@ -27,14 +27,14 @@ def per_example_gradients(
     """Gradients of each example's cross-entropy, with torch.func.
 
     images (B, ...), labels int64 (B,) -> ({parameter: (B, *shape)}, losses (B,), logits (B, C)). Raises
-    ``UserError`` where batch normalisation is in training mode, in which examples have no gradients of their
-    own, and where the memory is too small.
+    ``UserError`` if batch normalization is in training mode, where an example's gradient depends on the
+    others, and if there is not enough memory.
     """
     if any(
         isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
     ):
-        found = f"{type(model).__name__} with it"
-        raise UserError("a network without batch normalisation", found, "take --model small_cnn or mlp")
+        sentence = "Per-example gradients are undefined for a network with batch normalization."
+        raise UserError("batch-norm-mixes-examples", sentence, "Use --model small_cnn or mlp.")
     parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     _check_memory(len(images), list(parameters.values()))
 
@@ -53,8 +53,8 @@ def gradients_of(
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
     """Yield (example ids (B,), {parameter: (B, *shape)}, losses (B,)) in chunks, ordered as ``ids``.
 
-    In evaluation mode: batch normalisation goes by its running statistics, so that a gradient is an
-    example's own.
+    In evaluation mode: batch normalization uses its running statistics, so that a gradient depends on one
+    example only.
     """
     model.eval()
     size = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
@@ -68,19 +68,22 @@ def _check_memory(batch_size: int, parameters: list[Tensor]) -> None:
     needed = _COPIES * batch_size * sum(value.numel() * value.element_size() for value in parameters)
     available = _available(parameters[0].device)
     if available is not None and needed > available:
-        num_parameters = sum(value.numel() for value in parameters)
         raise UserError(
-            f"{needed / 2**30:.1f} GiB of memory for the gradients of {batch_size} examples in "
-            f"{num_parameters:,} parameters",
-            f"{available / 2**30:.1f} GiB",
-            "take a smaller network or --batch-size",
+            "gradients-too-large",
+            "Gradients of {batch_size} examples for {num_parameters:,} parameters need {needed:.1f} GiB of "
+            "memory; {available:.1f} GiB are available.",
+            "Use a smaller network or --batch-size.",
+            batch_size=batch_size,
+            num_parameters=sum(value.numel() for value in parameters),
+            needed=needed / 2**30,
+            available=available / 2**30,
         )
 
 
 def _available(device: torch.device) -> int | None:
-    """Bytes; None where this system doesn't say."""
+    """Bytes; None if unknown."""
     if device.type == "cuda":
-        # What torch has taken and does not use is there as well.
+        # Memory that torch has reserved but does not use is available as well.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     meminfo = Path("/proc/meminfo")

@@ -1,8 +1,8 @@
-"""Random numbers: every use has a stream of its own, named by a seed and by words.
+"""Random numbers: every use has its own stream, identified by a seed and a name.
 
-Streams of different words are independent, so that adding a draw in one place changes nothing in another,
-and nothing needs the state of a global generator: a run that resumes at epoch 7 just asks for epoch 7. (A
-stream and the same one with a 0 behind are equal: a name always goes with as many numbers.)
+Streams of different names are independent, so that a draw added in one place changes no other place, and no
+state of a global generator is saved: a run that resumes at epoch 7 uses the stream of epoch 7. (A stream
+and the same stream with an appended 0 are equal, so a name is always used with the same number of integers.)
 """
 
 import zlib
@@ -17,10 +17,10 @@ def sequence(seed: int, *stream: str | int) -> np.random.SeedSequence:
 
 
 def generator(seed: int, *stream: str | int) -> np.random.Generator:
-    """A numpy generator for a stream."""
+    """A NumPy generator for a stream."""
     return np.random.default_rng(sequence(seed, *stream))
 
 
 def derive(seed: int, *stream: str | int) -> int:
-    """A new 32-bit seed: for a network's first weights, or a whole run inside another."""
+    """A new 32-bit seed: for a network's initialization, or for a run inside another run."""
     return int(sequence(seed, *stream).generate_state(1)[0])

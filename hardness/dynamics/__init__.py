@@ -1,4 +1,4 @@
-"""What a network made of every example in every epoch: recording, storing, scoring.
+"""Training dynamics: recording, storing and scoring a network's output for every example in every epoch.
 
-Knows no model and no data set; anything that hands over ids, logits and labels can be recorded.
+Independent of model and data set: whatever provides ids, logits and labels can be recorded.
 """

@@ -1,4 +1,4 @@
-"""One pass over the epochs of a run: each accumulator sees them in order and keeps a few vectors."""
+"""One pass over the epochs of a run: each accumulator receives them in order and keeps a few vectors."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,14 +11,14 @@ from hardness.errors import UserError
 
 Quantity = Callable[[Records], np.ndarray]
 _INFINITY = 0x7C00
-"""The bits of a float16 one."""
+"""Bit pattern of the float16 infinity."""
 
 
 class Accumulator(Protocol):
     def add(self, epoch: int, records: Records) -> None: ...
 
     def result(self) -> pd.Series:
-        """(N,): null for an example that has no such number."""
+        """(N,): null for an example without a value."""
         ...
 
 
@@ -61,7 +61,7 @@ class ForgettingEvents:
 
 
 class Correctness:
-    """Counted, which is a twentieth of the price of a mean."""
+    """Counts integers, which takes a twentieth of the time of ``Mean``."""
 
     def __init__(self, num_examples: int):
         self.num_epochs = 0
@@ -78,7 +78,7 @@ class Correctness:
 
 
 class Mean:
-    """Of a quantity (N,) of the records, summed in float64."""
+    """Mean over the epochs of a quantity (N,) of the records, summed in float64."""
 
     def __init__(self, num_examples: int, quantity: Quantity):
         self.quantity = quantity
@@ -94,7 +94,7 @@ class Mean:
 
 
 class WindowMean(Mean):
-    """Over the epochs ``first`` to ``last`` alone. Raises ``UserError`` unless all of them are recorded."""
+    """Mean over the epochs ``first`` to ``last``. Raises ``UserError`` unless all of them are recorded."""
 
     def __init__(self, num_examples: int, quantity: Quantity, first: int, last: int):
         super().__init__(num_examples, quantity)
@@ -106,8 +106,9 @@ class WindowMean(Mean):
 
     def result(self) -> pd.Series:
         if self.num_epochs != self.last - self.first + 1:
-            found = f"{self.num_epochs} of them"
-            raise UserError(f"records of epochs {self.first} to {self.last}", found, "choose a window within")
+            sentence = "Only {found} of the epochs {first} to {last} are recorded."
+            values = {"found": self.num_epochs, "first": self.first, "last": self.last}
+            raise UserError("window-not-recorded", sentence, "Choose recorded epochs.", **values)
         return super().result()
 
 
@@ -146,14 +147,14 @@ class Deviation:
 
 
 def loss_rank(records: Records) -> np.ndarray:
-    """(N,) float64: the share of the epoch's examples whose loss is smaller, half of those of equal loss.
+    """(N,) float64: fraction of the epoch's examples with a smaller loss, counting equal losses half.
 
-    Losses are compared as float16 values, as they are recorded: 65,536 bins need no sorting.
+    Losses are compared as float16, as they are recorded: 65,536 bins need no sorting.
     """
     with np.errstate(over="ignore"):
         bins = np.maximum(records.loss, 0).astype(np.float16).view(np.uint16)
     counts = np.bincount(bins, minlength=1 << 16)
-    # What lies above infinity is nan.
+    # Bit patterns above infinity are nan.
     share = np.full(len(counts), np.nan)
     known = counts[: _INFINITY + 1]
     share[: _INFINITY + 1] = (known.cumsum() - known / 2) / max(known.sum(), 1)

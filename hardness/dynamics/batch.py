@@ -1,4 +1,4 @@
-"""What a training loop hands to a Recorder: arrays of any kind -> three tensors of one batch."""
+"""The arguments of ``Recorder.update``: tensors, arrays or lists -> three tensors of one batch."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _MOST_CLASSES = 1 << 24
-"""Labels are kept as float32, which holds every whole number up to here."""
+"""Labels are stored as float32, which represents every integer up to this one."""
 _INTEGERS = {getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 def as_batch(
     example_ids: Any, logits: Any, labels: Any, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids (B,) int64, logits (B, C), labels (B,) int64 or, as they came, float32; all on ``device``.
+    """Ids (B,) int64, logits (B, C), labels (B,) int64, or float32 if they were floats; all on ``device``.
 
-    Takes tensors, arrays and lists. One column of logits z is binary: it becomes two, 0 and z, and labels of
-    shape (B, 1) beside it become (B,). Raises ``ValueError`` for shapes and ``TypeError`` for dtypes that
-    are no batch.
+    Accepts tensors, arrays and lists. A single column of logits z is a binary classifier's: it becomes the
+    two columns 0 and z, and labels (B, 1) become (B,). Raises ``ValueError`` for wrong shapes and
+    ``TypeError`` for wrong dtypes.
     """
     ids, logits, labels = map(_tensor, ("example_ids", "logits", "labels"), (example_ids, logits, labels))
     is_binary = logits.ndim == 2 and logits.shape[1] == 1
     if is_binary and labels.shape == logits.shape:
         labels = labels.squeeze(1)
     _check(ids, logits, labels)
-    # A copy to the host must be waited for, or it would be read before it has arrived.
+    # A copy to the host must block, or it would be read before it has arrived.
     move = {"device": device, "non_blocking": device.type == "cuda"}
     ids, logits, labels = ids.to(**move).long(), logits.detach().to(**move), labels.to(**move)
     if is_binary:
@@ -41,7 +41,7 @@ def _tensor(name: str, values: Any) -> Tensor:
         if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
             return torch.stack(list(values))
         array = np.asarray(values)
-        # torch takes no read-only, reversed or byte-swapped memory: np.require copies where it must.
+        # torch rejects read-only, reversed and byte-swapped memory: np.require copies if necessary.
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -52,10 +52,11 @@ def _check(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
     if not (logits.ndim == 2 and ids.shape == labels.shape == logits.shape[:1]):
         shapes = ", ".join(str(tuple(each.shape)) for each in (ids, logits, labels))
         hint = ". For one logit per example, pass logits.unsqueeze(1)" if logits.ndim == 1 else ""
-        raise ValueError(f"example_ids (B,), logits (B, C), labels (B,) are expected; found {shapes}{hint}")
+        expected = "example_ids (B,), logits (B, C), labels (B,)"
+        raise ValueError(f"expected shapes {expected}, got {shapes}{hint}")
     if not 1 <= logits.shape[1] <= _MOST_CLASSES:
         raise ValueError(f"logits must have 1 to {_MOST_CLASSES:,} columns, not {logits.shape[1]:,}")
-    # An empty list is float64.
+    # NumPy makes an empty list float64.
     if ids.shape[0] and ids.dtype not in _INTEGERS:
         raise TypeError(f"example_ids must be integers, not {ids.dtype}")
     if logits.is_complex() or labels.is_complex():
@@ -63,7 +64,7 @@ def _check(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, ids: Tensor, num_classes: int) -> None:
-    """Raise ``ValueError`` unless all labels are whole numbers of 0..num_classes-1. Waits for the device."""
+    """Raise ``ValueError`` unless all labels are integers in 0..num_classes-1. Synchronizes the device."""
     least, greatest = labels.aminmax()
     is_whole = not labels.is_floating_point() or torch.equal(labels, labels.trunc())
     if is_whole and least.item() >= 0 and greatest.item() < num_classes:
@@ -74,10 +75,10 @@ def check_labels(labels: Tensor, ids: Tensor, num_classes: int) -> None:
 
 
 def wrong_label(example: int, label: float, num_classes: int) -> str:
-    """What is wrong with a label that is not a class, and what may be behind it."""
+    """The message for a label that is not a class, with the likely cause."""
     if label == -100:
         hint = (
-            "-100 is PyTorch's ignore_index: leave such examples out of update(), "
+            "-100 is PyTorch's ignore_index: do not pass such examples to update(), "
             "and list their ids in Recorder(..., unreadable=ids)"
         )
     elif label != label or label % 1:

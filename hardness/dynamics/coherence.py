@@ -1,10 +1,10 @@
-"""Gradient coherence of a set of examples: how far their gradients point the same way.
+"""Gradient coherence of a set of examples: how well their gradients align.
 
-Chatterjee and Zielinski, *Making Coherence Out of Nothing At All*, arXiv:2008.01217: of m examples with
-gradients g, m-coherence = |sum g|^2 / sum |g|^2, which is 1 where they are orthogonal, m where they are
-identical, and 0 where they cancel. Beside it what does not depend on m: the mean inner product of two
-examples' gradients over the mean squared norm, (|sum g|^2 - sum |g|^2) / ((m - 1) sum |g|^2): 0 where they
-are orthogonal, 1 where they are identical.
+Chatterjee and Zielinski, *Making Coherence Out of Nothing At All*, arXiv:2008.01217: for m examples with
+gradients g, m-coherence = |sum g|^2 / sum |g|^2, which is 1 if they are orthogonal, m if they are identical,
+and 0 if they cancel. We add a form that does not depend on m: the mean inner product of two examples'
+gradients over the mean squared norm, (|sum g|^2 - sum |g|^2) / ((m - 1) sum |g|^2), which is 0 if they are
+orthogonal and 1 if they are identical.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ WHOLE = "whole network"
 
 
 class Coherence:
-    """Takes per-example gradients in chunks; keeps their sum, O(parameters), in float64."""
+    """Accumulates per-example gradients in chunks; keeps only their sum, in float64."""
 
     def __init__(self) -> None:
         self.num_examples = 0
@@ -24,7 +24,7 @@ class Coherence:
         self.squares: dict[str, Tensor] = {}
 
     def add(self, gradients: Mapping[str, Tensor]) -> None:
-        """{parameter: (B, *shape)}: of B more examples, the same parameters each time."""
+        """Gradients {parameter: (B, *shape)} of B more examples; the same parameters in every call."""
         self.num_examples += len(next(iter(gradients.values())))
         for name, values in gradients.items():
             total = values.sum(0, dtype=torch.float64)
@@ -33,11 +33,11 @@ class Coherence:
             self.squares[name] = self.squares[name].add_(squares) if name in self.squares else squares
 
     def result(self) -> Iterator[dict[str, str | int | float | None]]:
-        """A row a layer (a module with parameters of its own), and one of the whole network.
+        """Yield one row for the whole network and one per layer (a module with its own parameters).
 
-        layer, num_examples (m), m_coherence, coherence (the form that does not depend on m), sum_norm
-        (|sum g|), mean_square (sum |g|^2 / m). Both coherences are None where every gradient is zero, the
-        second one also of a single example.
+        Columns: layer, num_examples (m), m_coherence, coherence (the form that does not depend on m),
+        sum_norm (|sum g|), mean_square (sum |g|^2 / m). Both coherences are None if every gradient is zero;
+        the second is also None for a single example.
         """
         layers: dict[str, list[str]] = {}
         for name in self.sums:

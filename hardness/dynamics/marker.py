@@ -1,7 +1,7 @@
-"""Which parts are being written now: for each a hidden file beside the epochs, locked as long as that lasts.
+"""Markers of parts that are being written: hidden files next to the epochs, locked during the write.
 
-Readers wait for the lock. It ends with the process that holds it, so a file that stays behind says that its
-part was not written completely.
+Readers wait for the lock. The system releases it when the process ends, so a marker that is left behind
+means that its part was not written completely.
 """
 
 import errno
@@ -15,14 +15,14 @@ from typing import IO
 
 from hardness.console import remark
 
-_PATIENCE = 300
-"""Hundredths of a second after which we say that we wait."""
+_QUIET_TRIES = 300
+"""Attempts to lock, one per 10 ms, before a reader prints that it waits."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextmanager
 def writing(folder: Path, epoch: int, part: int) -> Iterator[None]:
-    """Readers wait until this ends. If it ends with an error, the part counts as not written completely."""
+    """Readers wait until the block ends. If it raises, the part counts as incomplete."""
     path = folder / f".epoch={epoch}-part-{part}.writing"
     locking = path.with_suffix(".locking")
     with locking.open("w") as file:
@@ -32,23 +32,23 @@ def writing(folder: Path, epoch: int, part: int) -> Iterator[None]:
             locking.unlink()
             if error.errno not in _NO_LOCKS:
                 raise
-            # As on some clusters' file systems: readers don't wait.
+            # Some clusters' file systems have no locks: readers do not wait.
             yield
             return
-        # Only now, so that no reader finds it without its lock.
+        # Renamed only after it is locked, so that no reader finds it unlocked.
         locking.replace(path)
         try:
             yield
             path.unlink(missing_ok=True)
         finally:
-            # Closing is not enough: forked workers of a DataLoader have inherited the descriptor.
+            # Closing is not enough: forked DataLoader workers have inherited the descriptor.
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def wait_for_writers(folder: Path, epoch: int | None = None) -> set[int]:
-    """Return when no part is being written, of this epoch or of any -> the epochs that lack one.
+    """Wait until no part of the epoch (of any epoch by default) is being written -> the incomplete epochs.
 
-    Those are the epochs whose writer failed or was killed.
+    An epoch is incomplete if the writer of one of its parts failed or was killed.
     """
     incomplete = set()
     for path in folder.glob(f".epoch={'*' if epoch is None else epoch}-part-*.writing"):
@@ -56,7 +56,7 @@ def wait_for_writers(folder: Path, epoch: int | None = None) -> set[int]:
             with path.open() as file:
                 _wait(file, path)
         except OSError:
-            # Written and gone meanwhile; or there are no locks on this machine.
+            # The write has just ended, or this file system has no locks.
             continue
         found, part = re.findall(r"\d+", path.name)
         if path.exists() and not (folder / f"epoch={found}" / f"part-{part}.parquet").exists():
@@ -65,8 +65,8 @@ def wait_for_writers(folder: Path, epoch: int | None = None) -> set[int]:
 
 
 def _wait(file: IO, path: Path) -> None:
-    """For this process too, whose writer has opened the file by itself."""
-    for _ in range(_PATIENCE):
+    """Also waits for a writer in this process, which has opened the file separately."""
+    for _ in range(_QUIET_TRIES):
         with suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         time.sleep(0.01)
@@ -75,6 +75,6 @@ def _wait(file: IO, path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what writers that failed or were killed have left."""
+    """Remove markers left behind by writers that failed or were killed."""
     for path in folder.glob(".epoch=*-part-*.*ing"):
         path.unlink(missing_ok=True)

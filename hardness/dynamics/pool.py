@@ -1,4 +1,4 @@
-"""Several runs of one data set: where they put each example on average."""
+"""Pooling the scores of several runs of one data set: means, deviations and mean ranks."""
 
 from collections.abc import Sequence
 
@@ -10,40 +10,39 @@ from hardness.errors import UserError
 
 
 def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
-    """(N,) float64 of a table of scores: 1 is the easiest, ties share theirs, never learned is the hardest.
+    """(N,) float64 ranks by one score: 1 is the easiest, ties share a rank, never learned is the hardest.
 
-    nan where the image was unreadable.
+    nan if the image was unreadable.
     """
     hardness = SCORES[by].sign * table[by].to_numpy(np.float64, na_value=np.nan)
     is_readable = table["mean_loss"].notna().to_numpy()
     is_null = np.isnan(hardness)
     if not SCORES[by].null_is_hardest and (is_null & is_readable).any():
         example = table["example_id"].to_numpy()[is_null & is_readable][0]
-        raise UserError(
-            f"a number for {by} of every example with a loss", f"none of {example}", "rank by another"
-        )
+        sentence, hint = "Example {example} has a loss but no {score}.", "Rank by another score."
+        raise UserError("missing-score", sentence, hint, example=int(example), score=by)
     found = np.full(len(table), np.nan)
     found[is_readable] = _rank(np.where(is_null, np.inf, hardness)[is_readable])
     return found
 
 
 def is_whole(table: pd.DataFrame, by: str) -> bool:
-    """Has the table, of readable examples, a score by which ``ranks`` ranks them all?"""
+    """Can ``ranks`` rank every row of the table (readable examples only) by this score?"""
     return by in table and bool(SCORES[by].null_is_hardest or table[by].notna().all())
 
 
 def common_scores(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """The scores that every table has, in the order of the first."""
+    """The scores that every table has, in the order of the first table."""
     first, *others = ([name for name in table.columns if name != "example_id"] for table in tables)
     return [name for name in first if all(name in each for each in others)]
 
 
 def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The scores of two runs or more -> one row an example, ordered by example id.
+    """The scores of two or more runs -> one row per example, ordered by example id.
 
-    For every score that all of them have its mean over the runs, its standard deviation (ddof 1), and the
-    mean of its ranks; for one that an example may lack (it was never learned), the number of runs that have
-    it, over which mean and deviation are.
+    For every score that all runs have: mean over the runs, standard deviation (ddof 1), and mean rank. For a
+    score that is null if never learned, also the number of runs that have it; mean and standard deviation
+    are over those runs.
     """
     columns = {"example_id": tables[0]["example_id"].to_numpy()}
     for name in common_scores(tables):

@@ -1,8 +1,8 @@
-"""Scores: one number an example.
+"""Scores: one number per example.
 
-The free ones come from the records alone, in one pass over the epochs. The others ask a network for more
-(``hardness score --with``), and are named here with the place of their code, ``hardness.probes``. To add
-one, write it and register it: the command line, the ranking, the splits and the plots take it from here.
+Free scores are computed from the records alone, in one pass over the epochs. Probes need the network
+(``hardness score --with``); they are listed here with the location of their code in ``hardness.probes``. To
+add a score, write it and register it: the command line, rankings, splits and plots read this registry.
 """
 
 import re
@@ -43,13 +43,13 @@ class Score:
     range: str
     sign: int
     use: str
-    """When to choose it, and what to be wary of."""
+    """When to choose it, and its caveats."""
     accumulate: Callable[[int], Accumulator] | None = None
-    """A free score: number of examples -> a fresh accumulator."""
+    """Of a free score: number of examples -> a new accumulator."""
     probe: str | None = None
-    """Any other: ``module:function`` of a tracked run's network and data."""
+    """Of any other score: ``module:function``, computed from a tracked run's network and data."""
     null_is_hardest: bool = False
-    """A readable example without the number was never learned: harder than any with it."""
+    """A readable example whose value is null was never learned: harder than every other example."""
 
 
 class _Registry(dict[str, Score]):
@@ -263,17 +263,18 @@ def scores(
     last_epoch: int | None = None,
     names: Iterable[str] = FREE,
 ) -> pd.DataFrame:
-    """The free scores of a run, from its records alone: one row an example, ordered by example id.
+    """The free scores of a run, from its records alone: one row per example, ordered by example id.
 
-    fingerprint: of the data set that the records must be of; last_epoch: leave out those after it; names:
-    which scores (those for which a network must be asked are of ``hardness score --with``).
-    An example whose image could not be read has null in every column but ``example_id``.
+    fingerprint: the data set that the records must belong to; last_epoch: ignore later epochs; names: which
+    scores (those that need the network are computed by ``hardness score --with``).
+    An example whose image could not be read is null in every column except ``example_id``.
     """
     accumulators: dict[str, Accumulator] = {}
     names = list(dict.fromkeys(names))
-    if asked := [name for name in names if SCORES[name].probe]:
-        do = f"run `hardness score --with {asked[0]}`, and read scores.parquet"
-        raise UserError("scores that records tell", asked[0], do)
+    if needs_network := [name for name in names if SCORES[name].probe]:
+        sentence = "{score} cannot be computed from records: it needs the network."
+        hint = "Run `hardness score --with {score}`, and read scores.parquet."
+        raise UserError("score-needs-network", sentence, hint, score=needs_network[0])
     for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
         if not accumulators:
             num_examples = len(records.loss)

@@ -1,8 +1,8 @@
-"""Records on disk: ``dynamics/epoch=3/part-0.parquet`` in a run folder, readable by anything.
+"""Records on disk: ``dynamics/epoch=3/part-0.parquet`` in a run folder, readable by any Parquet reader.
 
-A record is one example in one epoch. An example whose image could not be read has null in every column but
-its id. Every rank writes a part of its own; each part says how many there are. Files of the same columns
-that another program wrote are read as well.
+A record is one example in one epoch. An example whose image could not be read is null in every column except
+its id. Every rank writes its own part, which stores the number of parts. Files with the same columns written
+by another program can be read as well.
 """
 
 import math
@@ -34,16 +34,16 @@ SCHEMA = pa.schema(
     ]
 )
 BYTES_PER_RECORD = {"float16": 7, "float32": 12}
-"""On disk: three numbers that hardly compress, and labels that do."""
+"""On disk: three numbers that hardly compress, and labels that compress well."""
 _LABELS, _NUMBERS = ["given_label", "prediction"], ["loss", "margin", "el2n"]
 _ROWS_PER_GROUP = 1 << 19
 _LARGEST_INT32, _LARGEST_FLOAT32 = np.iinfo(np.int32).max, float(np.finfo(np.float32).max)
-# The least and the largest value of a column, with room for rounding to 16 bits.
+# Smallest and largest value of a column, with a tolerance for rounding to 16 bits.
 _POSSIBLE = {
-    "given_label": (0, _LARGEST_INT32, "given labels from 0 on"),
-    "prediction": (0, _LARGEST_INT32, "predictions from 0 on"),
-    "loss": (-1e-3, _LARGEST_FLOAT32, "losses from 0 on that are finite"),
-    "el2n": (-1e-3, math.sqrt(2) + 1e-2, "el2n from 0 to sqrt(2)"),
+    "given_label": (0, _LARGEST_INT32, "at least 0"),
+    "prediction": (0, _LARGEST_INT32, "at least 0"),
+    "loss": (-1e-3, _LARGEST_FLOAT32, "finite and at least 0"),
+    "el2n": (-1e-3, math.sqrt(2) + 1e-2, "between 0 and sqrt(2)"),
 }
 
 
@@ -51,7 +51,7 @@ _POSSIBLE = {
 class Records:
     """The records of one epoch as arrays over all examples, ordered by id.
 
-    Where the image was unreadable ``loss``, ``margin`` and ``el2n`` are nan, and ``is_correct`` is False.
+    If the image was unreadable, ``loss``, ``margin`` and ``el2n`` are nan and ``is_correct`` is False.
     """
 
     given_label: np.ndarray
@@ -68,7 +68,7 @@ class Records:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """(N,) float32: of the given label; its cross-entropy says it."""
+        """(N,) float32: probability of the given label, from its cross-entropy."""
         return np.exp(-self.loss)
 
 
@@ -88,9 +88,9 @@ def write_part(
 ) -> None:
     """Write one rank's records of an epoch: a table of ``SCHEMA``, sorted by example id.
 
-    ``precision`` float16 says that loss, margin and EL2N are rounded to float16 values: those are so few
-    that a dictionary of them is small. No reader lacks an encoding used here (DuckDB has no
-    byte-stream-split of two bytes, Spark's vectorized reader none at all).
+    ``precision`` float16 means that loss, margin and EL2N are rounded to float16 values, so few that a
+    dictionary of them is small. All readers support the encodings used here (DuckDB has no two-byte
+    byte-stream-split, Spark's vectorized reader has none at all).
     """
     files.write_table(
         epoch_folder(run, epoch) / f"part-{part}.parquet",
@@ -105,9 +105,9 @@ def write_part(
 
 
 def recorded_epochs(run: Path) -> list[int]:
-    """The epochs with at least one part, in order; those that are being written are waited for.
+    """The epochs with at least one part, in order. Waits for those that are being written.
 
-    One whose writer failed or was killed is left out, with a warning.
+    An epoch whose writer failed or was killed is skipped, with a warning.
     """
     incomplete = marker.wait_for_writers(run / "dynamics")
     for epoch in sorted(incomplete):
@@ -117,8 +117,8 @@ def recorded_epochs(run: Path) -> list[int]:
 
 @cache
 def _warn_incomplete(run: Path, epoch: int) -> None:
-    """Once: readers look more than once."""
-    warn(f"epoch {epoch} in {run} was not written completely and is skipped")
+    """Warn once, although readers list the epochs repeatedly."""
+    warn(f"epoch {epoch} in {run} is incomplete: skipped")
 
 
 def _epochs_on_disk(run: Path) -> list[int]:
@@ -127,16 +127,16 @@ def _epochs_on_disk(run: Path) -> list[int]:
 
 
 def is_whole(run: Path, epoch: int, fingerprint: str | None = None) -> bool:
-    """Are all parts of the epoch there? (Of a stranger's, its ids will tell.)
+    """Do all parts of the epoch exist? (Another program's parts are checked by their ids when read.)
 
-    Raises ``UserError`` for a part that is cut off, or of another data set.
+    Raises ``UserError`` for a part that is truncated or of another data set.
     """
     settings = [files.table_settings(part, fingerprint) for part in parts(run, epoch)]
     return len(settings) >= max(each.get("num_parts", len(settings)) for each in settings)
 
 
 def drop_epochs_after(run: Path, epoch: int) -> int:
-    """Remove the records of later epochs, which a resumed run makes again -> how many epochs those were."""
+    """Delete the records of later epochs, which a resumed run records again -> the number of those epochs."""
     dropped = [later for later in _epochs_on_disk(run) if later > epoch]
     for later in dropped:
         shutil.rmtree(epoch_folder(run, later))
@@ -144,9 +144,9 @@ def drop_epochs_after(run: Path, epoch: int) -> int:
 
 
 def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records:
-    """All parts of an epoch. Raises ``UserError`` unless they hold each of the ids 0..N-1 once.
+    """All parts of an epoch. Raises ``UserError`` unless they contain each of the ids 0..N-1 once.
 
-    fingerprint: of the data set; None takes whatever is there.
+    fingerprint: of the data set; None accepts any.
     """
     paths = parts(run, epoch)
     tables, settings = zip(*(_read_part(path, fingerprint) for path in paths), strict=True)
@@ -180,38 +180,28 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
 def read_epochs(
     run: Path, fingerprint: str | None = None, last_epoch: int | None = None
 ) -> Iterator[tuple[int, Records]]:
-    """Yield (epoch, records) in order, up to ``last_epoch``; while one is looked at, the next is read.
+    """Yield (epoch, records) in order, up to ``last_epoch``; the next epoch is read in the background.
 
-    Raises ``UserError`` where there are none, an epoch is missing, epochs differ in size, or a file is of
-    another data set than the first.
+    Raises ``UserError`` if there are no records, an epoch is missing, epochs differ in size, or a file
+    belongs to another data set than the first.
     """
     epochs = [epoch for epoch in recorded_epochs(run) if last_epoch is None or epoch <= last_epoch]
-    if not epochs:
-        raise UserError(f"records in {run / 'dynamics'}", "none", "track a run there first")
-    if epochs[0] == 0:
-        raise UserError(f"epochs that begin with 1 in {run / 'dynamics'}", "epoch 0", "rename the folders")
-    for expected, epoch in enumerate(epochs, start=1):
-        if epoch != expected:
-            found = f"no epoch {expected}"
-            raise UserError(f"epochs 1..{epochs[-1]} in {run / 'dynamics'}", found, "restore it")
+    _check_numbers(epochs, run / "dynamics")
     fingerprint = fingerprint or files.fingerprint_of(parts(run, 1)[0])
     first = None
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read_epoch, run, 1, fingerprint)
+        upcoming = reader.submit(read_epoch, run, 1, fingerprint)
         for epoch in epochs:
-            records = coming.result()
+            records = upcoming.result()
             if epoch < len(epochs):
-                coming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
+                upcoming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
             first = first or records
             _check_same(first, records, epoch_folder(run, epoch))
             yield epoch, records
 
 
 def parts(run: Path, epoch: int) -> list[Path]:
-    """The files of an epoch, in the order of their numbers, where they have any.
-
-    What is being written of it is waited for.
-    """
+    """The files of an epoch, ordered by the number in their names. Waits for those that are being written."""
     marker.wait_for_writers(run / "dynamics", epoch)
     paths = epoch_folder(run, epoch).glob("*.parquet")
     return sorted(paths, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or 0), path.name))
@@ -220,65 +210,89 @@ def parts(run: Path, epoch: int) -> list[Path]:
 def _read_part(path: Path, fingerprint: str | None) -> tuple[pa.Table, dict[str, Any]]:
     table, settings = files.read_with_settings(path, fingerprint, SCHEMA.names)
     if missing := [name for name in SCHEMA.names if name not in table.schema.names]:
-        found = f"no column {missing[0]}"
-        raise UserError(f"the columns {', '.join(SCHEMA.names)} in {path}", found, "write them all")
+        sentence = "{path} has no column {column}."
+        hint = f"Records have the columns {', '.join(SCHEMA.names)}."
+        raise UserError("missing-record-column", sentence, hint, path=str(path), column=missing[0])
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
-        found = str(error).splitlines()[0]
-        raise UserError(f"the types {SCHEMA.types} in {path}", found, "write them so") from error
+        sentence, reason = "{path} has columns of other types: {reason}.", str(error).splitlines()[0]
+        hint = f"Write {', '.join(f'{field.name} as {field.type}' for field in SCHEMA)}."
+        raise UserError("wrong-record-types", sentence, hint, path=str(path), reason=reason) from error
     _check_values(table, path)
     return table, settings
 
 
 def _check_values(table: pa.Table, path: Path) -> None:
-    """Raise ``UserError`` for a value that is impossible; null and nan are no values."""
-    for name, (least, most, expected) in _POSSIBLE.items():
+    """Raise ``UserError`` for an impossible value; null and nan are allowed."""
+    for name, (least, most, allowed) in _POSSIBLE.items():
         values = table[name].to_numpy()
         is_impossible = (values < least) | (values > most)
         if is_impossible.any():
             row = int(is_impossible.argmax())
-            found = f"{values[row]:g} of example {table['example_id'][row]}"
-            raise UserError(f"{expected} in {path}", found, "correct it, or leave that record null")
+            sentence = "{column} of example {example} in {path} is {value:g}; it must be {allowed}."
+            found = {"column": name, "example": table["example_id"][row].as_py(), "value": values[row].item()}
+            hint = "Correct it, or set this record to null."
+            raise UserError("impossible-record", sentence, hint, **found, path=str(path), allowed=allowed)
+
+
+def _check_numbers(epochs: Sequence[int], folder: Path) -> None:
+    """Raise ``UserError`` unless the epochs are 1..T with T > 0."""
+    if not epochs:
+        raise _no_records(folder)
+    if epochs[0] == 0:
+        sentence = "The first epoch in {folder} is epoch 0."
+        raise UserError("epoch-0", sentence, "Rename the folders: epochs start at 1.", folder=str(folder))
+    if missing := sorted({*range(1, epochs[-1])}.difference(epochs)):
+        sentence, values = "{folder} has no epoch {epoch}.", {"folder": str(folder), "epoch": missing[0]}
+        raise UserError("missing-epoch", sentence, "Restore it.", **values)
+
+
+def _no_records(folder: Path) -> UserError:
+    return UserError("no-records", "{folder} has no records.", "Track a run there first.", folder=str(folder))
 
 
 def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) -> None:
-    """Ours say of which epoch they are, which part, and of how many."""
+    """Parts that we wrote store their epoch, their number, and the number of parts."""
     known = [(path, each) for path, each in zip(paths, settings, strict=True) if "num_parts" in each]
     if not known:
         return
     num_parts = known[0][1]["num_parts"]
     expected = [f"part-{part}.parquet" for part in range(num_parts)]
-    folder = paths[0].parent
     if missing := sorted(set(expected) - {path.name for path in paths}):
-        do = "restore it, or track anew"
-        raise UserError(f"{num_parts} parts in {folder}", f"no {missing[0]}", do)
+        sentence = "{part}, one of {num_parts} parts, is missing in {folder}."
+        values = {"part": missing[0], "num_parts": num_parts, "folder": str(paths[0].parent)}
+        raise UserError("missing-part", sentence, "Restore it, or track the run again.", **values)
     for path, each in known:
-        if each.get("epoch") != epoch:
-            do = "remove what is foreign, or track anew"
-            raise UserError(f"epoch {epoch} in {path}", f"epoch {each.get('epoch')}", do)
-        if path.name != f"part-{each.get('part')}.parquet" or each["num_parts"] != num_parts:
-            found = f"part {each.get('part')} of {each['num_parts']} in {path.name}"
-            raise UserError(f"part-0 to part-{num_parts - 1} in {folder}", found, "remove what is foreign")
+        is_in_place = each.get("epoch") == epoch and path.name == f"part-{each.get('part')}.parquet"
+        if not (is_in_place and each["num_parts"] == num_parts):
+            sentence = "{path} was written as part {part} of {num_parts} of epoch {epoch}."
+            hint = "Remove it if it belongs to another run, or track the run again."
+            written = {name: each.get(name) for name in ("part", "num_parts", "epoch")}
+            raise UserError("misplaced-part", sentence, hint, path=str(path), **written)
 
 
 def _check_ids(ids: np.ndarray, folder: Path) -> None:
-    """Raise ``UserError`` unless each of 0..N-1 is there once, in any order."""
+    """Raise ``UserError`` unless each of 0..N-1 occurs once, in any order."""
     known = ids[(ids >= 0) & (ids < len(ids))]
     counts = np.bincount(known, minlength=len(ids))
     if len(missing := np.flatnonzero(counts == 0)):
-        raise UserError(
-            f"every example id of 0..{len(ids) - 1} once in {folder}",
-            f"{len(ids)} records, but none of {missing[0]}",
-            "restore what is missing; ids begin with 0",
-        )
+        sentence = "{folder} has {num_records} records, but none of example {example}."
+        hint = "Restore it: every id from 0 to the number of examples - 1 must occur once."
+        values = {"folder": str(folder), "num_records": len(ids), "example": int(missing[0])}
+        raise UserError("missing-example", sentence, hint, **values)
 
 
 def _check_same(first: Records, records: Records, folder: Path) -> None:
-    """An epoch is of the same examples under the same given labels as the first one."""
-    if (found := len(records.loss)) != (expected := len(first.loss)) or not found:
-        do = "restore the missing part, or track anew"
-        raise UserError(f"{expected or 'some'} records in {folder}", str(found), do)
+    """Raise ``UserError`` unless the epoch has the examples and given labels of the first epoch."""
+    if not len(first.loss):
+        raise _no_records(folder)
+    if len(records.loss) != len(first.loss):
+        sentence = "{folder} has {found} records, but epoch 1 has {expected}."
+        hint = "Restore the missing part, or track the run again."
+        values = {"folder": str(folder), "found": len(records.loss), "expected": len(first.loss)}
+        raise UserError("epoch-sizes-differ", sentence, hint, **values)
     if (differs := records.given_label != first.given_label).any():
-        found = f"others, of example {np.flatnonzero(differs)[0]} first"
-        raise UserError(f"the given labels of epoch 1 in {folder}", found, "score each labelling by itself")
+        sentence = "The given label of example {example} in {folder} is not that of epoch 1."
+        values = {"example": int(np.flatnonzero(differs)[0]), "folder": str(folder)}
+        raise UserError("labels-differ", sentence, "Score runs with other labels separately.", **values)

@@ -1,4 +1,4 @@
-"""Writing while training goes on."""
+"""Writing in the background while training continues."""
 
 import weakref
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from hardness.errors import UserError
 
 
 class Writer:
-    """Writes to ``folder`` in a thread of its own, one thing at a time.
+    """Writes to ``folder`` in a background thread, one part at a time.
 
-    What went wrong there is raised by the next call, whichever it is, and by every call after it. Where no
-    call follows, it is said on stderr when the program ends.
+    If a write fails, the next call and every later call raise its error. If no call follows, the error is
+    printed on stderr when the program ends.
     """
 
     def __init__(self, folder: Path):
@@ -28,38 +28,38 @@ class Writer:
         self._is_closed = False
 
     def mark(self, epoch: int, part: int) -> ExitStack:
-        """Once what came before is written: let readers wait for this part, until the context ends."""
+        """Wait for earlier writes; then readers wait for this part until the returned context is closed."""
         self.wait()
         try:
             mark = ExitStack()
             mark.enter_context(marker.writing(self.folder, epoch, part))
             return mark
         except OSError as error:
-            raise _failure(self.folder, error) from error
+            raise write_failure(self.folder, error) from error
 
     def start(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Begin to write, after what is being written now."""
+        """Start a write after the previous one has ended."""
         self.wait()
         self._writing = self._thread.submit(write, *arguments)
-        self._unheard = weakref.finalize(self, _tell, self.folder, self._writing)
+        self._at_exit = weakref.finalize(self, _warn_if_failed, self.folder, self._writing)
 
     def check(self) -> None:
-        """Raise what went wrong, if anything has; never waits. Raises ``RuntimeError`` once it is closed."""
+        """Raise the error of a failed write; never waits. Raises ``RuntimeError`` after ``close()``."""
         if self._is_closed:
             raise RuntimeError(f"the recorder of {self.folder} is closed")
         if self._writing is not None and self._writing.done():
             self.wait()
 
     def wait(self) -> None:
-        """Return when all is written."""
+        """Wait until all is written."""
         if self._writing is None:
             return
         try:
             self._writing.result()
         except (OSError, pa.ArrowException) as error:
-            raise _failure(self.folder, error) from error
+            raise write_failure(self.folder, error) from error
         finally:
-            self._unheard.detach()
+            self._at_exit.detach()
 
     def close(self) -> None:
         try:
@@ -69,11 +69,15 @@ class Writer:
             self._thread.shutdown()
 
 
-def _failure(folder: Path, error: BaseException) -> UserError:
-    do = "see to room and rights there, then go on with resume"
-    return UserError(f"to write records to {folder}", str(error), do)
+def write_failure(
+    folder: Path,
+    error: BaseException,
+    hint: str = "Check free space and permissions there, then resume the run.",
+) -> UserError:
+    sentence = "Cannot write records to {folder}: {reason}."
+    return UserError("cannot-write-records", sentence, hint, folder=str(folder), reason=str(error))
 
 
-def _tell(folder: Path, writing: Future) -> None:
+def _warn_if_failed(folder: Path, writing: Future) -> None:
     if error := writing.exception():
-        warn(str(_failure(folder, error)))
+        warn(str(write_failure(folder, error)))

@@ -1,4 +1,6 @@
-"""Robust-gradient optimizers M3 and RM3, their controls A3 and RA3, any other made robust, Winsorized SGD."""
+"""Robust-gradient optimizers M3 and RM3, their controls A3 and RA3, a wrapper for any optimizer, and
+winsorized SGD.
+"""
 
 from collections.abc import Iterable
 
@@ -22,7 +24,7 @@ def build(
     weight_decay: float = 0.0,
     momentum: float | None = None,
 ) -> Optimizer:
-    """The optimizer of that name (``rm3``, ``rm3+adamw``); ``momentum=None`` leaves it at the name's own."""
+    """The optimizer of that name (``rm3``, ``rm3+adamw``); ``momentum=None`` keeps the name's default."""
     method, entry = parse_optimizer(name)
     options = dict(entry.options) if momentum is None else {**entry.options, "momentum": momentum}
     optimizer = entry.load()(params, lr=lr, weight_decay=weight_decay, **options)

@@ -1,7 +1,7 @@
 """The optimizers' arithmetic on lists of tensors: run as foreach operations, or compiled into one kernel.
 
-A kernel is a function of columns (lists of tensors, a row a parameter) and of settings. Here are those that
-all optimizers share; the others live beside their optimizer.
+A kernel is a function of columns (lists of tensors with one row per parameter) and of settings. This module
+has the kernels that all optimizers share; the others are next to their optimizer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +19,18 @@ Columns = Sequence[list[Tensor]]
 """Lists of equal length; an optional one may be empty."""
 
 _FUSED_FROM = 1_000_000
-"""Parameters from which a CPU's memory traffic is worth the seconds that compiling takes."""
+"""Number of parameters from which, on a CPU, less memory traffic outweighs the seconds of compiling."""
 _CHUNK = 1 << 20
-"""Numbers that foreach operations work on at once (or one parameter), which bounds their temporaries."""
+"""Elements that foreach operations process at once (or one parameter), which bounds temporary memory."""
 _COMPILED_AT_MOST = 256
-"""Lists of shapes that a kernel is compiled for in one process; dynamo's own limit is 8."""
+"""Lists of shapes for which a kernel is compiled in one process; the default limit of dynamo is 8."""
 _failed: set[Kernel] = set()
 
 
-def arrived(
+def with_decay(
     parameters: list[Tensor], gradients: list[Tensor], weight_decay: Rate | None, maximize: bool
 ) -> list[Tensor]:
-    """The gradients as the optimizer counts them: negated to maximize, weight decay added."""
+    """The gradients as the optimizer uses them: negated to maximize, weight decay added."""
     if maximize:
         gradients = torch._foreach_neg(gradients)
     if weight_decay is not None:
@@ -48,7 +48,7 @@ def move_(
 ) -> None:
     """parameter -= lr * direction; with momentum, lr * its running sum.
 
-    In two roundings, not one fused multiply-add, so that every way to run it gives the same bits.
+    Rounds twice instead of using a fused multiply-add, so that every implementation gives the same bits.
     """
     if momentum is not None:
         torch._foreach_mul_(momenta, momentum)
@@ -58,24 +58,24 @@ def move_(
 
 
 def run(kernel: Kernel, columns: Columns, group: dict[str, Any], **settings: Any) -> None:
-    """Run a kernel the way the parameter group asks for, or the faster one where it doesn't.
+    """Run a kernel as the parameter group specifies, by default the faster way.
 
-    Compiled, its rates are tensors, so that a schedule compiles nothing anew.
+    If compiled, its rates are tensors, so that a schedule does not cause recompilation.
     """
     if kernel not in _failed and _is_fused(group, columns[0]):
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
         try:
             return _run_compiled(kernel, columns, _with_tensor_rates(settings, like=columns[0][0]))
-        # OSError: a cache that can't be written.
+        # OSError: the compiler's cache is not writable.
         except (TorchDynamoException, FailOnRecompileLimitHit, OSError) as error:
             _failed.add(kernel)
-            _tell_once(next(line for line in str(error).splitlines() if line.strip()))
+            _warn_once(next(line for line in str(error).splitlines() if line.strip()))
     run_foreach(kernel, columns, group, **settings)
 
 
 def run_foreach(kernel: Kernel, columns: Columns, group: dict[str, Any], **settings: Any) -> None:
-    """Run a kernel on some rows at a time, or on one where the parameter group says foreach=False."""
+    """Run a kernel on some rows at a time, or on a single row if the parameter group has foreach=False."""
     for chunk in _chunks(columns, 1 if group["foreach"] is False else _CHUNK):
         kernel(*chunk, **settings)
 
@@ -87,7 +87,7 @@ def _is_fused(group: dict[str, Any], tensors: list[Tensor]) -> bool:
 
 
 def _with_tensor_rates(settings: dict[str, Any], like: Tensor) -> dict[str, Any]:
-    # In the precision in which a number meets tensors of half precision.
+    # The precision in which a Python number is combined with half-precision tensors.
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
 
     def as_tensor(value: Any) -> Any:
@@ -108,22 +108,22 @@ def _run_compiled(kernel: Kernel, columns: Columns, settings: dict[str, Any]) ->
 
 @cache
 def _compiled(kernel: Kernel) -> Kernel:
-    _say_once(
-        "compiling the optimizer's step: seconds, or a minute for a deep network; later runs take it as it is"
+    _remark_once(
+        "compiling the optimizer step: seconds, or a minute for a deep network; later runs use the cache"
     )
     return torch.compile(kernel, fullgraph=True, dynamic=False)
 
 
-_say_once = cache(remark)
+_remark_once = cache(remark)
 
 
 @cache
-def _tell_once(reason: str) -> None:
-    warn(f"the fused optimizer step can't be compiled ({reason}); going on with the slower foreach step")
+def _warn_once(reason: str) -> None:
+    warn(f"cannot compile the fused optimizer step ({reason}): using the slower foreach step")
 
 
 def _chunks(columns: Columns, limit: int) -> Iterator[list[list[Tensor]]]:
-    """Cut the rows where their parameters pass ``limit`` numbers; a chunk has one row at least."""
+    """Split the rows so that a chunk has at most ``limit`` elements, but at least one row."""
     start = held = 0
     for row, parameter in enumerate(columns[0]):
         if row > start and held + parameter.numel() > limit:

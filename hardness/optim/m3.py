@@ -1,64 +1,64 @@
 """M3 and A3: the median, or the mean, of three group gradients of one mini-batch.
 
 Zielinski, Krishnan, Chatterjee, arXiv:2003.07422v2 (2020). Group g is the examples whose position in the
-global mini-batch is g modulo 3. A3 is the control for M3: the same forward passes (batch normalisation sees
-groups, not the batch), the mean instead of the median. Weight decay is added to the direction: the same as to
-each group's gradient, since the parameter is the same for all three.
+global mini-batch is g modulo 3. A3 is the control for M3: the same forward passes (batch normalization sees
+groups, not the batch), but the mean instead of the median. Weight decay is added to the direction, which is
+equivalent to adding it to each group's gradient, since the parameter is the same for all three.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from hardness.optim.kernels import Kernel, Rate, arrived, move_, run
+from hardness.optim.kernels import Kernel, Rate, move_, run, with_decay
 from hardness.optim.median import median_from_ordered_, order_
 from hardness.optim.requirements import Requirements
-from hardness.optim.three import ThreeGradients, asks_for_state, rates
+from hardness.optim.three import ThreeGradients, only_initializes_state, rates
 
 NUM_GROUPS = 3
 
 
 class GroupGradients(ThreeGradients):
-    """Three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``; M3 and A3.
+    """Base of M3 and A3: three times ``{backward(); optimizer.collect()}``, then ``optimizer.step()``.
 
-    Clip before ``collect()``, and each group's gradient is clipped; to clip the direction, or to step through
-    a ``GradScaler``, call ``direction_to_grad()`` after the third. The scaler may skip the step: call
-    ``zero_grad()`` before the next batch. ``discard()`` drops what a batch that goes no further has left.
+    Clipping before ``collect()`` clips each group's gradient. To clip the direction, or to use a
+    ``GradScaler``, call ``direction_to_grad()`` after the third ``collect()``. The scaler may skip the step:
+    call ``zero_grad()`` before the next batch. ``discard()`` drops the groups of an abandoned batch.
 
-    Under DDP and FSDP2 each rank passes its examples of group g. For the group's mean over all ranks their
-    summed loss is divided by the group's global size and multiplied by the number of ranks, by which the
-    gradients are divided; ``hardness.training.step.train_step`` does that.
+    Under DDP and FSDP2 each rank passes its examples of group g. To get the group's mean over all ranks,
+    divide their summed loss by the group's global size and multiply it by the number of ranks, by which DDP
+    divides the gradients; ``hardness.training.step.train_step`` does this.
     """
 
     requirements = Requirements(num_groups=NUM_GROUPS, min_batch_size=NUM_GROUPS)
     _second_: Kernel
     _third_: Kernel
-    """(gradients, *buffers): take in the second group; the third. The first buffer becomes the direction."""
+    """(gradients, *buffers): add the second group; add the third. The first buffer becomes the direction."""
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Take in the gradients of one group and clear ``.grad``.
+        """Add the gradients of one group and clear ``.grad``.
 
-        Raises ``RuntimeError`` where a step is due, where a parameter has a gradient in some groups only, and
-        where ``.grad`` held the direction of a skipped step.
+        Raises ``RuntimeError`` after three groups without a step, if a parameter has a gradient in some
+        groups only, and if ``.grad`` held the direction of a skipped step.
         """
         if self.is_handed_over:
             self._forget_skipped_step()
         number = self._num_collected
         if number == NUM_GROUPS:
             raise RuntimeError(
-                f"{self._name} has {NUM_GROUPS} gradients: call step(), or discard(), before collect()"
+                f"{self._name} has {NUM_GROUPS} gradients: call step() or discard() before collect()"
             )
-        kinds = [(group, alike) for group in self.param_groups for alike in self._arrived(group)]
-        if any(alike.num_seen != number for _, alike in kinds):
+        buckets = [(group, bucket) for group in self.param_groups for bucket in self._buckets(group)]
+        if any(bucket.num_seen != number for _, bucket in buckets):
             raise RuntimeError(self._uneven)
-        for group, alike in kinds:
-            buffers = alike.buffers(*self._buffers)
+        for group, bucket in buckets:
+            buffers = bucket.buffers(*self._buffers)
             if number == 0:
-                torch._foreach_copy_(buffers[0], alike.gradients)
+                torch._foreach_copy_(buffers[0], bucket.gradients)
             else:
-                run(self._second_ if number == 1 else self._third_, [alike.gradients, *buffers], group)
-            alike.count(number + 1)
+                run(self._second_ if number == 1 else self._third_, [bucket.gradients, *buffers], group)
+            bucket.set_num_seen(number + 1)
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -66,16 +66,16 @@ class GroupGradients(ThreeGradients):
     def direction_to_grad(self) -> None:
         """After the third ``collect()``: put the direction into ``.grad``, for clipping or a GradScaler.
 
-        ``step()`` goes along whatever is there by then. Raises ``RuntimeError`` but after three collects.
+        ``step()`` then uses ``.grad``. Raises ``RuntimeError`` unless three groups were collected.
         """
-        found = self._num_collected
-        if found != NUM_GROUPS:
-            raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {found}")
+        number = self._num_collected
+        if number != NUM_GROUPS:
+            raise RuntimeError(f"{self._name} needs {NUM_GROUPS} collects before a step, not {number}")
         collected = {parameter: state for parameter, state in self.state.items() if state.get("num_seen")}
         if any(state["num_seen"] != NUM_GROUPS for state in collected.values()):
             raise RuntimeError(self._uneven)
         if any(parameter.grad is not None for parameter in self._parameters):
-            raise RuntimeError(f"{self._name}: there is a gradient that no collect() has taken in")
+            raise RuntimeError(f"{self._name}: a gradient was not collected: call collect() after backward()")
         self.discard()
         for parameter, state in collected.items():
             parameter.grad = state["direction"]
@@ -83,42 +83,42 @@ class GroupGradients(ThreeGradients):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """Move every parameter along the direction. Raises ``RuntimeError`` but after three collects."""
+        """Update every parameter. Raises ``RuntimeError`` unless three groups were collected."""
         if closure is not None:
-            raise RuntimeError(f"{self._name} takes no closure: three gradients need three collects")
-        if not self.is_handed_over and asks_for_state(self):
+            raise RuntimeError(f"{self._name} takes no closure: call collect() for each of three gradients")
+        if not self.is_handed_over and only_initializes_state(self):
             self.make_state()
             return
         self.replace_gradients()
         for group in self.param_groups:
-            for alike in self._arrived(group):
-                columns = alike.parameters, alike.gradients, alike.momenta(group)
+            for bucket in self._buckets(group):
+                columns = bucket.parameters, bucket.gradients, bucket.momenta(group)
                 run(_step_, columns, group, **rates(group))
         self.restore_gradients()
 
     def discard(self) -> None:
-        """Drop the groups that were collected since the last step."""
+        """Drop the groups collected since the last step."""
         for state in self.state.values():
             if state:
                 state["num_seen"] = 0
         self.is_handed_over = False
 
     def replace_gradients(self) -> None:
-        """What a step, and that of a base in ``robust``, begins with: the direction is in ``.grad``."""
+        """Put the direction into ``.grad`` unless it is there: the start of a step (also in ``robust``)."""
         if not self.is_handed_over:
             self.direction_to_grad()
         elif all(parameter.grad is None for parameter in self._parameters):
-            raise RuntimeError(f"{self._name}: zero_grad() has taken the direction away; collect anew")
+            raise RuntimeError(f"{self._name}: zero_grad() cleared the direction: collect three groups again")
 
     def restore_gradients(self) -> None:
-        """What it ends with: ``.grad`` is clear."""
+        """Clear ``.grad``: the end of a step."""
         for parameter in self._parameters:
             parameter.grad = None
         self.is_handed_over = False
 
     @property
     def _num_collected(self) -> int:
-        """Since the last step."""
+        """Number of groups since the last step."""
         return max((state.get("num_seen", 0) for state in self.state.values()), default=0)
 
     @property
@@ -126,7 +126,7 @@ class GroupGradients(ThreeGradients):
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _forget_skipped_step(self) -> None:
-        """As a GradScaler skips one after an overflow."""
+        """A GradScaler skips a step after an overflow."""
         if any(state and parameter.grad is state["direction"] for parameter, state in self.state.items()):
             raise RuntimeError(
                 f"{self._name}: .grad still held the direction of a skipped step: call "
@@ -136,7 +136,7 @@ class GroupGradients(ThreeGradients):
 
     @property
     def _uneven(self) -> str:
-        return f"{self._name}: a parameter has a gradient in some groups and none in others; discard() them"
+        return f"{self._name}: a parameter has a gradient in some groups but not in others: call discard()"
 
 
 def _step_(
@@ -149,7 +149,7 @@ def _step_(
     momentum: Rate | None,
     maximize: bool,
 ) -> None:
-    directions = arrived(parameters, directions, weight_decay, maximize)
+    directions = with_decay(parameters, directions, weight_decay, maximize)
     move_(parameters, directions, momenta, lr=lr, momentum=momentum)
 
 
@@ -172,10 +172,10 @@ def _mean_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
 
 
 class M3(GroupGradients):
-    """Median of three group gradients. Keeps a running minimum and maximum a parameter.
+    """Median of three group gradients. Its state is a running minimum and maximum per parameter.
 
-    Settings: those of ``ThreeGradients``; how to drive, clip and scale it: ``GroupGradients``. nan
-    propagates; one infinity of three is outvoted.
+    Settings: see ``ThreeGradients``; use, clipping and scaling: see ``GroupGradients``. nan propagates; a
+    single infinity of three is ignored.
     """
 
     _buffers = ("direction", "high")
@@ -186,7 +186,7 @@ class M3(GroupGradients):
 class A3(GroupGradients):
     """Mean of three group gradients: the control for ``M3``, used in the same way.
 
-    It adds before it divides: in float16 a sum past 65,504 is infinite.
+    It sums before it divides: in float16 a sum above 65,504 is infinite.
     """
 
     _buffers = ("direction",)

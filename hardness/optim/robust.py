@@ -1,4 +1,4 @@
-"""Any optimizer, stepping along a robust statistic of three gradients instead of the last one."""
+"""A wrapper that replaces the gradient of any optimizer by a robust statistic of three gradients."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from hardness.console import warn
 from hardness.optim.m3 import GroupGradients
-from hardness.optim.three import ThreeGradients, asks_for_state, loss_of
+from hardness.optim.three import ThreeGradients, loss_of, only_initializes_state
 from hardness.optim.winsorized import WinsorizedSGD
 from hardness.registry import OPTIMIZERS
 
@@ -27,37 +27,37 @@ def robust(
 ) -> "Robust":
     """An optimizer whose steps are those of ``base`` along the direction of ``method`` (rm3, ra3, m3 or a3).
 
-    Before each step ``.grad`` becomes the direction, and the base does with it what it would with a gradient:
-    its momentum, weight decay and scaling are its own. Until three gradients have been seen (rm3, ra3), the
-    base sees no gradient. With m3 and a3 there are ``collect()`` and ``direction_to_grad()``, as ``M3`` has.
-    Parameter groups are the base's. Two numbers of state a parameter (a3: one) go with those of the base into
-    ``state_dict()``. foreach, fused and capturable are of the filter, as ``ThreeGradients`` has them.
+    Before each step ``.grad`` is replaced by the direction, which the base treats as a gradient: momentum,
+    weight decay and scaling are those of the base. With rm3 and ra3 the base receives no gradient until three
+    have been seen. With m3 and a3 the result has ``collect()`` and ``direction_to_grad()``, as ``M3`` does.
+    Parameter groups are the base's. ``state_dict()`` has two more numbers per parameter (a3: one). foreach,
+    fused and capturable apply to the statistic, as in ``ThreeGradients``.
 
-    ``torch.distributed.checkpoint`` makes the state of a base that has none yet by a step of its own, here in
-    the first two steps of rm3 and ra3 as well, which some bases count.
+    ``torch.distributed.checkpoint`` initializes missing state of a base by an extra step, here also during
+    the first two steps of rm3 and ra3; some bases count it.
 
-    Raises ``ValueError`` for another method, and for a base that is robust already or takes more than dense
-    gradients.
+    Raises ``ValueError`` for an unknown method, and for a base that is already robust or does not work on
+    dense gradients alone.
     """
     if method not in OPTIMIZERS or not OPTIMIZERS[method].is_method:
         known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_method)
-        raise ValueError(f"expected a method among {known}; found {method!r}")
+        raise ValueError(f"method must be one of {known}, not {method!r}")
     if isinstance(base, _NOT_PLAIN):
-        raise ValueError(f"expected a plain optimizer to make robust; found {type(base).__name__}")
+        raise ValueError(f"{type(base).__name__} cannot be made robust: use an optimizer of dense gradients")
     parameters = [parameter for group in base.param_groups for parameter in group["params"]]
     three = OPTIMIZERS[method].load()(parameters, lr=0.0, foreach=foreach, fused=fused, capturable=capturable)
     _warn_once(
-        f"{type(base).__name__} keeps its own momentum, if any: of {method}'s directions, "
-        "which the paper's authors found unstable"
+        f"{type(base).__name__} applies its momentum, if any, to the directions of {method}: "
+        "the paper found momentum unstable"
     )
     return RobustGroups(base, three) if isinstance(three, GroupGradients) else Robust(base, three)
 
 
 class Robust(Optimizer):
-    """What ``robust`` makes. ``three`` keeps the gradients and gives the direction; it never steps itself."""
+    """The optimizer that ``robust`` returns. ``three`` computes the direction; it never steps itself."""
 
     def __init__(self, base: Optimizer, three: ThreeGradients):
-        # All that there is to it, and what copying and pickling restore: the rest is the base's.
+        # The only attributes, also after copying and unpickling: everything else belongs to the base.
         self.__setstate__({"base": base, "three": three})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,11 +83,11 @@ class Robust(Optimizer):
         self.base.add_param_group(param_group)
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
-        """Take in the gradients; the base steps along the direction. The closure is called once."""
+        """Add the gradients; the base steps along the direction. The closure is called once."""
         return self._step(closure)
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's, and with each parameter's state that of the three gradients under prefixed names."""
+        """The base's state, extended by that of the three gradients under prefixed names."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         state_dict = self.base.state_dict()
@@ -101,7 +101,7 @@ class Robust(Optimizer):
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Of this optimizer, or of its base alone: that begins with no gradient seen."""
+        """Load the state of such an optimizer, or of its base alone (then no gradients have been seen)."""
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
         own, rest = {}, {}
@@ -113,10 +113,8 @@ class Robust(Optimizer):
             }
             rest[index] = {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}
         if any("num_seen" in entries for entries in rest.values()):
-            raise ValueError(
-                f"expected the state of {type(self.base).__name__}; found that of M3, A3, RM3 or RA3"
-            )
-        # Names of parameters: numbers, or words where they come from torch.distributed.checkpoint.
+            raise ValueError(f"not the state of {type(self.base).__name__}, but of M3, A3, RM3 or RA3")
+        # Parameters are named by numbers, or by words if they come from torch.distributed.checkpoint.
         names = [name for group in state_dict["param_groups"] for name in group["params"]]
         three = self._up_to_date()
         own = {"state": _without_empty(own), "param_groups": [{**three.param_groups[0], "params": names}]}
@@ -129,7 +127,7 @@ class Robust(Optimizer):
     def _step(self, closure: Callable[[], Tensor] | None) -> Any:
         loss = loss_of(closure)
         three = self._up_to_date()
-        if not three.is_handed_over and asks_for_state(self.base):
+        if not three.is_handed_over and only_initializes_state(self.base):
             three.make_state()
             self.base.step()
             return loss
@@ -141,7 +139,7 @@ class Robust(Optimizer):
         return loss
 
     def _up_to_date(self) -> ThreeGradients:
-        """The base may have been given more parameters since."""
+        """Includes parameters that were added to the base later."""
         self.three.param_groups[0]["params"] = [
             parameter for group in self.base.param_groups for parameter in group["params"]
         ]
@@ -149,7 +147,7 @@ class Robust(Optimizer):
 
 
 class RobustGroups(Robust):
-    """Three times ``{backward(); collect()}``, then ``step()``, as ``M3`` and ``A3``."""
+    """For m3 and a3: three times ``{backward(); collect()}``, then ``step()``."""
 
     requirements = GroupGradients.requirements
 
@@ -166,9 +164,9 @@ class RobustGroups(Robust):
         self._up_to_date().discard()
 
     def step(self, closure: None = None) -> None:
-        """The base steps along the direction. Raises ``RuntimeError`` but after three collects."""
+        """The base steps along the direction. Raises ``RuntimeError`` unless three groups were collected."""
         if closure is not None:
-            raise RuntimeError("no closure: three gradients need three collects")
+            raise RuntimeError("step() takes no closure: call collect() for each of three gradients")
         self._step(None)
 
 

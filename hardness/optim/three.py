@@ -1,4 +1,4 @@
-"""What M3, A3, RM3 and RA3 share: settings, state by parameter, which gradients have arrived."""
+"""The common base of M3, A3, RM3 and RA3: settings, state per parameter, grouping of parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 _SETTINGS = {"lr", "weight_decay", "momentum", "maximize", "foreach", "fused", "capturable"}
-"""Of a parameter group."""
+"""Keys of a parameter group."""
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Parameters of one device, dtype and number of gradients seen: what one kernel can take together.
+class ParameterBucket:
+    """Parameters with the same device, dtype and number of gradients seen, which one kernel can process.
 
-    Lists of equal length. Of distributed parameters, the tensors are what this rank holds: a coordinate-wise
-    statistic of shards is the shard of the statistic.
+    Lists of equal length. Of distributed parameters it has the local shards: a coordinate-wise statistic of
+    shards is the shard of the statistic.
     """
 
     is_distributed: bool
@@ -30,12 +30,12 @@ class Alike:
     def num_seen(self) -> int:
         return self.states[0]["num_seen"]
 
-    def count(self, num_seen: int) -> None:
+    def set_num_seen(self, num_seen: int) -> None:
         for state in self.states:
             state["num_seen"] = num_seen
 
     def buffers(self, *names: str) -> list[list[Tensor]]:
-        """A list a name."""
+        """One list per name."""
         columns = [[state[name] for state in self.states] for name in names]
         if self.is_distributed:
             columns = [[tensor.to_local() for tensor in column] for column in columns]
@@ -47,28 +47,28 @@ class Alike:
 
 
 class ThreeGradients(Optimizer):
-    """Steps along a statistic of three gradients; a subclass says which three and which statistic.
+    """Steps along a statistic of three gradients; a subclass defines which three and which statistic.
 
-    Momentum, if any, is taken of the direction, as ``torch.optim.SGD`` does of the gradient; a schedule that
-    cycles it (OneCycleLR, unless told not to) turns it on. State is kept by parameter, and a parameter
-    without a gradient is left as it is.
+    Momentum applies to the direction, as that of ``torch.optim.SGD`` does to the gradient; a schedule that
+    cycles it (OneCycleLR by default) turns it on. State is per parameter; a parameter without a gradient is
+    not changed.
 
-    lr: learning rate, a number or a tensor. maximize: go up the gradient. capturable: safe to record in a
-    CUDA graph, after three steps without.
+    lr: learning rate, a number or a tensor. maximize: gradient ascent. capturable: safe to capture in a CUDA
+    graph, after three steps outside of it.
 
-    Three ways to compute the same (medians in float32 on a CPU: bit for bit): foreach=False takes the
-    parameters one by one, foreach=True some at a time, fused=True compiles the step into one kernel
-    (ResNet-18: half a minute once a machine, later 3 s a process). By default it is fused on CUDA and from a
-    million parameters on, where a compiler is there, and foreach elsewhere.
+    Three implementations with the same result (medians in float32 on a CPU: bit for bit): foreach=False
+    processes one parameter at a time, foreach=True several, fused=True compiles the step into one kernel
+    (ResNet-18: half a minute once per machine, then 3 s per process). The default is fused on CUDA and from a
+    million parameters on, if a compiler is available, and foreach otherwise.
 
     Raises ``ValueError`` for a negative number, for foreach and fused together, and for the state of another
     optimizer; ``TypeError`` for sparse or complex gradients.
     """
 
     _buffers: tuple[str, ...]
-    """Names of the tensors of state, each of the gradient's shape, made once."""
+    """Names of the state tensors, each of the gradient's shape, allocated once."""
     is_handed_over = False
-    """Whether ``.grad`` holds the direction already."""
+    """Does ``.grad`` already hold the direction?"""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ThreeGradients(Optimizer):
             if not value >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         if foreach and fused:
-            raise ValueError("foreach and fused are two ways to step: choose one")
+            raise ValueError("foreach and fused cannot both be True")
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -110,24 +110,24 @@ class ThreeGradients(Optimizer):
         self.is_handed_over = False
 
     def check_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise ``ValueError`` where it is of another optimizer."""
+        """Raise ``ValueError`` for the state of another optimizer."""
         expected = {"num_seen", *self._buffers}
         states = [set(entries) - {"momentum_buffer"} for entries in state_dict["state"].values() if entries]
         groups = [group.keys() for group in state_dict["param_groups"]]
         wrong = [(expected, found) for found in states if found != expected]
         wrong += [(_SETTINGS, found) for found in groups if not found >= _SETTINGS]
         if wrong:
-            wanted, found = (", ".join(sorted(names)) for names in wrong[0])
-            raise ValueError(f"expected the state of {self._name} ({wanted}); found {found}")
+            own, found = (", ".join(sorted(names)) for names in wrong[0])
+            raise ValueError(f"not the state of {self._name}: it has {found}, {self._name} has {own}")
 
     def make_state(self) -> None:
-        """Make the state of every parameter that has a gradient, counting none."""
+        """Create the state of every parameter that has a gradient, without counting the gradient."""
         for group in self.param_groups:
-            self._arrived(group)
+            self._buckets(group)
 
-    def _arrived(self, group: dict[str, Any]) -> list[Alike]:
-        """The parameters of the group that have a gradient, their state made where it is new."""
-        kinds: dict[Any, Alike] = {}
+    def _buckets(self, group: dict[str, Any]) -> list[ParameterBucket]:
+        """The parameters of the group that have a gradient; creates missing state."""
+        buckets: dict[Any, ParameterBucket] = {}
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
@@ -141,23 +141,21 @@ class ThreeGradients(Optimizer):
             if group["momentum"] and "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             kind = parameter.device, parameter.dtype, state["num_seen"], is_distributed
-            if kind not in kinds:
-                kinds[kind] = Alike(is_distributed)
-            alike = kinds[kind]
-            alike.parameters.append(parameter.to_local() if is_distributed else parameter)
-            alike.gradients.append(gradient.to_local() if is_distributed else gradient)
-            alike.states.append(state)
-        return list(kinds.values())
+            bucket = buckets.setdefault(kind, ParameterBucket(is_distributed))
+            bucket.parameters.append(parameter.to_local() if is_distributed else parameter)
+            bucket.gradients.append(gradient.to_local() if is_distributed else gradient)
+            bucket.states.append(state)
+        return list(buckets.values())
 
     def _make(self, state: dict[str, Any], gradient: Tensor) -> None:
         if gradient.layout is not torch.strided or gradient.is_complex():
             kind = "complex" if gradient.is_complex() else "sparse"
-            raise TypeError(f"{self._name} takes no {kind} gradients")
+            raise TypeError(f"{self._name} does not support {kind} gradients")
         state.update({name: torch.zeros_like(gradient) for name in self._buffers}, num_seen=0)
 
 
 def rates(group: dict[str, Any]) -> dict[str, Any]:
-    """A parameter group's settings of a step, as kernels take them: None for what is 0 or off."""
+    """A parameter group's settings as arguments of a kernel: None for weight decay or momentum 0."""
     lr = group["lr"]
     return {
         "lr": lr.reshape(()) if torch.is_tensor(lr) else float(lr),
@@ -167,10 +165,10 @@ def rates(group: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def asks_for_state(optimizer: Optimizer) -> bool:
-    """Whether a step is the one by which torch.distributed.checkpoint makes the state it loads into.
+def only_initializes_state(optimizer: Optimizer) -> bool:
+    """Is this the step by which torch.distributed.checkpoint creates the state that it loads into?
 
-    That has learning rate 0 and gradients that are all 0, where there is no state yet: nothing to count.
+    It has learning rate 0, all gradients 0 and no state yet, and must not be counted.
     """
     groups = optimizer.param_groups
     if optimizer.state or any(group.get("lr", 1) != 0 for group in groups):
@@ -188,14 +186,14 @@ def loss_of(closure: Callable[[], Tensor] | None) -> Tensor | None:
 
 
 def _place_gradient(parameter: Parameter) -> Tensor:
-    """Of a distributed parameter: its gradient, cut as the parameter is."""
+    """The gradient of a distributed parameter, with the parameter's placements."""
     if parameter.grad.placements != parameter.placements:
-        # Tensor parallelism leaves sums over ranks to whoever reads them.
+        # Under tensor parallelism a gradient may be a partial sum that is not yet reduced over ranks.
         parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
     return parameter.grad
 
 
 def _is_nonzero(gradient: Tensor) -> bool:
-    """Of a distributed tensor: the same answer on every rank."""
+    """The result is the same on every rank, also for a distributed tensor."""
     total = gradient.abs().sum()
     return bool(total.full_tensor() if hasattr(total, "full_tensor") else total)

@@ -17,12 +17,12 @@ from hardness.optim.requirements import Requirements
 def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
     """Clip at the c-th smallest and c-th largest of the first axis, and average over it: (B, ...) -> (...).
 
-    c=1 is the mean, 2 c = B + 1 the median. nan propagates; c - 1 infinities of a sign are clipped. Raises
-    ``ValueError`` where 2 c > B + 1 or c < 1.
+    c=1 is the mean, 2 c = B + 1 the median. nan propagates; up to c - 1 infinities of each sign are clipped.
+    Raises ``ValueError`` if 2 c > B + 1 or c < 1.
     """
     size = len(gradients)
     if not 1 <= c <= (size + 1) // 2:
-        raise ValueError(f"expected 1 <= c <= {(size + 1) // 2} with {size} examples; found {c}")
+        raise ValueError(f"c must be in 1..{(size + 1) // 2} for {size} examples, not {c}")
     if c == 1:
         return gradients.mean(0)
     low = _kth(gradients, c, torch.minimum, torch.maximum)
@@ -33,7 +33,7 @@ def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
 class WinsorizedSGD(torch.optim.SGD):
     """SGD along the winsorized mean of the per-example gradients: ``backward(...)``, then ``step()``.
 
-    Memory: two copies of examples x parameters numbers, so for small models.
+    Needs memory for 2 x examples x parameters numbers: suitable for small models only.
     """
 
     def __init__(self, params: Any, lr: float, c: int = 2, weight_decay: float = 0.0, momentum: float = 0.0):
@@ -56,8 +56,8 @@ class WinsorizedSGD(torch.optim.SGD):
 def _kth(rows: Tensor, k: int, first: Callable[..., Tensor], last: Callable[..., Tensor]) -> Tensor:
     """The k-th smallest (``first`` a minimum, ``last`` a maximum) or largest of the first axis.
 
-    Each row passes through the k best so far. For small k this is some 40 times faster than ``kthvalue``
-    along an axis that is not the innermost.
+    Inserts each row into the k best so far. For small k this is about 40 times faster than ``kthvalue`` along
+    an axis that is not the innermost.
     """
     best: list[Tensor] = []
     for row in rows:

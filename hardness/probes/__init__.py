@@ -1,1 +1,1 @@
-"""Scores for which a tracked network must be asked: each a function of a ``Subject`` -> (N,) numbers."""
+"""Scores that need a tracked network: each is a function of a ``Subject`` -> (N,) numbers."""

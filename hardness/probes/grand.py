@@ -1,4 +1,4 @@
-"""GraNd (Paul et al. 2021): the norm of an example's own gradient, exactly, and of the last layer alone."""
+"""GraNd (Paul et al. 2021): the norm of each example's gradient, exactly or by the last layer only."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from hardness.probes.tracked_model import TrackedModel
 def grand(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: L2 norm of the gradient of each example's cross-entropy by all trained parameters.
 
-    Exact, by ``torch.func``; in evaluation mode, so that batch normalisation mixes no examples.
+    Exact, by ``torch.func``; in evaluation mode, so that batch normalization does not mix examples.
     """
     images, norms = tracked.examples, []
     for _, gradients, _ in gradients_of(tracked.model, images, images.ids, tracked.resources):
@@ -32,6 +32,6 @@ def grand_last_layer(tracked: TrackedModel) -> np.ndarray:
 
 
 def last_layer_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """h (B, D), z (B, C), labels (B,) -> (B,): the closed form itself."""
+    """The closed form: h (B, D), z (B, C), labels (B,) -> (B,)."""
     error = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
     return error.norm(dim=1) * (features.square().sum(1) + 1).sqrt()

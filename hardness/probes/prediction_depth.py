@@ -1,12 +1,12 @@
 """Prediction depth (Baldock, Maennel and Neyshabur 2021, arXiv:2106.09647).
 
 After the input, after each layer and after the softmax a probe classifies an example by the given labels of
-its 30 nearest neighbours (Euclidean) among the other examples. Its prediction depth is the first of these
-places from which on every probe says what the network says.
+its 30 nearest neighbours (Euclidean) among the other examples. Its prediction depth is the first position
+from which on every probe agrees with the network.
 
-Against the paper: feature maps are averaged to 4 x 4 first, or to less where they would still be more than
-2,048 numbers, and tokens to one, which bounds the price of a distance; and neighbours are sought among at
-most 10,000 examples (30 a class, where that is more), drawn at random.
+Deviations from the paper: feature maps are averaged to 4 x 4, or to fewer if they would still have more than
+2,048 numbers, and tokens are averaged, which bounds the cost of a distance; neighbours are searched among at
+most 10,000 examples (30 per class, if that is more), drawn at random.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def prediction_depth(tracked: TrackedModel) -> np.ndarray:
-    """(N,) float64, whole numbers: 0 where already the input's neighbours agree, up to the number of probes.
+    """(N,) float64, integers from 0 (the probe of the input already agrees) to the number of probes.
 
     Ties among neighbours go to the smaller class.
     """
@@ -39,12 +39,12 @@ def prediction_depth(tracked: TrackedModel) -> np.ndarray:
     if len(ids) > most:
         ids = np.sort(generator.choice(ids, most, replace=False))
     batches = [places for _, places, _ in _places(tracked, ids)]
-    # Place by place, so that only one is held twice.
+    # One position at a time, so that only one is in memory twice.
     references = [torch.cat([places.pop() for places in batches]) for _ in range(len(batches[0]))][::-1]
     labels = images.given_labels[torch.from_numpy(ids)].to(tracked.resources.device)
     depths = []
     for example_ids, places, predictions in _places(tracked, images.ids):
-        # Nobody is its own neighbour.
+        # An example is not its own neighbour.
         position = np.searchsorted(ids, example_ids.cpu().numpy()).clip(max=len(ids) - 1)
         is_there = ids[position] == example_ids.cpu().numpy()
         own = torch.from_numpy(np.where(is_there, position, -1)).to(tracked.resources.device)
@@ -59,14 +59,14 @@ def prediction_depth(tracked: TrackedModel) -> np.ndarray:
 
 
 def depth(agrees: Tensor) -> Tensor:
-    """(places, B) bool -> (B,) int64: the first place from which on all agree; ``places`` where none does."""
+    """(P, B) bool -> (B,) int64: the first position from which on all agree; P if the last does not."""
     return len(agrees) - agrees.flip(0).long().cumprod(0).sum(0)
 
 
 def vote(queries: Tensor, references: Tensor, labels: Tensor, own: Tensor, num_classes: int) -> Tensor:
     """The most frequent label of each query's nearest references.
 
-    queries (B, D), references (R, D) float32, labels (R,) int64, own (B,): the query's own position among the
+    queries (B, D), references (R, D) float32, labels (R,) int64, own (B,): the query's index among the
     references, or -1 -> (B,) int64.
     """
     distances = torch.cdist(queries, references)
@@ -77,10 +77,10 @@ def vote(queries: Tensor, references: Tensor, labels: Tensor, own: Tensor, num_c
 
 
 def stages(network: nn.Module) -> list[nn.Module]:
-    """The modules behind which a probe stands: each is the last before another one with weights begins.
+    """The modules after which there is a probe: each is the last one before another module with weights.
 
-    The children of a network in their order, those of a ``Sequential`` one by one. A normalisation goes with
-    what comes before it. What comes behind the last one with weights has no probe: the softmax's is there.
+    Considers the children of the network in order, and each module of a ``Sequential``. A normalization
+    belongs to the module before it. After the last module with weights there is only the softmax's probe.
     """
     parts: list[nn.Module] = []
 
@@ -104,12 +104,13 @@ def stages(network: nn.Module) -> list[nn.Module]:
 
 @torch.no_grad()
 def _places(tracked: TrackedModel, ids: np.ndarray):
-    """Yield (example ids (B,), [(B, D) float32 a place], predictions (B,)) in evaluation mode."""
-    seen: dict[nn.Module, Tensor] = {}
-    # The network proper: what normalises the pixels comes before it.
-    places = stages(tracked.model[-1])
+    """Yield (example ids (B,), [(B, D) float32 per position], predictions (B,)) in evaluation mode."""
+    outputs: dict[nn.Module, Tensor] = {}
+    # The last module is the network itself; the normalization of pixels comes before it.
+    modules = stages(tracked.model[-1])
     hooks = [
-        place.register_forward_hook(lambda module, _, found: seen.update({module: found})) for place in places
+        module.register_forward_hook(lambda module, _, output: outputs.update({module: output}))
+        for module in modules
     ]
     tracked.model.eval()
     try:
@@ -120,12 +121,12 @@ def _places(tracked: TrackedModel, ids: np.ndarray):
             tracked.resources.workers,
         ):
             logits = tracked.model(pixels)
-            found = [
+            features = [
                 _flat(center_crop(pixels, tracked.job.data.image_shape[1:])),
-                *(_flat(seen[place]) for place in places),
+                *(_flat(outputs[module]) for module in modules),
                 logits.softmax(1),
             ]
-            yield example_ids, found, logits.argmax(1)
+            yield example_ids, features, logits.argmax(1)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""How far an example lies from the centre of its class."""
+"""The distance of an example to the mean of its class."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from hardness.probes.tracked_model import TrackedModel
 def prototypicality(tracked: TrackedModel) -> np.ndarray:
     """(N,) float64: Euclidean distance, in the space before the last layer, to the mean of the given class.
 
-    After Sorscher et al. 2022 (arXiv:2206.14486), with the given labels in the place of clusters. Two passes
-    over the examples, and no memory of their features.
+    After Sorscher et al. 2022 (arXiv:2206.14486), with given labels instead of clusters. Two passes over the
+    examples, so that their features are not kept in memory.
     """
     num_classes = tracked.job.data.num_classes
     sums, counts = 0, torch.zeros(num_classes, dtype=torch.float64, device=tracked.resources.device)

@@ -29,37 +29,38 @@ def self_confidence(tracked: TrackedModel) -> np.ndarray:
 def out_of_fold(tracked: TrackedModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (ids (F,), probabilities (F, C) float32) by a network that was not trained on those examples.
 
-    Five folds, stratified by given label; each network is trained as the run's was, from first weights and
-    in an order of its own. What a fold's network says is written to RUN/out-of-fold/fold=K.parquet, and it is
-    not trained again.
+    Five folds, stratified by given label; each network is trained with the run's settings, with its own
+    initialization and order. The result of a fold is stored in RUN/out-of-fold/fold=K.parquet and reused.
     """
     images, fingerprint = tracked.examples, tracked.job.data.fingerprint
     for number, fold in enumerate(folds(images.given_labels.numpy(), images.ids, tracked.job.seed)):
         path = tracked.run / "out-of-fold" / f"fold={number}.parquet"
         if not path.exists():
             files.write_table(path, _train_without(tracked, fold, number), fingerprint)
-            say(f"fold {number + 1}/{FOLDS} of {tracked.run}: its network is trained")
+            say(f"fold {number + 1}/{FOLDS} of {tracked.run}: network trained")
         yield fold, read_fold(path, fingerprint, fold, tracked.job.data.num_classes)
 
 
 def folds(labels: np.ndarray, ids: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Cut the readable ids in folds of nearly equal size, each class spread over them to within one.
+    """Split the readable ids into folds; sizes, and counts of each class, differ by one at most.
 
-    Raises ``UserError`` where there are fewer examples than folds.
+    Raises ``UserError`` if there are fewer examples than folds.
     """
     if len(ids) < FOLDS:
-        raise UserError(f"{FOLDS} examples or more for as many folds", str(len(ids)), "choose another score")
+        sentence, hint = "{examples} examples cannot be split into {folds} folds.", "Choose another score."
+        raise UserError("fewer-examples-than-folds", sentence, hint, examples=len(ids), folds=FOLDS)
     order = seeding.generator(seed, "out of fold").permutation(ids)
     by_class = order[np.argsort(labels[order], kind="stable")]
     return [np.sort(by_class[number::FOLDS]) for number in range(FOLDS)]
 
 
 def read_fold(path: Path, fingerprint: str, fold: np.ndarray, num_classes: int) -> np.ndarray:
-    """(len(fold), C). Raises ``UserError`` where the file is of other examples."""
+    """(len(fold), C). Raises ``UserError`` if the file has other examples."""
     table = files.read_table(path, fingerprint)
     values = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, num_classes)
     if not np.array_equal(table["example_id"].to_numpy(), fold):
-        raise UserError(f"the fold's examples in {path}", "others", "remove the folder, and score again")
+        sentence = "{path} does not have the examples of this fold."
+        raise UserError("wrong-fold", sentence, "Delete its folder, and score again.", path=str(path))
     return values
 
 

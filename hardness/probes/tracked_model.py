@@ -1,4 +1,4 @@
-"""What a probe works with: a tracked run's network, and the examples that it was trained on."""
+"""The input of a probe: a tracked run's network and training examples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from hardness.training.measure import predict
 
 @dataclass(frozen=True)
 class TrackedModel:
-    """A tracked run: how it was trained, on which examples, and its network at an epoch."""
+    """A tracked run: how it was trained, on which examples, and its network after an epoch."""
 
     run: Path
     job: Job
@@ -32,11 +32,10 @@ class TrackedModel:
         return self.job.resources
 
     def to_all_examples(self, values: np.ndarray) -> np.ndarray:
-        """(R, ...) of the readable examples, ordered by id -> (N, ...) float64 of all, nan of the others."""
-        images = self.examples
-        found = np.full((len(images), *values.shape[1:]), np.nan)
-        found[images.ids] = values
-        return found
+        """Values (R, ...) of the readable examples, ordered by id -> (N, ...) float64, nan for the others."""
+        expanded = np.full((len(self.examples), *values.shape[1:]), np.nan)
+        expanded[self.examples.ids] = values
+        return expanded
 
     def predictions(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (logits (B, C), given labels (B,)) of the readable examples, ordered by id."""
@@ -44,23 +43,24 @@ class TrackedModel:
             yield logits, labels
 
     def features(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (what the last linear layer is given (B, D), logits (B, C), given labels (B,)), all float32.
+        """Yield (input of the last linear layer (B, D), logits (B, C), given labels (B,)), all float32.
 
-        Raises ``UserError`` where the logits are not what a linear layer puts out.
+        Raises ``UserError`` if the logits are not the output of a linear layer.
         """
-        seen: list[tuple[Tensor, Tensor]] = []
+        calls: list[tuple[Tensor, Tensor]] = []
         hooks = [
-            module.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
+            module.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
             for module in self.model.modules()
             if isinstance(module, nn.Linear)
         ]
         try:
             for logits, labels in self.predictions():
-                features, found = seen[-1] if seen else (None, None)
-                seen.clear()
-                if found is None or not torch.equal(found.float(), logits):
-                    do = "choose another score, or track another --model"
-                    raise UserError("a network that ends in a linear layer", self.job.model, do)
+                features, output = calls[-1] if calls else (None, None)
+                calls.clear()
+                if output is None or not torch.equal(output.float(), logits):
+                    sentence = "{model} does not end in a linear layer."
+                    hint = "Choose another score, or track another --model."
+                    raise UserError("no-last-linear-layer", sentence, hint, model=self.job.model)
                 yield features.float(), logits, labels
         finally:
             for hook in hooks:

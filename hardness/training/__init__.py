@@ -1,1 +1,1 @@
-"""Training: one step, one epoch, the order of examples, measuring, checkpoints."""
+"""Training: steps, epochs, measurements, checkpoints."""

@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from hardness.training.job import Job
 
 _MEASURED_STEPS = 8
-_LONG_WAIT = 0.2
-"""Fraction of an epoch spent waiting for data, from which the user is told."""
+_SLOW_LOADING = 0.2
+"""Fraction of an epoch spent on data loading from which we recommend ``hardness pack``."""
 
 
 @dataclass(frozen=True)
 class EpochLog:
-    """One epoch of training; a line of log.jsonl."""
+    """The measurements of one epoch of training; part of a line of log.jsonl."""
 
     epoch: int
     lr: float
     """Learning rate of the last step."""
     train_loss: float
-    """Mean cross-entropy (nats) of the forward passes of training."""
+    """Mean cross-entropy, nats, of the forward passes of training."""
     train_top1: float
     """Fraction of correct predictions in those passes."""
     step_norm: float
-    """Mean L2 norm of the step's direction over a few steps spread over the epoch."""
+    """Mean L2 norm of the step's direction, over a few steps spread over the epoch."""
     seconds: float
     images_per_second: float
     loader_wait: float
@@ -51,7 +51,7 @@ class EpochLog:
 
 
 def learning_rate(base: float, schedule: str, progress: float) -> float:
-    """The rate when ``progress`` (0..1) of all steps is done.
+    """The rate after a fraction ``progress`` (0..1) of all steps.
 
     step: divided by 10 at each third (epochs 30 and 60 of 90); cosine: half a cosine down to zero.
     """
@@ -87,7 +87,7 @@ def fit(
     )
     for epoch in range(after + 1, job.epochs + 1):
         log = epoch_of.train(epoch)
-        if epoch == after + 1 and epoch_of.batches.decodes and log.loader_wait > _LONG_WAIT:
+        if epoch == after + 1 and epoch_of.batches.decodes and log.loader_wait > _SLOW_LOADING:
             remark(
                 f"data loading takes {log.loader_wait:.0%} of each epoch: "
                 "`hardness pack` decodes the images once for all runs (--data packed:DIR)"
@@ -116,7 +116,7 @@ class _Epoch:
         base, num_steps = self.optimizer.defaults["lr"], len(sizes)
         sums, norm = [], StepNorm(self.model)
         measured = set(np.linspace(0, num_steps - 1, _MEASURED_STEPS, dtype=int).tolist())
-        # Dropout draws from torch's global generator: each epoch sets its state, and restores what was there.
+        # Dropout draws from torch's global generator: seed it for each epoch, and restore its state.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seeding.derive(job.seed, "dropout", epoch, ranks.rank))
             self.model.train()
@@ -182,11 +182,7 @@ def _check_finite(step_losses: Tensor, model: nn.Module, epoch: int) -> None:
     weights = torch.stack(torch._foreach_norm(list(model.parameters()))).sum().item()
     if len(wrong) or not math.isfinite(weights):
         step = wrong[0, 0].item() + 1 if len(wrong) else len(step_losses)
-        raise UserError(
-            "not-finite",
-            "Training diverged in epoch {epoch}, step {step}: the {what}.",
-            "Lower --lr, or --momentum.",
-            epoch=epoch,
-            step=step,
-            what=f"loss is {step_losses[step - 1].item()}" if len(wrong) else "weights are not finite",
-        )
+        what = f"the loss is {step_losses[step - 1].item()}" if len(wrong) else "a weight is not finite"
+        sentence = "Training diverged: {what} in epoch {epoch}, step {step}."
+        values = {"what": what, "epoch": epoch, "step": step}
+        raise UserError("training-diverged", sentence, "Lower --lr, or omit --momentum.", **values)

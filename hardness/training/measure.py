@@ -1,4 +1,4 @@
-"""Passes in evaluation mode: recording every example, and measuring groups of them."""
+"""Forward passes in evaluation mode: predictions for every example, and metrics of groups of examples."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hardness.gradients import gradients_of
 from hardness.resources import Resources
 
 EVAL_BATCH = {"cpu": 128, "cuda": 512}
-"""By type of device. On a CPU what a layer puts out should stay in the caches: 1.4 times as fast as 512."""
+"""Per type of device. On a CPU a layer's output should fit into the caches: 1.4 times as fast as 512."""
 _COHERENCE_COLUMNS = {
     "epoch": "int64",
     "measured_on": "str",
@@ -36,7 +36,7 @@ def predict(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``.
 
-    With many ranks, each gets its part of ``ids``.
+    With several ranks, each gets its part of ``ids``.
     """
     model.eval()
     batches = cut(ids[resources.ranks.slice(len(ids))], EVAL_BATCH[resources.device.type])
@@ -52,15 +52,15 @@ class Group:
     images: ImageSet
     ids: np.ndarray
     against_clean: bool = False
-    """Measure against the clean labels, not the given ones."""
+    """Measure against the clean labels instead of the given labels."""
 
 
 def measure(
     model: nn.Module, groups: Sequence[Group], resources: Resources
 ) -> list[dict[str, str | float | int]]:
-    """Loss (mean cross-entropy, nats), top-1 and top-5 (shares) of every group, in evaluation mode.
+    """Loss (mean cross-entropy, nats), top-1 and top-5 accuracy of every group, in evaluation mode.
 
-    Groups of one image set share one pass over the union of their examples.
+    Groups of the same image set share one pass over the union of their examples.
     """
     rows, device = {}, resources.device
     for images in dict.fromkeys(group.images for group in groups):
@@ -91,9 +91,9 @@ def measure(
 def measure_coherence(
     model: nn.Module, groups: Sequence[Group], epoch: int, resources: Resources
 ) -> pd.DataFrame:
-    """The rows of coherence.parquet of an epoch: a row a group and layer, with the group's mean loss (nats).
+    """The rows of coherence.parquet of one epoch: one per group and layer, with the group's mean loss (nats).
 
-    In evaluation mode: batch normalisation goes by its running statistics.
+    In evaluation mode: batch normalization uses its running statistics.
     """
     rows = []
     for group in groups:

@@ -43,11 +43,11 @@ def train_step(
     logits, losses = None, []
     for group in range(groups):
         mine = slice((group - first) % groups, None, groups)
-        in_all = len(range(group, batch_size, groups))
+        global_size = len(range(group, batch_size, groups))
         group_logits = model(take(inputs, mine))
-        # The sum over all ranks divided by the global count; averaging over ranks divides by their number.
+        # Averaging over ranks divides by their number: this gives the mean over the global group.
         loss = F.cross_entropy(group_logits, labels[mine], reduction="sum")
-        (loss * (ranks.size / in_all)).backward()
+        (loss * (ranks.size / global_size)).backward()
         if groups > 1:
             optimizer.collect()
         if logits is None:
@@ -61,7 +61,7 @@ def train_step(
 class StepNorm:
     """The mean L2 norm of the step's direction (parameter change / learning rate), over a few steps.
 
-    Measured on the parameters, so that it is the same quantity for every optimizer, with its weight decay
+    Measured on the parameters, so that it is the same quantity for every optimizer, including weight decay
     and momentum.
     """
 

@@ -1,4 +1,4 @@
-"""What each rank of test_recorder_ranks.py does: a stranger's loop, with torch's own sampler."""
+"""What each rank of test_recorder_ranks.py does: a user's loop with torch's DistributedSampler."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ NUM_EXAMPLES = 10
 
 
 def feed(recorder: Recorder, ids: list[int]) -> None:
-    """Logits that say which example and which rank they are of."""
+    """Record logits that identify the rank."""
     ids = torch.tensor(ids, dtype=torch.int64)
     logits = torch.zeros(len(ids), NUM_EXAMPLES)
     logits[:, 0] = 1 + dist.get_rank()
@@ -23,7 +23,7 @@ def feed(recorder: Recorder, ids: list[int]) -> None:
         recorder.update(ids[some : some + 2], logits[some : some + 2], ids[some : some + 2])
 
 
-def complaint(recorder: Recorder) -> str:
+def error_of(recorder: Recorder) -> str:
     try:
         recorder.end_epoch()
     except ValueError as error:
@@ -32,11 +32,11 @@ def complaint(recorder: Recorder) -> str:
 
 
 def read_at_once(run: Path, mine: list[int]) -> None:
-    """The last rank is slow to write; every rank finds the epoch whole as soon as it has ended."""
+    """The last rank writes slowly; every rank reads the complete epoch as soon as it has ended."""
     write = store.write_part
 
     def wait_and_write(*args, **kwargs) -> None:
-        time.sleep(dist.get_rank() * 0.5)
+        time.sleep(dist.get_rank() * 0.2)
         write(*args, **kwargs)
 
     store.write_part = wait_and_write
@@ -61,10 +61,10 @@ def main(folder: Path) -> None:
             assert recorded.num_examples == NUM_EXAMPLES
             assert recorded.accuracy == 1 / NUM_EXAMPLES
 
-    # In epoch e example e is right, whoever sees it, and all see others than before; then one goes on.
-    for begun in (0, 2):
-        with Recorder(folder / "learned", NUM_EXAMPLES, resume=True, last_epoch=begun) as recorder:
-            for epoch in range(begun + 1, begun + 4):
+    # In epoch e example e is predicted correctly, and ranks see other examples than before; then resume.
+    for done in (0, 2):
+        with Recorder(folder / "learned", NUM_EXAMPLES, resume=True, last_epoch=done) as recorder:
+            for epoch in range(done + 1, done + 4):
                 ids = torch.arange(NUM_EXAMPLES)[(torch.arange(NUM_EXAMPLES) + epoch) % ranks == rank]
                 logits = torch.zeros(len(ids), NUM_EXAMPLES)
                 logits[:, min(epoch, 4)] = 1
@@ -74,20 +74,19 @@ def main(folder: Path) -> None:
     mine = list(range(rank, NUM_EXAMPLES, ranks))
     recorder = Recorder(folder / "missing", NUM_EXAMPLES)
     feed(recorder, mine[:-1] if rank == 1 else mine)
-    assert "1 missing (the first: " in complaint(recorder)
+    assert "1 missing (first: " in error_of(recorder)
 
     recorder = Recorder(folder / "repeated", NUM_EXAMPLES)
     feed(recorder, [*mine, mine[0]] if rank == 1 else mine)
-    expected = f"1 repeated (the first: {mine[0]})" if rank == 1 else "what another rank complains of"
-    assert expected in complaint(recorder)
+    elsewhere = "see the errors of the other ranks"
+    assert (f"1 repeated (first: {mine[0]})" if rank == 1 else elsewhere) in error_of(recorder)
 
     recorder = Recorder(folder / "no-class", NUM_EXAMPLES)
     recorder._checks_labels_at_once = False
     feed(recorder, mine if rank != 1 else mine[1:])
     if rank == 1:
         recorder.update(mine[:1], torch.zeros(1, NUM_EXAMPLES), [-100])
-    expected = f"example {mine[0]} has label -100" if rank == 1 else "what another rank complains of"
-    assert expected in complaint(recorder)
+    assert (f"example {mine[0]} has label -100" if rank == 1 else elsewhere) in error_of(recorder)
 
     read_at_once(folder / "slow", mine)
 

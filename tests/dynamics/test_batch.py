@@ -1,4 +1,4 @@
-"""What Recorder.update() takes, and what it refuses."""
+"""What Recorder.update() accepts, and what it rejects."""
 
 import math
 import warnings
@@ -73,13 +73,13 @@ def test_logits_of_any_real_kind(tmp_path, expected, convert):
         assert_same(recorded(tmp_path, range(4), convert(LOGITS), LABELS), expected)
 
 
-def test_logits_that_are_truth_values(tmp_path, expected):
+def test_boolean_logits(tmp_path, expected):
     found = recorded(tmp_path, np.arange(4), LOGITS > 0, LABELS)
     assert_same(found, recorded(tmp_path / "float", np.arange(4), (LOGITS > 0).float(), LABELS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_labels_that_are_whole_floats(tmp_path, expected, dtype):
+def test_floats_that_are_integers_as_labels(tmp_path, expected, dtype):
     assert_same(recorded(tmp_path, torch.arange(4), LOGITS, torch.tensor(LABELS, dtype=dtype)), expected)
 
 
@@ -103,7 +103,7 @@ IDS = torch.arange(4)
 
 
 @pytest.mark.parametrize(
-    ("ids", "logits", "labels", "told"),
+    ("ids", "logits", "labels", "message"),
     [
         (IDS.float(), LOGITS, LABELS, "example_ids must be integers, not torch.float32"),
         (IDS > 1, LOGITS, LABELS, "example_ids must be integers, not torch.bool"),
@@ -114,8 +114,8 @@ IDS = torch.arange(4)
         (IDS, [[1.0], [1.0, 2.0], [1.0], [1.0]], LABELS, "logits must be a tensor"),
     ],
 )
-def test_what_is_no_batch(tmp_path, ids, logits, labels, told):
-    with pytest.raises(TypeError, match=told):
+def test_wrong_dtypes(tmp_path, ids, logits, labels, message):
+    with pytest.raises(TypeError, match=message):
         Recorder(tmp_path, 4).update(ids, logits, labels)
 
 
@@ -126,7 +126,7 @@ def test_more_classes_than_a_float32_label_can_name(tmp_path, num_classes):
 
 
 def test_logits_without_a_dimension_of_classes(tmp_path):
-    with pytest.raises(ValueError, match=r"found \(4,\), \(4,\), \(4,\)\. For one logit .*unsqueeze\(1\)"):
+    with pytest.raises(ValueError, match=r"got \(4,\), \(4,\), \(4,\)\. .*unsqueeze\(1\)"):
         Recorder(tmp_path, 4).update(IDS, LOGITS[:, 0], LABELS)
 
 
@@ -149,27 +149,27 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("labels", "logits", "told", "hint"), WRONG)
-def test_a_label_that_is_not_a_class_is_refused_at_once_on_a_cpu(tmp_path, labels, logits, told, hint):
+@pytest.mark.parametrize(("labels", "logits", "message", "hint"), WRONG)
+def test_a_label_that_is_not_a_class_raises_immediately_on_a_cpu(tmp_path, labels, logits, message, hint):
     recorder = Recorder(tmp_path, 4)
-    with pytest.raises(ValueError, match=hint) as refused:
+    with pytest.raises(ValueError, match=hint) as caught:
         recorder.update(IDS, logits, labels)
-    assert told in str(refused.value)
-    # Nothing of that batch is recorded: the epoch goes on without it.
+    assert message in str(caught.value)
+    # Nothing of that batch is recorded: the epoch can continue.
     recorder.update(IDS, LOGITS, LABELS)
     assert recorder.end_epoch().num_examples == 4
     recorder.close()
 
 
-@pytest.mark.parametrize(("labels", "logits", "told", "hint"), WRONG)
-def test_a_label_that_is_not_a_class_is_told_at_the_end_on_a_gpu(tmp_path, labels, logits, told, hint):
+@pytest.mark.parametrize(("labels", "logits", "message", "hint"), WRONG)
+def test_a_label_that_is_not_a_class_raises_at_the_end_on_a_gpu(tmp_path, labels, logits, message, hint):
     recorder = Recorder(tmp_path, 4)
     recorder._checks_labels_at_once = False
     recorder.update(IDS, logits, labels)
-    with pytest.raises(ValueError, match=hint) as refused:
+    with pytest.raises(ValueError, match=hint) as caught:
         recorder.end_epoch()
-    assert told in str(refused.value)
-    assert "loss" not in str(refused.value)
+    assert message in str(caught.value)
+    assert "loss" not in str(caught.value)
     assert not list(tmp_path.rglob("*.parquet"))
 
 

@@ -1,10 +1,10 @@
-"""Readers wait for what a Recorder is still writing, and get over one that was killed or has failed."""
+"""Readers wait for what a Recorder is still writing, and skip epochs whose writer was killed or failed."""
 
 import errno
 import fcntl
+import functools
 import os
-import subprocess
-import sys
+import signal
 import threading
 import time
 from pathlib import Path
@@ -16,40 +16,19 @@ import pytest
 
 from hardness import Recorder, scores
 from hardness.dynamics import marker, store
-from hardness.errors import UserError
+from tests import processes
+from tests.conftest import refused
+from tests.dynamics import slow
 from tests.dynamics.feed import feed
-
-SLOW = """if True:
-    import sys, time
-    from hardness import Recorder
-    from hardness.dynamics import store
-    from tests.dynamics.feed import feed
-
-    write, seconds = store.write_part, float(sys.argv[1])
-    recorder = Recorder("run", 3)
-    feed(recorder, range(3))
-    recorder.end_epoch()
-    recorder.flush()
-    store.write_part = lambda *args, **kwargs: (time.sleep(seconds), write(*args, **kwargs))
-    feed(recorder, range(3))
-    recorder.end_epoch()
-    print("ended", flush=True)
-    recorder.close()
-"""
-READ = """if True:
-    from pathlib import Path
-    from hardness.dynamics import store
-    print(store.recorded_epochs(Path("run")))
-"""
 
 
 @pytest.fixture
 def slow_write(monkeypatch):
-    """Every part takes half a second."""
+    """Every part takes a fifth of a second."""
     write = store.write_part
 
     def wait_and_write(*args, **kwargs):
-        time.sleep(0.5)
+        time.sleep(0.2)
         write(*args, **kwargs)
 
     monkeypatch.setattr(store, "write_part", wait_and_write)
@@ -60,12 +39,12 @@ def end_epoch(recorder: Recorder) -> None:
     recorder.end_epoch()
 
 
-def start_slow(folder, seconds: float) -> subprocess.Popen:
+def start_slow(folder: Path, seconds: float) -> processes.Started:
     """A process whose second epoch has ended and is being written."""
-    command = [sys.executable, "-c", SLOW, str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ended\n"
+    process = processes.Started(functools.partial(slow.write, seconds), folder, os.environ)
+    while not (folder / "ended").exists():
+        assert process.poll() is None, process.wait()
+        time.sleep(0.01)
     return process
 
 
@@ -98,31 +77,38 @@ def test_earlier_epochs_are_read_without_waiting(tmp_path):
         assert list(tmp_path.glob("dynamics/.epoch=2-part-0.writing"))
 
 
-@pytest.mark.usefixtures("slow_write")
-def test_another_process_waits_as_well(tmp_path):
+def test_another_process_waits_as_well(tmp_path, monkeypatch):
+    write = store.write_part
+
+    def write_after_the_reader_has_started(*args, **kwargs):
+        while not (tmp_path / "reading").exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(store, "write_part", write_after_the_reader_has_started)
     with Recorder(tmp_path / "run", 3) as recorder:
         end_epoch(recorder)
-        command = [sys.executable, "-c", READ]
-        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert (told.stdout, told.stderr) == ("[1]\n", "")
+        assert processes.Started(slow.read, tmp_path, os.environ).wait() == (0, "[1]\n", "")
 
 
-def test_another_process_is_waited_for(tmp_path, capfd):
-    with start_slow(tmp_path, 1) as process:
-        assert store.recorded_epochs(tmp_path / "run") == [1, 2]
-    assert process.returncode == 0
+def test_a_writer_in_another_process_is_waited_for(tmp_path, capfd):
+    process = start_slow(tmp_path, 0.3)
+    assert store.recorded_epochs(tmp_path / "run") == [1, 2]
+    assert process.wait() == (0, "", "")
     assert capfd.readouterr().err == ""
 
 
 def test_an_epoch_whose_writer_was_killed_is_skipped_with_one_warning(tmp_path, capfd):
-    with start_slow(tmp_path, 600) as process:
-        process.kill()
+    process = start_slow(tmp_path, 600)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait().status == -signal.SIGKILL
     run = tmp_path / "run"
     assert len(scores(run)) == 3
     assert store.recorded_epochs(run) == [1]
-    warning = f"warning: epoch 2 in {run} was not written completely and is skipped\n"
-    assert capfd.readouterr().err == warning
-    # It is made again, and then there is nothing left to warn of.
+    (warning,) = capfd.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: epoch 2 in {run} ")
+    # Recorded again, it is complete.
     with Recorder(run, 3, resume=True) as recorder:
         assert recorder.epoch == 2
         end_epoch(recorder)
@@ -142,12 +128,12 @@ def test_an_epoch_that_could_not_be_written_is_skipped(tmp_path, capfd, monkeypa
     end_epoch(recorder)
     assert store.recorded_epochs(tmp_path) == [1]
     assert "epoch 2 " in capfd.readouterr().err
-    with pytest.raises(UserError, match="No space left"):
+    with refused("cannot-write-records", reason="[Errno 28] No space left on device"):
         recorder.close()
 
 
 def test_parts_of_every_rank_are_waited_for(tmp_path):
-    """One rank has written its part, the other hasn't yet."""
+    """One rank has written its part, the other has not yet."""
     folder = tmp_path / "dynamics"
     folder.mkdir()
     store.write_part(tmp_path, 1, store.SCHEMA.empty_table(), "", part=0, num_parts=2)
@@ -163,7 +149,7 @@ def test_parts_of_every_rank_are_waited_for(tmp_path):
     writer = threading.Thread(target=write)
     writer.start()
     is_marked.wait(60)
-    threading.Timer(0.3, may_write.set).start()
+    threading.Timer(0.1, may_write.set).start()
     assert store.is_whole(tmp_path, 1)
     writer.join()
 
@@ -174,12 +160,12 @@ def test_an_epoch_that_lacks_the_part_of_one_rank_is_skipped(tmp_path):
     for part in (0, 1):
         (tmp_path / f"dynamics/.epoch=2-part-{part}.writing").touch()
     assert store.recorded_epochs(tmp_path) == [1]
-    # What was killed after its part was in place has written it.
+    # A writer that was killed after it had renamed its part has written it.
     store.write_part(tmp_path, 2, store.SCHEMA.empty_table(), "", part=1, num_parts=2)
     assert store.recorded_epochs(tmp_path) == [1, 2]
 
 
-def test_a_recorder_clears_what_was_left_of_every_rank(tmp_path, capfd):
+def test_a_recorder_removes_the_leftover_markers_of_every_rank(tmp_path, capfd):
     with Recorder(tmp_path, 3) as recorder:
         end_epoch(recorder)
     for name in ("part-0.writing", "part-1.writing", "part-1.locking"):
@@ -189,8 +175,8 @@ def test_a_recorder_clears_what_was_left_of_every_rank(tmp_path, capfd):
     assert "epoch 2 " in capfd.readouterr().err
 
 
-def test_a_forked_worker_does_not_hold_up_readers(tmp_path):
-    """A DataLoader's has the same open file, and may outlive the writing: so does a duplicate."""
+def test_a_forked_worker_does_not_block_readers(tmp_path):
+    """A DataLoader worker inherits the open file and may outlive the write: so does a duplicate here."""
     with marker.writing(tmp_path, 1, 0):
         (path,) = tmp_path.iterdir()
         descriptors = {os.path.realpath(each): int(each.name) for each in Path("/proc/self/fd").iterdir()}
@@ -202,7 +188,7 @@ def test_a_forked_worker_does_not_hold_up_readers(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
-def test_a_file_system_without_locks_is_recorded_to(tmp_path, monkeypatch, number):
+def test_recording_on_a_file_system_without_locks(tmp_path, monkeypatch, number):
     def flock(file, operation):
         raise OSError(number, os.strerror(number))
 
@@ -213,13 +199,13 @@ def test_a_file_system_without_locks_is_recorded_to(tmp_path, monkeypatch, numbe
     assert not list(tmp_path.glob("dynamics/.*"))
 
 
-def test_a_marker_that_cannot_be_made_is_told_at_once(tmp_path, monkeypatch):
+def test_a_marker_that_cannot_be_created_is_an_error_at_once(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     recorder = Recorder(tmp_path, 3)
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match="No space left"):
+    with refused("cannot-write-records", reason="[Errno 28] No space left on device"):
         end_epoch(recorder)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hardness import Recorder
 from hardness.dynamics import store
 from hardness.errors import UserError
+from tests.conftest import refused
 from tests.dynamics.feed import feed
 
 
@@ -28,20 +29,20 @@ def test_an_epoch_is_one_file_sorted_by_id_that_pandas_reads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("ids", "message"),
     [
-        ([0, 1, 2], "1 missing (the first: 3)"),
-        ([0, 1, 2, 3, 2], "1 repeated (the first: 2)"),
-        ([0, 1, 2, 3, 9], "1 ids outside 0..3 (of 0..9)"),
-        ([0, 1, 2, 3, -7, -1], "2 ids outside 0..3 (of -7..3)"),
+        ([0, 1, 2], "1 missing (first: 3)"),
+        ([0, 1, 2, 3, 2], "1 repeated (first: 2)"),
+        ([0, 1, 2, 3, 9], "1 ids outside 0..3 (ids are 0..9)"),
+        ([0, 1, 2, 3, -7, -1], "2 ids outside 0..3 (ids are -7..3)"),
     ],
 )
-def test_every_id_once_or_it_says_which(tmp_path, ids, told):
+def test_missing_repeated_and_other_ids_are_named(tmp_path, ids, message):
     recorder = Recorder(tmp_path, 4)
     feed(recorder, ids, batch=2)
-    with pytest.raises(ValueError, match="epoch 1 must record every example id once") as refused:
+    with pytest.raises(ValueError, match="epoch 1 ") as caught:
         recorder.end_epoch()
-    assert told in str(refused.value)
+    assert message in str(caught.value)
     assert not list(tmp_path.rglob("*.parquet"))
 
 
@@ -56,16 +57,16 @@ def test_unreadable_examples_are_recorded_as_null(tmp_path):
     assert not store.read_epoch(tmp_path, 1).is_readable[1]
 
 
-def test_another_runs_records_are_refused_and_ones_own_gone_on_with(tmp_path):
+def test_another_runs_records_are_refused_and_its_own_are_continued(tmp_path):
     with Recorder(tmp_path, 3, fingerprint="abc") as recorder:
         feed(recorder, range(3))
         recorder.end_epoch()
         feed(recorder, range(2))  # an epoch that never ends
-    with pytest.raises(UserError, match="no records yet"):
+    with refused("records-exist", path=str(tmp_path), epochs=1):
         Recorder(tmp_path, 3)
-    with pytest.raises(UserError, match="data set def"):
+    with pytest.raises(UserError, match="def"):
         Recorder(tmp_path, 3, resume=True, fingerprint="def")
-    with pytest.raises(UserError, match="expected 4 examples"):
+    with refused("num-examples-differ", found=3, num_examples=4):
         Recorder(tmp_path, 4, resume=True, fingerprint="abc")
     with Recorder(tmp_path, 3, resume=True, fingerprint="abc") as recorder:
         assert recorder.epoch == 2
@@ -75,7 +76,7 @@ def test_another_runs_records_are_refused_and_ones_own_gone_on_with(tmp_path):
 
 
 class CountSyncs(TorchDispatchMode):
-    """Counts the operations that would make the host wait for a device."""
+    """Counts the operations that synchronize the host with a device."""
 
     names = ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "equal", "masked_select")
 
@@ -90,9 +91,9 @@ class CountSyncs(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_update_never_waits_for_the_device(tmp_path):
+def test_update_never_synchronizes(tmp_path):
     recorder = Recorder(tmp_path, 8)
-    # On a CPU labels are checked at once.
+    # On a CPU labels are checked immediately.
     recorder._checks_labels_at_once = False
     for num_classes, labels in ((3, torch.zeros(8, dtype=torch.int32)), (1, torch.zeros(8, 1))):
         with CountSyncs() as counted:
@@ -103,8 +104,8 @@ def test_update_never_waits_for_the_device(tmp_path):
     assert "_local_scalar_dense" in counted.seen
 
 
-def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
-    """The meta device has shapes alone: whatever copied to the host or asked for a value would raise."""
+def test_update_works_on_the_meta_device(tmp_path):
+    """It has only shapes: an operation that copied to the host or needed a value would raise."""
     recorder = Recorder(tmp_path, 8, device="meta")
     batch = torch.arange(8), torch.randn(8, 300, dtype=torch.bfloat16), torch.zeros(8, dtype=torch.int64)
     recorder.update(*(tensor.to("meta") for tensor in batch))
@@ -113,7 +114,7 @@ def test_update_runs_where_there_are_no_values_to_wait_for(tmp_path):
         recorder.end_epoch()
 
 
-def test_values_are_rounded_to_half_precision_unless_they_are_to_be_kept(tmp_path):
+def test_values_are_rounded_to_half_precision_unless_precision_is_float32(tmp_path):
     generator = torch.Generator().manual_seed(0)
     logits, labels = 30 * torch.randn(64, 10, generator=generator), torch.arange(64) % 10
     logits[0, 0] = 1e6
@@ -126,7 +127,7 @@ def test_values_are_rounded_to_half_precision_unless_they_are_to_be_kept(tmp_pat
     whole, rounded = (store.read_epoch(tmp_path / name, 1) for name in ("float32", "float16"))
     assert whole.loss == pytest.approx(loss, rel=1e-6, abs=1e-6)
     for name in ("loss", "margin", "el2n"):
-        # Too large for half precision: its largest number, not infinity.
+        # Values too large for half precision become its largest number, not infinity.
         kept = np.clip(getattr(whole, name), -65504, 65504).astype(np.float16).astype(np.float32)
         assert np.array_equal(getattr(rounded, name), kept)
     assert rounded.margin[0] == 65504
@@ -134,7 +135,7 @@ def test_values_are_rounded_to_half_precision_unless_they_are_to_be_kept(tmp_pat
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/etc/hostname/x"])
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(folder):
-    with pytest.raises(UserError, match=f"to write records to {folder}/dynamics"):
+    with refused("cannot-write-records", folder=f"{folder}/dynamics"):
         Recorder(folder, 3)
 
 
@@ -144,43 +145,48 @@ def test_records_of_another_data_set_are_refused_before_any_is_dropped(tmp_path,
         for _ in range(3):
             feed(recorder, range(3))
             recorder.end_epoch()
-    for settings in ({"fingerprint": "def", "num_examples": 3}, {"fingerprint": "abc", "num_examples": 4}):
-        with pytest.raises(UserError, match=r"data set abc|expected 4 examples"):
-            Recorder(tmp_path, resume=True, last_epoch=last_epoch, **settings)
+    for changed in ({"fingerprint": "def"}, {"num_examples": 4}):
+        with pytest.raises(UserError, match=r"def|num-examples-differ"):
+            Recorder(
+                **{"path": tmp_path, "fingerprint": "abc", "num_examples": 3} | changed,
+                resume=True,
+                last_epoch=last_epoch,
+            )
     assert store.recorded_epochs(tmp_path) == [1, 2, 3]
 
 
-def test_a_loss_that_is_no_number_is_not_recorded(tmp_path):
+def test_a_loss_that_is_not_finite_is_not_recorded(tmp_path):
     recorder = Recorder(tmp_path, 4)
     logits = torch.zeros(4, 3)
     logits[2] = torch.nan
     logits[3, 0] = torch.inf
     recorder.update(torch.arange(4), logits, torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"2 with a loss that is not finite \(the first: 2, 3\)"):
+    with pytest.raises(ValueError, match=r"2 with a loss that is not finite \(first: 2, 3\)"):
         recorder.end_epoch()
 
 
-def test_an_unreadable_example_that_comes_by_is_named(tmp_path):
+def test_an_unreadable_example_that_is_recorded_is_named(tmp_path):
     recorder = Recorder(tmp_path, 3, unreadable=np.array([1]))
     feed(recorder, range(3))
-    with pytest.raises(ValueError, match=r"1 unreadable but recorded \(the first: 1\)$"):
+    with pytest.raises(ValueError, match=r"1 unreadable but recorded \(first: 1\)$"):
         recorder.end_epoch()
 
 
-def test_an_epoch_that_is_not_ended_is_dropped_and_that_is_said(tmp_path, capfd):
+def test_an_epoch_that_is_not_ended_is_not_written_with_a_warning(tmp_path, capfd):
     with Recorder(tmp_path, 3) as recorder:
         feed(recorder, range(3))
         recorder.end_epoch()
         feed(recorder, range(3))
-    assert "epoch 2 is dropped, since it was not ended with end_epoch()" in capfd.readouterr().err
+    assert store.recorded_epochs(tmp_path) == [1]
+    assert capfd.readouterr().err.startswith("warning: epoch 2 ")
     recorder = Recorder(tmp_path / "b", 3)
     for _ in range(2):
         feed(recorder, range(3))
-    with pytest.raises(ValueError, match=r"3 repeated .*; was end_epoch\(\) forgotten\?"):
+    with pytest.raises(ValueError, match=r"3 repeated .*end_epoch\(\)"):
         recorder.end_epoch()
 
 
-def test_a_recorder_that_is_closed_takes_nothing(tmp_path):
+def test_a_closed_recorder_raises(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         feed(recorder, range(3))
         recorder.end_epoch()
@@ -189,19 +195,19 @@ def test_a_recorder_that_is_closed_takes_nothing(tmp_path):
             call()
 
 
-def test_going_on_says_so(tmp_path, capfd):
+def test_resuming_prints_the_epoch(tmp_path, capfd):
     with Recorder(tmp_path, 3, resume=True) as recorder:
         feed(recorder, range(3))
         recorder.end_epoch()
     assert capfd.readouterr().err == ""
     Recorder(tmp_path, 3, resume=True).close()
-    assert f"{tmp_path} holds 1 epochs: recording goes on with the next one" in capfd.readouterr().err
+    assert capfd.readouterr().err.endswith("resuming with epoch 2\n")
     Recorder(tmp_path, 3, resume=True, last_epoch=1).close()
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("settings", "left", "told"),
+    ("settings", "left", "message"),
     [
         ({"resume": True, "last_epoch": 1}, [1], "dropped the records of 3 epochs after epoch 1 in "),
         ({"resume": True, "last_epoch": 3}, [1, 2, 3], "dropped the records of 1 epoch after epoch 3 in "),
@@ -212,10 +218,10 @@ def test_going_on_says_so(tmp_path, capfd):
             "dropped the records of 4 epochs",
         ),
         ({"resume": True, "last_epoch": 0, "overwrite": True}, [], "dropped the records of 4 epochs in "),
-        ({"resume": True, "overwrite": True}, [1, 2, 3, 4], "holds 4 epochs"),
+        ({"resume": True, "overwrite": True}, [1, 2, 3, 4], "resuming with epoch 5"),
     ],
 )
-def test_records_that_are_dropped_are_counted(tmp_path, capfd, settings, left, told):
+def test_dropped_records_are_counted(tmp_path, capfd, settings, left, message):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(4):
             feed(recorder, range(3))
@@ -223,44 +229,44 @@ def test_records_that_are_dropped_are_counted(tmp_path, capfd, settings, left, t
     recorder = Recorder(**{"path": tmp_path, "num_examples": 3} | settings)
     assert store.recorded_epochs(tmp_path) == left
     assert recorder.epoch == len(left) + 1
-    assert told in capfd.readouterr().err
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("last_epoch", [-1, 1.0, True, "1"])
-def test_an_epoch_to_resume_after_is_a_count(tmp_path, last_epoch):
-    with pytest.raises(ValueError, match="last_epoch must be a whole number from 0 on"):
+def test_last_epoch_is_a_count(tmp_path, last_epoch):
+    with pytest.raises(ValueError, match="last_epoch must be"):
         Recorder(tmp_path, 4, resume=True, last_epoch=last_epoch)
 
 
 @pytest.mark.parametrize("unreadable", [[-1], [4], [1.5], ["a"]])
-def test_unreadable_ones_are_examples(tmp_path, unreadable):
-    with pytest.raises(ValueError, match=r"unreadable must be example ids of 0\.\.3"):
+def test_unreadable_ids_are_ids_of_examples(tmp_path, unreadable):
+    with pytest.raises(ValueError, match=r"unreadable must be .* 0\.\.3"):
         Recorder(tmp_path, 4, unreadable=unreadable)
 
 
-def test_beginning_again_must_be_asked_for(tmp_path):
+def test_starting_over_needs_overwrite(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(2):
             feed(recorder, range(3))
             recorder.end_epoch()
-    with pytest.raises(UserError, match="overwrite=True"):
+    with refused("records-exist", epochs=2):
         Recorder(tmp_path, 3, resume=True, last_epoch=0)
-    with pytest.raises(UserError, match="overwrite=True"):
+    with refused("records-exist", epochs=2):
         Recorder(tmp_path, 3)
     # With resume, another data set's records are not overwritten.
-    with pytest.raises(UserError, match="data set def"):
+    with pytest.raises(UserError, match="def"):
         Recorder(tmp_path, 3, "cpu", True, True, last_epoch=0, fingerprint="def")
     assert store.recorded_epochs(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("shapes", [((3,), (3,), (3, 5)), ((2,), (3, 5), (3,)), ((3,), (3, 5), (3, 5))])
-def test_tensors_of_other_shapes_are_told_apart(tmp_path, shapes):
+def test_tensors_of_wrong_shapes(tmp_path, shapes):
     batch = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
-    with pytest.raises(ValueError, match=r"logits \(B, C\), labels \(B,\) are expected; found \("):
+    with pytest.raises(ValueError, match=r"expected shapes .*, got \("):
         Recorder(tmp_path, 3).update(*batch)
 
 
-def test_inference_mode_and_its_end(tmp_path):
+def test_updates_inside_and_outside_of_inference_mode(tmp_path):
     with torch.inference_mode():
         recorder = Recorder(tmp_path, 6)
         feed(recorder, [0, 1])
@@ -285,7 +291,7 @@ def test_other_sizes_of_batch_and_other_numbers_of_classes(tmp_path):
     assert store.read_epoch(tmp_path, 1).loss == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_precision_that_is_none(tmp_path):
+def test_an_unknown_precision(tmp_path):
     with pytest.raises(ValueError, match="float16 or float32, not 'auto'"):
         Recorder(tmp_path, 3, precision="auto")
 
@@ -295,7 +301,7 @@ def test_a_last_epoch_without_resume(tmp_path):
         Recorder(tmp_path, 3, last_epoch=3)
 
 
-def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
+def test_a_loop_that_resumes_after_an_earlier_epoch_records_the_later_ones_again(tmp_path):
     with Recorder(tmp_path, 3) as recorder:
         for _ in range(3):
             feed(recorder, range(3))
@@ -303,18 +309,18 @@ def test_a_loop_that_goes_back_an_epoch_records_it_again(tmp_path):
     with Recorder(tmp_path, 3, resume=True, last_epoch=1) as recorder:
         assert recorder.epoch == 2
         assert store.recorded_epochs(tmp_path) == [1]
-    with pytest.raises(UserError, match=r"epochs 1\.\.4 .*found none of epoch 2"):
+    with refused("cannot-resume", last=4, missing=2):
         Recorder(tmp_path, 3, resume=True, last_epoch=4)
 
 
-def test_what_was_learned_once_stays_counted_also_after_a_resume(tmp_path):
-    """Five examples of label 0, the last of them unreadable: which are predicted right in which epoch."""
+def test_learned_examples_stay_learned_also_after_a_resume(tmp_path):
+    """Five examples of label 0, the last of them unreadable: which are predicted correctly in each epoch."""
     right = [[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1]]
     settings = {"num_examples": 5, "unreadable": np.array([4])}
 
     def record(recorder, epoch):
         logits = torch.tensor(right[epoch - 1]).unsqueeze(1) * torch.tensor([1.0, 0.0])
-        # Of equal logits the first is predicted, so wrong ones need another.
+        # For equal logits the first is predicted, so a wrong prediction needs a larger second logit.
         logits[:, 1] = 0.5
         recorder.update(torch.arange(4), logits, torch.zeros(4, dtype=torch.int64))
         return recorder.end_epoch()
@@ -323,13 +329,14 @@ def test_what_was_learned_once_stays_counted_also_after_a_resume(tmp_path):
         found = [record(recorder, epoch) for epoch in (1, 2, 3, 4)]
     assert [each.accuracy for each in found] == [1 / 4, 1 / 4, 2 / 4, 1 / 4]
     assert [each.learned for each in found] == [1 / 4, 2 / 4, 2 / 4, 3 / 4]
-    # What epoch 4 learned goes with its records.
+    # Dropping the records of epoch 4 also forgets what it learned.
     with Recorder(tmp_path, resume=True, last_epoch=2, **settings) as recorder:
         assert [record(recorder, epoch).learned for epoch in (3, 4)] == [2 / 4, 3 / 4]
     with Recorder(tmp_path, resume=True, last_epoch=0, overwrite=True, **settings) as recorder:
         assert record(recorder, 4).learned == 1 / 4
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_any_batch_size_and_order_gives_the_same_records(tmp_path_factory, num_examples, batch, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -352,7 +359,7 @@ def test_any_batch_size_and_order_gives_the_same_records(tmp_path_factory, num_e
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_update_never_waits_for_a_gpu(tmp_path):
+def test_update_never_synchronizes_with_a_gpu(tmp_path):
     recorder = Recorder(tmp_path, 8, device="cuda")
     ids, logits, labels = (
         t.cuda() for t in (torch.arange(8), torch.randn(8, 3), torch.zeros(8, dtype=torch.int64))
@@ -365,7 +372,7 @@ def test_update_never_waits_for_a_gpu(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_recorder_on_the_host_waits_for_what_a_gpu_sends(tmp_path):
+def test_a_recorder_on_the_host_waits_for_copies_from_a_gpu(tmp_path):
     recorder = Recorder(tmp_path, 4096)
     logits, labels = (
         torch.randn(4096, 100, device="cuda"),

@@ -1,17 +1,17 @@
-"""A stranger's loop on several ranks: every example once an epoch, nothing gathered."""
+"""A Recorder in the user's loop on several ranks: every example once per epoch, no gathering."""
 
 import pyarrow.parquet as pq
 import pytest
 
 from hardness.dynamics import store
+from tests import processes
 from tests.dynamics.ranks import NUM_EXAMPLES
-from tests.processes import main_of, run_ranks
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    run_ranks(request.param, main_of("tests.dynamics.ranks", folder), folder)
+    processes.run_ranks(request.param, processes.main_of("tests.dynamics.ranks", folder), folder)
     return request.param, folder
 
 
@@ -29,11 +29,11 @@ def test_an_example_that_several_ranks_saw_is_the_lowest_ones(written):
         sizes = [pq.read_metadata(part).num_rows for part in parts]
         assert sum(sizes) == NUM_EXAMPLES
         padded = -(-NUM_EXAMPLES // num_ranks)
-        # The two that fill up three ranks of four are seen twice.
+        # The sampler pads the last batch: two of the examples on three ranks are seen twice.
         assert sum(padded - size for size in sizes) == padded * num_ranks - NUM_EXAMPLES
 
 
-def test_what_was_refused_left_nothing(written):
+def test_an_epoch_that_raised_wrote_nothing(written):
     _, folder = written
     for name in ("missing", "repeated", "no-class"):
         assert not list((folder / name).rglob("*.parquet"))

@@ -166,7 +166,7 @@ def test_a_run_that_fails_ends_those_that_need_it(on_cluster, hardness):
     assert answer.status == 2
     assert answer.err.count("\n") == 1
     assert_refused(answer, "failed-runs", "track-lr1e+09", "hardness run mine.toml --engine ray")
-    assert re.search(r"track-lr1e\+09 failed: .*\[not-finite\]", answer.out)
+    assert re.search(r"track-lr1e\+09 failed: .*\[training-diverged\]", answer.out)
     assert ": split-lr1e+09, labels-lr1e+09" in answer.out
     done = {path.stem for path in Path("runs/mine/done").iterdir()}
     assert done == {f"{stage}-lr0.005" for stage in ("track", "split", "labels")}
