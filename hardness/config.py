@@ -324,6 +324,8 @@ class Report:
     out: Path = Path("reports/report")
     """The report's folder; an older report there is replaced."""
     title: str = "Easy and hard examples"
+    formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Formats of the figures' files; the page shows PNG."""
     images: bool = True
     """--no-images: show examples without their images, for reports that are shared."""
 

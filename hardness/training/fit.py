@@ -156,24 +156,16 @@ def _check_batch_size(model: nn.Module, optimizer: Optimizer, smallest: int, ran
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     needs = requirements(optimizer)
     if needs.example_gradients and ranks.is_many:
-        raise UserError(
-            "one-process-only",
-            "{optimizer} works in one process only (there are {processes}).",
-            "Start one process, or choose another --optimizer.",
-            optimizer=type(optimizer).__name__,
-            processes=ranks.size,
-        )
+        sentence = "{optimizer} trains in one process, not in {processes}: it needs the whole batch."
+        values = {"optimizer": type(optimizer).__name__, "processes": ranks.size}
+        raise UserError("needs-whole-batch", sentence, "Start one process.", **values)
     least = max(needs.min_batch_size, needs.num_groups * (2 if has_batch_norm else 1)) * ranks.size
     if smallest < least:
-        raise UserError(
-            "batch-too-small",
-            "This optimizer{network}{processes} needs batches of at least {least} examples (got {smallest}).",
-            "Raise --batch-size.",
-            network=" with batch normalization" if has_batch_norm else "",
-            processes=f" on {ranks.size} ranks" if ranks.is_many else "",
-            least=least,
-            smallest=smallest,
-        )
+        sentence = "A batch has {smallest} examples, but this optimizer{network} needs {least}{where}."
+        network = " with batch normalization" if has_batch_norm else ""
+        where = f" on {ranks.size} ranks" if ranks.is_many else ""
+        values = {"smallest": smallest, "least": least, "network": network, "where": where}
+        raise UserError("batch-too-small", sentence, "Raise --batch-size.", **values)
 
 
 def _check_finite(step_losses: Tensor, model: nn.Module, epoch: int) -> None:
