@@ -167,7 +167,7 @@ def test_given_labels_that_do_not_fit(track, here, change, code, values):
     answer = track("--given-labels", "labels.parquet", "--out", "r")
     assert_refused(answer, code, "labels.parquet", *values)
     assert not (here / "r").exists()
-    refuse(track("--given-labels", "nowhere.csv"), "no file nowhere.csv")
+    assert_refused(track("--given-labels", "nowhere.csv"), "no-labels-file", "nowhere.csv")
 
 
 def test_a_folder_that_cannot_be_written(hardness, here):
