@@ -174,8 +174,8 @@ def _pixel_range(
     for part, samples in (("training", train), ("validation", validation)):
         ranges = value_ranges([sample.place for sample in samples], workers)
         if pixel_range := range_of(ranges):
-            count, (low, high) = (~np.isnan(ranges[:, 0])).sum(), pixel_range
-            notes.say(f"{count:,} {part} images have more than 8 bits: {low:g}..{high:g} is scaled to 0..255")
+            many, (low, high) = f"{(~np.isnan(ranges[:, 0])).sum():,} {part} images", pixel_range
+            notes.say(f"{many} have more than 8 bits: values {low:g} to {high:g} are scaled to 0..255")
             return pixel_range
     return None
 

@@ -69,13 +69,13 @@ def test_a_folder_without_train_or_val(track, image_folder, part):
 
 def test_a_class_in_val_that_train_lacks(track, image_folder):
     (image_folder / "val/eel").rename(image_folder / "val/fox")
-    refuse(track(), "fox", "add training images")
+    assert_refused(track(), "class-only-in-validation", "fox")
 
 
 def test_an_empty_class(track, image_folder):
     for path in (image_folder / "train/eel").iterdir():
         path.unlink()
-    refuse(track(), "train/eel", "add images or remove the folder")
+    assert_refused(track(), "no-images", "train/eel")
 
 
 @pytest.mark.parametrize("cache", ["host", "none"])
@@ -98,7 +98,7 @@ def test_a_data_set_of_one_class(track, image_folder):
     for part in ("train", "val"):
         for name in ("dog", "eel"):
             shutil.rmtree(image_folder / part / name)
-    refuse(track(), "two classes or more", "'cat'")
+    assert_refused(track(), "single-class", "cat")
 
 
 @pytest.mark.parametrize("quantile", ["0", "-0.1", "0.51", "nan", "inf"])
@@ -151,23 +151,24 @@ def test_noise_outside_0_to_1(hardness, noise):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "code", "values"),
     [
-        (lambda t: t.assign(example_id=t["example_id"] + 1), "24 in row 23"),
-        (lambda t: t.iloc[1:], "1 ids missing, the first 0"),
-        (lambda t: pd.concat([t, t.iloc[[4]]]), "id 4 2 times"),
-        (lambda t: t.assign(label=3), "3 in row 0"),
-        (lambda t: t.rename(columns={"label": "y"}), "a column label"),
+        (lambda t: t.assign(example_id=t["example_id"] + 1), "value-out-of-range", (24, "row 23")),
+        (lambda t: t.iloc[1:], "wrong-example-ids", ("id 0",)),
+        (lambda t: pd.concat([t, t.iloc[[4]]]), "wrong-example-ids", ("2 rows", "id 4")),
+        (lambda t: t.assign(label=3), "value-out-of-range", (3, "row 0")),
+        (lambda t: t.rename(columns={"label": "y"}), "no-such-column", ("label",)),
     ],
 )
-def test_given_labels_that_do_not_fit(track, here, change, told):
+def test_given_labels_that_do_not_fit(track, here, change, code, values):
     table = pd.DataFrame({"example_id": range(24), "label": 0})
     table.to_parquet("labels.parquet")
     assert track("--given-labels", "labels.parquet").status == 0
     change(table).to_parquet("labels.parquet")
-    refuse(track("--given-labels", "labels.parquet", "--out", "r"), "labels.parquet", told)
+    answer = track("--given-labels", "labels.parquet", "--out", "r")
+    assert_refused(answer, code, "labels.parquet", *values)
     assert not (here / "r").exists()
-    refuse(track("--given-labels", "nowhere.csv"), "no file nowhere.csv")
+    assert_refused(track("--given-labels", "nowhere.csv"), "no-labels-file", "nowhere.csv")
 
 
 def test_a_folder_that_cannot_be_written(hardness, here):
@@ -301,7 +302,7 @@ def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
 
 def test_names_that_are_not_utf8(track, image_folder):
     (image_folder / "train/cat/0.png").rename(image_folder / "train/cat" / os.fsdecode(b"caf\xe9.png"))
-    refuse(track(), "in UTF-8", "caf", "rename it")
+    assert_refused(track(), "name-not-utf8", "caf")
 
 
 def test_a_report_over_files_of_the_users_own(hardness, tracked, here):
