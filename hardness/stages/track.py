@@ -1,4 +1,4 @@
-"""``hardness track``: train, and record for every example, every epoch, what the network made of it."""
+"""``hardness track``: train a network, and record every example in every epoch."""
 
 import time
 from dataclasses import asdict, replace
@@ -57,7 +57,8 @@ def _track(config: Track, device: torch.device) -> Path:
         ).to(device)
         if config.sync_batchnorm:
             if device.type != "cuda":
-                raise UserError("CUDA for --sync-batchnorm", str(device), "leave it out")
+                sentence = "--sync-batchnorm needs CUDA (the device is {device})."
+                raise UserError("sync-batchnorm-on-cpu", sentence, "Remove it.", device=str(device))
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         run.update(
             seed=config.seed,
@@ -80,34 +81,33 @@ def _track(config: Track, device: torch.device) -> Path:
             settings = {"last_epoch": config.epochs, "asked": {}}
             files.write_table(run.path / "scores.parquet", table, data.fingerprint, settings)
             learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
-            say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
+            say(f"Learned at least once: {learned}. Scores: {run.path / 'scores.parquet'}")
         distributed.wait_for_all()
     return run.path
 
 
 def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, device: torch.device) -> None:
-    """Go on from the last whole epoch; after each, write its records, a line of log, a checkpoint."""
+    """Train from the last complete epoch on; after each, write records, a line of the log, a checkpoint."""
     train, workers = data.train, config.num_workers
     optimizer = optim.build(
         config.optimizer, model.parameters(), config.lr, config.weight_decay, config.momentum
     )
     saved = run.path / "checkpoints" / "last.pt"
     last_epoch = checkpoint.load(saved, model, optimizer, device)
-    # A kill leaves one epoch at most that is recorded and not saved: that one is made again.
+    # A kill leaves at most one epoch with records but no checkpoint: it is trained again.
     if (recorded := recorded_epochs(run.path)) and recorded[-1] > last_epoch + 1:
-        found = f"one of epoch {last_epoch}" if last_epoch else "none"
-        raise UserError(
-            f"a checkpoint of epoch {recorded[-1]} or the one before in {saved}, as there are records",
-            found,
-            "restore it, or choose another --out",
-        )
+        found = f"is of epoch {last_epoch}" if last_epoch else "is missing"
+        sentence = "{path} {found}, but there are records of {epoch} epochs."
+        values = {"path": str(saved), "found": found, "epoch": recorded[-1]}
+        hint = "Restore the checkpoint, or choose another --out."
+        raise UserError("missing-checkpoint", sentence, hint, **values)
     run.keep_log(lambda line: line["epoch"] <= last_epoch)
     recorder = Recorder(
         run.path,
         len(train),
         device,
         resume=True,
-        # Where there is no checkpoint, the epoch that is made again is the first.
+        # Without a checkpoint, the epoch that is trained again is the first.
         overwrite=True,
         last_epoch=last_epoch,
         unreadable=train.unreadable,
@@ -132,8 +132,8 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
     validation = [Group("validation", data.validation, data.validation.ids)]
     coherence_groups = _coherence_groups(train, config) if config.coherence_every else []
 
-    def look(epoch: int) -> None:
-        """What is looked at every so many epochs, by one rank: all have the same weights."""
+    def measure_periodically(epoch: int) -> None:
+        """Coherence and kept weights, by one rank: all have the same weights."""
         if distributed.rank() > 0:
             return
         if config.coherence_every and epoch % config.coherence_every == 0:
@@ -143,7 +143,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             checkpoint.keep_weights(run.path, model, epoch)
 
     if last_epoch == 0:
-        look(0)
+        measure_periodically(0)
     with recorder, Epochs(config.epochs, last_epoch) as epochs:
         epochs.begin("tracking")
         started = time.perf_counter()
@@ -154,19 +154,20 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
             try:
                 recorded = recorder.end_epoch()
             except ValueError as error:
-                raise UserError("a finite loss of every example", str(error), "lower --lr") from error
+                sentence, reason = "Recording failed: {reason}.", str(error).rstrip(".")
+                raise UserError("loss-not-finite", sentence, "Lower --lr.", reason=reason) from error
             (measured,) = measure(model, validation, device, workers)
             line = asdict(log) | {"record_loss": recorded.loss, "record_top1": recorded.accuracy}
             line["learned"] = recorded.learned
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
-            look(log.epoch)
-            # A checkpoint says that its epoch is done: all that is recorded must be on disk before it.
+            measure_periodically(log.epoch)
+            # A checkpoint means that its epoch is complete: its records must be on disk first.
             recorder.flush()
             distributed.wait_for_all()
             run.log(**line)
             if distributed.rank() == 0:
                 checkpoint.save(saved, model, optimizer, log.epoch)
-            # The first epoch takes longer: it warms up.
+            # The first epoch takes longer, so the second is timed.
             if log.epoch == last_epoch + 2:
                 say_time_left("an epoch", time.perf_counter() - started, config.epochs - log.epoch)
             started = time.perf_counter()
@@ -183,7 +184,7 @@ def _train(run: RunFolder, config: Track, data: DataSet, model: nn.Module, devic
 
 
 def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
-    """A fixed sample; where some labels are corrupt, matched ones of both kinds as well."""
+    """A fixed sample; with corrupt labels, class-matched samples of pristine and corrupt examples too."""
     generator = seeding.generator(config.seed, "coherence sample")
     classes = train.given_labels.numpy()
     samples = matched_samples({"train": train.ids}, classes, config.coherence_sample, generator)
@@ -191,7 +192,7 @@ def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
     if is_corrupt.any():
         kinds = {"pristine": train.ids[~is_corrupt], "corrupt": train.ids[is_corrupt]}
         samples |= matched_samples(kinds, classes, config.coherence_sample, generator)
-    # A single example agrees with nobody.
+    # The coherence of a single example is undefined.
     return [Group(name, train, ids) for name, ids in samples.items() if len(ids) > 1]
 
 
