@@ -126,6 +126,14 @@ def tracked(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def made_run(tmp_path_factory) -> Path:
+    """A run of track on digits, made without training. Shared: tests copy it before they write to it."""
+    from tests.made_runs import tracked_run
+
+    return tracked_run(tmp_path_factory.mktemp("shared") / "made")
+
+
+@pytest.fixture(scope="session")
 def split_file(tracked, tmp_path_factory) -> Path:
     """A split of a copy of ``tracked``."""
     from hardness.config import Split

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,13 @@ _digits = cache(lambda: datasets.load(Data(), model="mlp"))
 
 
 def tracked_run(out: Path, **settings) -> Path:
-    """A finished run of track with those settings.
+    """A finished run of track with those settings, by default of six epochs.
 
     The data set is loaded as track loads it. Each example is learned at a time that depends on its class, its
     label (a corrupt one is learned later) and a random number that runs of different seeds share in part.
     Some are never learned. There are no checkpoints.
     """
-    config = Track(out=out, **settings)
+    config = Track(**{"epochs": 6, "out": out, **settings})
     with RunFolder("track", config) as run:
         data = _digits() if config.data == "digits" else datasets.load(config, model=config.model, workers=0)
         train = data.train.with_labels(given_labels(data, config, config.noise))
@@ -95,7 +95,7 @@ def _logits(data: DataSet, config: Track) -> list[torch.Tensor]:
     is_clean = train.clean_labels[:, None] == classes
     return [
         drawn + 7 * (time - difficulty)[:, None] * is_given + 2 * time * is_clean
-        for drawn, time in zip(noise, torch.linspace(0, 1.2, config.epochs + 1)[1:], strict=True)
+        for drawn, time in zip(noise, (1.4 * epoch / (epoch + 2) for epoch in count(1)), strict=False)
     ]
 
 
