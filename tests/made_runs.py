@@ -68,13 +68,19 @@ def tracked_run(out: Path, **settings) -> Path:
 
 
 def write_records(
-    run: Path, epoch: int, logits: torch.Tensor, labels: torch.Tensor, ids: np.ndarray, fingerprint: str
+    run: Path,
+    epoch: int,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    ids: np.ndarray,
+    fingerprint: str,
+    precision: type = np.float16,
 ) -> None:
     """The records of logits (N, C); those of examples that are not among ids are null."""
     is_unreadable = ~np.isin(np.arange(len(labels)), ids)
     prediction, *numbers = record(logits, labels)
     columns = [labels.numpy(), prediction.numpy()]
-    columns += [number.numpy().astype(np.float16).astype(np.float32) for number in numbers]
+    columns += [number.numpy().astype(precision).astype(np.float32) for number in numbers]
     arrays = [
         pa.array(column, kind, mask=is_unreadable)
         for column, kind in zip(columns, store.SCHEMA.types[1:], strict=True)

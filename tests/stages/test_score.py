@@ -88,8 +88,9 @@ def test_records_of_another_program(here, capsys):
         score(Score(run=(here / "theirs",)))
 
 
-def test_several_runs_are_pooled(run, tmp_path, capsys):
-    other = tracked_run(tmp_path / "other", seed=1)
+def test_several_runs_are_pooled(image_folder, tmp_path, capsys):
+    data = f"imagefolder:{image_folder}"
+    run, other = (tracked_run(tmp_path / name, data=data, seed=seed) for seed, name in enumerate("ab"))
     capsys.readouterr()
     path = score(Score(run=(run, other)))
     assert path == run / "scores-pool2.parquet"
