@@ -1,7 +1,7 @@
-"""Coherence of groups of examples, read at equal mean loss.
+"""Coherence of groups of examples, compared at equal mean loss.
 
-Gradients of fitted examples vanish, so that groups which are learned at different times compare fairly only
-where their losses are equal.
+Gradients of fitted examples vanish, so groups that are learned at different times are comparable only where
+their losses are equal.
 """
 
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from hardness.statistics import Estimate
 from hardness.verdicts import at_first_crossing
 
 PAIRS = (("easy", "hard"), ("easy", "easy-control"), ("hard", "hard-control"), ("pristine", "corrupt"))
-"""Groups that are compared, where both were measured."""
+"""Groups that are compared if both were measured."""
 _GRID = 50
 
 
 @dataclass(frozen=True)
 class EqualLoss:
-    """``grid`` (G,): mean losses, falling, nats; ``coherence``: (group, seed) -> coherences there, (G,)."""
+    """``grid`` (G,): decreasing mean losses, nats; ``coherence``: (group, seed) -> (G,) at those losses."""
 
     grid: np.ndarray
     coherence: dict[tuple[str, str], np.ndarray]
 
 
 def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
-    """Read coherence at the first epoch at which a group's mean loss falls to each level, interpolated.
+    """Coherence at the first epoch at which a group's mean loss falls to each level, interpolated.
 
     table: measured_on, seed, epoch, mean_loss, coherence of the whole network. The levels go from the
-    smallest loss that any group began with to the largest of their smallest ones. Where all gradients were
-    zero there is no coherence to read. None where the losses of two groups have no level in common, or only
-    one epoch was measured.
+    smallest initial loss of the groups to the largest of their minima. Epochs without coherence (all
+    gradients were zero) are skipped. None if the groups' losses do not overlap, or only one epoch was
+    measured.
     """
     curves = {
         key: curve.sort_values("epoch")
@@ -56,9 +56,9 @@ def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
 def coherence_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
     """Differences of coherence between two groups, paired by seed.
 
-    "easy - hard: over training" is the mean over the epochs but the 0th, "... at equal loss" the mean over
-    the common levels of loss, "... at loss 0.81" is at the lowest of them. Of those seeds in which both
-    groups were measured, and those epochs in which both had a gradient.
+    "easy - hard: over training" is the mean over epochs from 1 on, "... at equal loss" the mean over the
+    common levels of loss, "... at loss 0.81" the value at the lowest of them. Only seeds in which both groups
+    were measured, and epochs in which both had a gradient, are used.
     """
     found = {}
     for one, other in PAIRS:
@@ -72,11 +72,11 @@ def coherence_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
         difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean().dropna()
         if len(difference):
             found[f"{one} - {other}: over training"] = Estimate.of(difference)
-        across = equal_loss(pair)
-        if across is None:
+        equal = equal_loss(pair)
+        if equal is None:
             continue
-        seeds = sorted({seed for _, seed in across.coherence})
-        apart = np.array([across.coherence[one, seed] - across.coherence[other, seed] for seed in seeds])
-        found[f"{one} - {other}: at equal loss"] = Estimate.of(apart.mean(1))
-        found[f"{one} - {other}: at loss {across.grid[-1]:.2f}"] = Estimate.of(apart[:, -1])
+        seeds = sorted({seed for _, seed in equal.coherence})
+        differences = np.array([equal.coherence[one, seed] - equal.coherence[other, seed] for seed in seeds])
+        found[f"{one} - {other}: at equal loss"] = Estimate.of(differences.mean(1))
+        found[f"{one} - {other}: at loss {equal.grid[-1]:.2f}"] = Estimate.of(differences[:, -1])
     return found

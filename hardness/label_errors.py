@@ -1,4 +1,4 @@
-"""Which labels are wrong, and how well a score finds them: pure functions."""
+"""Which labels are likely wrong, and how well a score finds them: pure functions."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ def label_issues(labels: np.ndarray, predictions: np.ndarray, quality: np.ndarra
     """(N,) bool: the prediction is another class, and the label's probability is below its class's threshold.
 
     labels, predictions: (N,) int of given and predicted class; quality: (N,) the given label's probability. A
-    class's threshold is the mean over the examples given it (confident learning, Northcutt et al. 2021,
-    arXiv:1911.00068, equation 2); their whole rule (equation 1) needs the probabilities of the other classes.
+    class's threshold is the mean over the examples with that label (confident learning, Northcutt et al.
+    2021, arXiv:1911.00068, equation 2); their full rule (equation 1) needs the other classes' probabilities.
     """
     counts = np.bincount(labels)
     thresholds = np.bincount(labels, weights=quality) / np.maximum(counts, 1)
@@ -21,17 +21,17 @@ def label_issues(labels: np.ndarray, predictions: np.ndarray, quality: np.ndarra
 
 
 def can_be_judged(table: pd.DataFrame, is_corrupt: np.ndarray) -> bool:
-    """Is the label of some readable example corrupt, and of some not?"""
+    """Whether some readable examples have corrupt labels and others do not."""
     truth = is_corrupt[table["mean_loss"].notna().to_numpy()]
     return bool(truth.any() and not truth.all())
 
 
 def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
-    """A row a score of the table: score, auroc, average_precision, num_corrupt, num_examples.
+    """One row per score of the table: score, auroc, average_precision, num_corrupt, num_examples.
 
-    is_corrupt: (N,) bool, the truth. The hardest examples are the suspects, never-learned ones before all
-    others; unreadable ones are left out. By chance alone the AUROC is 0.5 and the average precision the share
-    of corrupt labels. Raises ``UserError`` unless some labels are corrupt and some are not.
+    is_corrupt: (N,) bool, the ground truth. The hardest examples are the most suspicious, never-learned ones
+    first; unreadable ones are left out. By chance, AUROC is 0.5 and average precision is the share of corrupt
+    labels. Raises ``UserError`` unless some labels are corrupt and some are not.
     """
     rows = []
     for name in table.columns.drop("example_id"):
@@ -49,17 +49,17 @@ def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
 
 
 def precision_recall(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> pd.DataFrame:
-    """Columns recall, precision: of the suspects down to each value of the score, recall rising."""
+    """Columns recall, precision at each threshold of the score, with increasing recall."""
     suspicion, truth = _suspicion(table, by, is_corrupt)
     precision, recall, _ = precision_recall_curve(truth, suspicion)
-    # scikit-learn ends with a point of no suspects, which has no precision.
+    # scikit-learn ends with a point without any suspects, whose precision is undefined.
     return pd.DataFrame({"recall": recall[-2::-1], "precision": precision[-2::-1]})
 
 
 def _suspicion(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not can_be_judged(table, is_corrupt):
-        found = "all are, or none is"
-        raise UserError("labels of which some are known to be corrupt", found, "track under label noise")
+        sentence = "Either all known labels are corrupt or none is: there is nothing to detect."
+        raise UserError("no-corrupt-labels", sentence, "Track with --noise or --given-labels.")
     found = ranks(table, by)
     is_readable = ~np.isnan(found)
     return found[is_readable], is_corrupt[is_readable]

@@ -28,7 +28,7 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """+1 or -1 where the interval leaves out zero, else 0."""
+        """+1 or -1 if the interval excludes 0, else 0."""
         if self.low is None or self.high is None:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
@@ -40,10 +40,10 @@ class Estimate:
 
 
 def summarize(table: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataFrame:
-    """Mean and interval over the rows of each group: a row a group and value.
+    """Mean and interval over the rows of each group: one row per group and value.
 
     Columns: ``by``, then value, mean, low, high, num_seeds; groups in the order of their first row, and
-    low and high null for a group of one row.
+    low and high are null for a group of one row.
     """
     rows = [
         {**dict(zip(by, key, strict=True)), "value": value, **vars(Estimate.of(group[value]))}

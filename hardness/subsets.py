@@ -1,7 +1,7 @@
 """From hardness to subsets: easy, hard, and controls that are matched to them, with folds.
 
-Pure functions of tables and a generator. A fold belongs to the example: every subset takes it from there,
-so nothing that one subset trains on is tested in another.
+Pure functions of tables and a generator. The fold is a property of the example, the same in every subset, so
+no example that one subset trains on is tested in another.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ CONTROLS = {"easy": "easy-control", "hard": "hard-control"}
 """Subset -> its first control; further ones are ``easy-control-2``, ``easy-control-3`` and so on."""
 FOLDS = ("train", "test")
 _EASY, _REST, _HARD = 0, 1, 2
+_RAISE = "Raise --quantile."
 
 
 def rank(tables: list[pd.DataFrame], by: str) -> pd.DataFrame:
     """Order the readable examples from easiest to hardest.
 
-    tables: the scores of one or more runs of one data set, each with a row an example, ordered by id.
-    Returns example_id, score, rank. ``rank`` is the mean over runs of the example's rank by the score, ties
-    sharing theirs; rows of equal rank are ordered by mean loss, then by example id. ``score`` is the score
+    tables: the scores of one or more runs of one data set, each with one row per example, ordered by id.
+    Returns example_id, score, rank. ``rank`` is the mean over runs of the example's rank by the score (ties
+    share theirs); rows of equal rank are ordered by mean loss, then by example id. ``score`` is the score
     of a single run (null: never learned), or the mean rank of several.
     """
     is_readable = np.logical_and.reduce([table["mean_loss"].notna() for table in tables])
@@ -34,22 +35,21 @@ def rank(tables: list[pd.DataFrame], by: str) -> pd.DataFrame:
     losses = [table["mean_loss"].to_numpy() for table in tables]
     ids = tables[0]["example_id"].to_numpy()
     score = tables[0][by].to_numpy(np.float64, na_value=np.nan) if len(tables) == 1 else mean_rank
-    # Stable: of equal ones the smaller id, which comes first, stays first.
+    # lexsort is stable: ties are broken by example id.
     order = np.lexsort((np.mean(losses, axis=0), mean_rank))
     return pd.DataFrame({"example_id": ids, "score": score, "rank": mean_rank}).iloc[order]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Which of the ranked examples are called easy and hard."""
+    """Which of the ranked examples are easy and hard."""
 
     group: np.ndarray
     """(N,) of 0 easy, 1 rest, 2 hard, in the order of the ranking."""
     tied_share: dict[str, float]
-    """Share of each subset whose rank is also found just outside it: which of them came in is due to the
-    tie-break, not to the score."""
+    """Share of each subset that ties with an example just outside it: mean loss decided, not the score."""
     left_out: tuple[int, ...] = ()
-    """Classes with so few examples that neither easy nor hard has one."""
+    """Classes with too few examples to have one in easy or hard."""
 
 
 def cut_quantile(ranked: pd.DataFrame, classes: np.ndarray, quantile: float, by_class: bool) -> Cut:
@@ -70,24 +70,21 @@ def cut_quantile(ranked: pd.DataFrame, classes: np.ndarray, quantile: float, by_
                 tied[name] += int((ranks[inwards[:size]] == border).sum())
     sizes = {"easy": (group == _EASY).sum(), "hard": (group == _HARD).sum()}
     if sizes["easy"] == 0:
-        raise UserError(
-            "at least one example in the easiest part",
-            f"{len(ranked)} examples at quantile {quantile}",
-            "raise --quantile",
-        )
+        sentence = "A quantile of {quantile} of {count} examples is less than one example."
+        raise UserError("quantile-too-small", sentence, _RAISE, quantile=quantile, count=len(ranked))
     return Cut(group, {name: tied[name] / size for name, size in sizes.items()}, tuple(left_out))
 
 
 def cut_learned_by(is_correct: np.ndarray, train_size: int, test_size: int, epoch: int) -> Cut:
     """The paper's split: correct at an epoch against the rest (arXiv:2003.07422, section 4)."""
-    counts = {"correct": int(is_correct.sum()), "not correct": int((~is_correct).sum())}
-    for name, count in counts.items():
-        if count < train_size + test_size:
-            raise UserError(
-                f"{train_size} + {test_size} examples that are {name} at epoch {epoch}",
-                f"{counts['correct']} correct and {counts['not correct']} not correct",
-                "lower --train-size and --test-size, or choose another --epoch",
-            )
+    correct, wrong = int(is_correct.sum()), int((~is_correct).sum())
+    if min(correct, wrong) < train_size + test_size:
+        sentence = (
+            "Easy and hard need {size} examples each; at epoch {epoch}, {correct} are correct, {wrong} not."
+        )
+        hint = "Lower --train-size and --test-size, or choose another --epoch."
+        values = {"size": train_size + test_size, "epoch": epoch, "correct": correct, "wrong": wrong}
+        raise UserError("too-few-examples", sentence, hint, **values)
     return Cut(np.where(is_correct, _EASY, _HARD), {"easy": 0.0, "hard": 0.0})
 
 
@@ -98,10 +95,10 @@ def draw_folds(
     generator: np.random.Generator,
     sizes: tuple[int, int] = (1, 1),
 ) -> np.ndarray:
-    """(N,) bool: is the example in the test fold? Stratified by class within easy, hard and the rest.
+    """(N,) bool: the example is in the test fold. Stratified by class within easy, hard and the rest.
 
-    Each group has round(test_fraction * size) test examples, spread over its classes to within one.
-    ``sizes``: the least (train, test) examples that easy and hard must have.
+    Each group has round(test_fraction * size) test examples, in proportion to its classes to within one.
+    ``sizes``: the minimum number of (train, test) examples in easy and in hard.
     """
     is_test = np.zeros(len(group), bool)
     for value in np.unique(group):
@@ -109,15 +106,15 @@ def draw_folds(
         members = members[np.lexsort((generator.random(len(members)), classes[members]))]
         num_test = round(test_fraction * len(members))
         if value != _REST:
-            least_train, least_test = sizes
-            num_test = min(max(num_test, least_test), len(members) - least_train)
-            if num_test < least_test:
-                raise UserError(
-                    f"{least_train} + {least_test} examples in each subset's train and test fold",
-                    f"{len(members)} in all",
-                    "raise --quantile",
+            min_train, min_test = sizes
+            num_test = min(max(num_test, min_test), len(members) - min_train)
+            if num_test < min_test:
+                sentence = (
+                    "A subset of {count} examples cannot have {train} for training and {test} for testing."
                 )
-        # Systematic sampling: every 1/fraction-th along the classes, from a random start.
+                values = {"count": len(members), "train": min_train, "test": min_test}
+                raise UserError("subset-too-small", sentence, _RAISE, **values)
+        # Systematic sampling: every (1/fraction)-th example, in the order of classes, from a random start.
         steps = np.floor(np.arange(len(members) + 1) * (num_test / len(members)) + generator.random())
         is_test[members[np.diff(steps) > 0]] = True
     return is_test
@@ -134,7 +131,7 @@ def form(
     """Subset name -> positions. Controls match their subset's class counts, fold by fold.
 
     ``sizes``: (train, test) examples to draw from easy and from hard; None takes all of them.
-    ``num_controls``: of each of the two, drawn independently; more of them leave the first ones as they are.
+    ``num_controls``: for each of the two, drawn independently; more of them do not change the first ones.
     """
     subsets = {}
     for name, value in (("easy", _EASY), ("hard", _HARD)):
@@ -161,7 +158,7 @@ def _matched(
 ) -> np.ndarray:
     """Random positions with as many examples of each class in each fold as ``target`` has."""
     stratum = classes * 2 + is_test
-    # Of two bytes, where it fits, numpy sorts in linear time.
+    # numpy sorts integers of one or two bytes in linear time.
     stratum = stratum.astype(np.min_scalar_type(stratum.max()))
     by_stratum = np.argsort(stratum, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(stratum))])
@@ -197,10 +194,10 @@ def class_difference(easy: np.ndarray, hard: np.ndarray) -> float:
 def matched_samples(
     members: dict[str, np.ndarray], classes: np.ndarray, size: int, generator: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """As many examples of each group, of each class as many: {group: ids} -> {group: (m,) ids, sorted}.
+    """Samples with the same class histogram, one per group: {group: ids} -> {group: (m,) ids, sorted}.
 
-    m is ``size``, or as many as the groups' common classes allow: coherence depends on how many examples and
-    which classes there are. classes: (N,) of all examples. m is 0 where the groups share no class.
+    m is ``size``, or fewer if the groups share fewer examples of the same classes: coherence depends on the
+    number of examples and on their classes. classes: (N,) of all examples. m is 0 if they share no class.
     """
     counts = np.min(
         [np.bincount(classes[ids], minlength=classes.max() + 1) for ids in members.values()], axis=0

@@ -17,19 +17,20 @@ from hardness.training.measure import Group, measure_coherence
 
 
 def add_coherence(run: Path, rows: pd.DataFrame, fingerprint: str) -> Path:
-    """Put rows in RUN/coherence.parquet, in the place of those of the same epochs and groups."""
+    """Write rows to RUN/coherence.parquet, replacing those of the same epochs and groups."""
     return _write(run, rows, fingerprint, lambda old: _keys(old).isin(_keys(rows)))
 
 
 def subset_coherence(tracked: TrackedModel, split: Path, size: int) -> Path:
     """Measure the subsets of a split of the run, at every epoch whose weights were kept -> the file.
 
-    Of several controls the first; what was measured of an earlier split goes.
+    Of several controls the first is measured. Rows of an earlier split are replaced.
     """
     fingerprint = tracked.job.data.fingerprint
-    if tracked.job.seed not in split_settings(split)["tracking_seeds"]:
-        found = f"one of tracking seeds {split_settings(split)['tracking_seeds']}"
-        raise UserError(f"a split of {tracked.run}, seed {tracked.job.seed}", found, "name its own")
+    if (seed := tracked.job.seed) not in (seeds := split_settings(split)["tracking_seeds"]):
+        sentence = "{split} is a split of runs with seeds {seeds}; {run} has seed {seed}."
+        values = {"split": str(split), "seeds": seeds, "run": str(tracked.run), "seed": seed}
+        raise UserError("split-of-other-run", sentence, "Pass a split of this run.", **values)
     subsets = files.read_table(split, fingerprint).to_pandas()
     members = {
         name: group["example_id"].to_numpy()
@@ -41,14 +42,15 @@ def subset_coherence(tracked: TrackedModel, split: Path, size: int) -> Path:
     samples = matched_samples(members, images.given_labels.numpy(), size, generator)
     m = len(samples["easy"])
     if m < 2:
-        expected = f"two examples or more of each subset of {split}, of each class as many"
-        raise UserError(expected, str(m), "split with --balance class")
+        sentence = "Class-matched samples of the subsets of {split} have {count} examples; 2 are needed."
+        hint = "Split with --balance class."
+        raise UserError("too-few-matched-examples", sentence, hint, split=str(split), count=m)
     if m < size:
-        remark(f"coherence of {m} examples, not {size}: the subsets have no more of the same classes")
+        remark(f"coherence of {m} examples, not {size}: class-matched samples are no larger")
     groups = [Group(name, images, ids) for name, ids in samples.items()]
     epochs = checkpoint.kept_epochs(tracked.run)
     if not epochs:
-        remark("coherence after the last epoch alone: only track --checkpoint-every keeps others")
+        remark("coherence at the last epoch only: track with --checkpoint-every to keep other weights")
     last = checkpoint.load_weights(tracked.run, tracked.model, tracked.resources.device)
     tables = []
     for epoch in progress([*epochs, *([] if last in epochs else [None])], len({*epochs, last}), "coherence"):

@@ -1,4 +1,4 @@
-"""``hardness compare``: two runs of a stage, in which settings they differ and what came of it."""
+"""``hardness compare``: how two runs of a stage differ in settings and results."""
 
 import math
 from pathlib import Path
@@ -6,30 +6,26 @@ from typing import Any
 
 from hardness.config import Compare
 from hardness.console import say, table
-from hardness.errors import UserError
 from hardness.stages.report.sections import agreements, all_sections
-from hardness.stages.run_folder import finished_info, read_log
+from hardness.stages.run_folder import check_distinct, check_stage, finished_info, read_log
 from hardness.stages.run_settings import CONFIGS, OPERATIONAL, defaults
 from hardness.statistics import Estimate
 from hardness.tables import Location, Name
 
 _LAST_EPOCH = "The last epoch"
 _UNEQUAL = {"epoch", "lr", "time", "loader_wait"}
-"""Of an epoch's line of log.jsonl: what says nothing of how well it went."""
+"""Entries of log.jsonl that do not measure how well training went."""
 
 
 def compare(config: Compare) -> None:
-    """Print how two runs differ: in settings, in the last epoch's figures, in what a report estimates.
+    """Print how two runs differ: in settings, in numbers of the last epoch, in the estimates of a report.
 
     Raises ``UserError`` for runs of two stages.
     """
+    check_distinct(config.runs)
     runs = {run: finished_info(run) for run in config.runs}
-    if len(runs) < 2:
-        raise UserError("two runs", f"{config.runs[0]} twice", "name another")
     infos = list(runs.values())
-    if infos[0]["stage"] != infos[1]["stage"]:
-        found = " and ".join(f"{run}, one of {info['stage']}" for run, info in runs.items())
-        raise UserError("two runs of the same stage", found, "name another")
+    check_stage(config.runs[1], infos[1], [infos[0]["stage"]])
     names = [run.name for run in runs]
     header = ["", *map(Name, names if len(set(names)) == len(names) else map(str, runs))]
     settings = [_settings(info) for info in infos]
@@ -60,14 +56,14 @@ def _settings(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """Of a setting: text may be shortened, a number not."""
+    """A setting: text may be shortened, a number not."""
     if isinstance(value, list):
         value = " ".join(map(str, value))
     return Location(value) if isinstance(value, str) else value
 
 
 def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
-    """Question -> what is estimated -> an estimate; of a tracked run the last epoch's line of log too."""
+    """Question -> quantity -> its estimate; for a tracked run also the numbers of the last epoch."""
     found: dict[str, dict[str, Estimate]] = {}
     if info["stage"] == "track" and (log := read_log(run)):
         line = {name: value for name, value in log[-1].items() if name not in _UNEQUAL}
@@ -78,7 +74,7 @@ def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def _told(estimate: Estimate | None) -> str:
+def _text(estimate: Estimate | None) -> str:
     if estimate is None or not math.isfinite(estimate.mean):
         return "-"
     interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
@@ -86,8 +82,8 @@ def _told(estimate: Estimate | None) -> str:
 
 
 def _compared(one: Estimate | None, other: Estimate | None) -> list[str]:
-    told = [_told(one), _told(other)]
-    return [*told, "-" if "-" in told else _short(other.mean - one.mean, sign="+")]
+    cells = [_text(one), _text(other)]
+    return [*cells, "-" if "-" in cells else _short(other.mean - one.mean, sign="+")]
 
 
 def _short(value: float, sign: str = "") -> str:

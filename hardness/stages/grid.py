@@ -1,6 +1,6 @@
-"""Training a grid of networks, each measured on groups of examples before the first and after every epoch.
+"""Train a grid of networks; each is measured on groups of examples before the first and after every epoch.
 
-A member that is finished is on disk, and isn't trained again when the run resumes.
+A finished member is on disk, and is not trained again when the run is resumed.
 """
 
 import shutil
@@ -34,16 +34,16 @@ class Member:
     lr: float
     noise: float
     seed: int
-    """As the curves name it."""
+    """Its number in the curves."""
     stream: int
-    """Seed of its first weights and of the order of its examples; equal streams begin equal."""
+    """Seed of its first weights and of the order of its examples."""
     examples: ImageSet
     ids: np.ndarray
     groups: Sequence[Group]
 
     @property
     def columns(self) -> dict[str, str | float | int]:
-        """What names it in curves.parquet and log.jsonl."""
+        """The columns of curves.parquet and log.jsonl that identify it."""
         return {
             "trained_on": self.trained_on,
             "optimizer": self.optimizer,

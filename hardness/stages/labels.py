@@ -1,4 +1,4 @@
-"""``hardness labels``: which labels of a tracked run are likely wrong."""
+"""``hardness labels``: the labels of a tracked run that are likely wrong."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def labels(config: Labels) -> Path:
     """Write RUN/labels.parquet, the most suspicious label first -> its path.
 
     Columns: example_id, key, given_label, suggested_label, score, rank (1: the most suspicious). The
-    suggestion is what the network last predicted instead of the given label; null where it never did. Where
-    the truth is known (label noise, --given-labels), says how well every score of the run finds it.
+    suggestion is the network's last prediction other than the given label; null if there is none. If the
+    clean labels are known (label noise, --given-labels), prints how well each score finds the corrupt ones.
     """
     run = config.run or newest_run("track")
     info = finished_info(run, "track")
@@ -33,7 +33,7 @@ def labels(config: Labels) -> Path:
     found = examples[["example_id", "key", "given_label"]].assign(
         suggested_label=_suggested(run, fingerprint), score=scores[config.by]
     )
-    # Of equal ones the smaller id, which comes first, stays first.
+    # Ties are broken by example id.
     found["rank"] = (-pd.Series(ranks(scores, config.by))).rank(method="first")
     found = found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
     path = run / "labels.parquet"
@@ -71,7 +71,7 @@ def _judge(found: pd.DataFrame, scores: pd.DataFrame, examples: pd.DataFrame) ->
     judged = detection(scores, examples["is_corrupt"].to_numpy())
     num_corrupt, num_examples = judged.loc[0, ["num_corrupt", "num_examples"]]
     table(
-        f"How each score finds the {num_corrupt:,} corrupt labels of {num_examples:,}",
+        f"Detection of the {num_corrupt:,} corrupt labels among {num_examples:,}, by score",
         ["score", "AUROC", "average precision"],
         (
             [row.score, f"{row.auroc:.3f}", f"{row.average_precision:.3f}"]
@@ -82,7 +82,7 @@ def _judge(found: pd.DataFrame, scores: pd.DataFrame, examples: pd.DataFrame) ->
     suspects = found.head(num_corrupt)
     corrupt = truth["is_corrupt"].to_numpy()[:num_corrupt]
     is_right = (suspects["suggested_label"] == truth["clean_label"].to_numpy()[:num_corrupt]).fillna(False)
-    told = f"of the {num_corrupt:,} most suspicious labels {corrupt.mean():.3f} are corrupt"
+    line = f"Of the {num_corrupt:,} most suspicious labels, {corrupt.mean():.3f} are corrupt"
     if corrupt.any():
-        told += f"; for those the suggested label is the clean one in {is_right[corrupt].mean():.3f}"
-    say(told)
+        line += f"; for {is_right[corrupt].mean():.3f} of these, the suggested label is the clean one"
+    say(line)

@@ -1,4 +1,4 @@
-"""``hardness memorize``: every optimizer under the same label noise, everything else equal."""
+"""``hardness memorize``: train with every optimizer under the same label noise, all else equal."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from hardness.wording import memorization_words
 
 _LR = 0.2
 SAMPLE = 50_000
-"""Examples measured of each kind, as in the paper."""
+"""The largest number of examples measured in a group, as in the paper."""
 
 
 def memorize(config: Memorize) -> Path:
@@ -36,7 +36,7 @@ def memorize(config: Memorize) -> Path:
         resources = Resources.of(config.device, config.workers)
         data = datasets.load(config, model=config.model, workers=resources.workers, device=resources.device)
         noisy = {noise: data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise}
-        # Those with which it was begun, should it go on.
+        # A resumed run keeps its rates.
         rates = run.info.get("learning_rates") or (
             searched_rates(config.lr_from, data.fingerprint, config.optimizers)
             if config.lr_from

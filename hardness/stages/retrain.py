@@ -19,16 +19,8 @@ from hardness.training.measure import Group
 from hardness.verdicts import hardness_verdicts, transfer_matrix
 from hardness.wording import hardness_words
 
-_OWN_OF_A_RUN = {"seed", *OBSERVING, *OPERATIONAL}
-_AS_TRACKED = (
-    "epochs",
-    "lr",
-    "batch_size",
-    "weight_decay",
-    "schedule",
-    "augment",
-    "precision",
-)
+_NOT_SHARED = {"seed", *OBSERVING, *OPERATIONAL}
+_AS_TRACKED = ("epochs", "lr", "batch_size", "weight_decay", "schedule", "augment", "precision")
 
 
 def retrain(config: Retrain) -> Path:
@@ -56,7 +48,7 @@ def retrain(config: Retrain) -> Path:
             record_mode=info["record_mode"],
             split={**settings, "name": path.stem},
             tracking_seed="+".join(map(str, settings["tracking_seeds"])),
-            tracked={name: value for name, value in tracked_config.items() if name not in _OWN_OF_A_RUN},
+            tracked={name: value for name, value in tracked_config.items() if name not in _NOT_SHARED},
         )
         images = data.train
         folds = {key: group["example_id"].to_numpy() for key, group in subsets.groupby(["subset", "fold"])}
@@ -69,7 +61,7 @@ def retrain(config: Retrain) -> Path:
                 lr=config.lr,
                 noise=tracked_config["noise"],
                 seed=seed,
-                # Its own stream: neither the tracking seed's generators nor another seed's retraining.
+                # Independent of the tracking seed's generators and of the other seeds.
                 stream=seeding.derive(tracking_seed, "retrain", seed),
                 examples=images,
                 ids=folds[name, "train"],
@@ -88,17 +80,16 @@ def retrain(config: Retrain) -> Path:
 
 
 def _check_classes(path: Path, subsets: pd.DataFrame, class_names: list[str]) -> None:
-    """A network that trains on one class alone has nothing to learn."""
+    """A network that trains on a single class has nothing to learn."""
     for name, label in one_class_subsets(subsets).items():
-        raise UserError(
-            f"examples of two classes or more to train on in every subset of {path}",
-            f"{name} with those of {class_names[label]!r} alone",
-            "split again, with a larger --quantile or another --balance or --by",
-        )
+        sentence = "All training examples of subset {subset} in {split} are of class {label!r}."
+        hint = "Split again, with a larger --quantile or another --balance or --by."
+        values = {"subset": name, "split": str(path), "label": class_names[label]}
+        raise UserError("single-class-subset", sentence, hint, **values)
 
 
 def _resolve(config: Retrain, tracked: dict) -> Retrain:
-    """What was left open becomes what it was in the tracked run."""
+    """Settings that were not given are those of the tracked run."""
     as_tracked = {name: tracked[name] for name in _AS_TRACKED if getattr(config, name) is None}
     if config.optimizer is None:
         as_tracked |= {"optimizer": tracked["optimizer"]}

@@ -1,4 +1,4 @@
-"""The settings of a run: which there are, which matter, how one types them."""
+"""The settings of a run: which exist, which change its results, and its command line."""
 
 import dataclasses
 import json
@@ -9,20 +9,20 @@ from typing import Any
 from hardness.config import Memorize, Retrain, Track
 
 CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
-"""Of the stages that have run folders."""
-# Settings that change where and how fast a run goes, not what comes out of it.
+"""The stages that have run folders."""
+# Settings that change where a run is written and how fast it is, not its results.
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
-# Settings of track that add to what is seen of a run, and change nothing in it.
+# Settings of track that add measurements, and do not change training.
 OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as JSON would give them back."""
+    """Settings as they are read back from JSON."""
     return json.loads(json.dumps(settings, default=str))
 
 
 def defaults(stage: type) -> dict[str, Any]:
-    """What a stage does if not told otherwise, as JSON has it."""
+    """The default settings of a stage, as they are read back from JSON."""
     return {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
         for field in dataclasses.fields(stage)
@@ -30,22 +30,14 @@ def defaults(stage: type) -> dict[str, Any]:
 
 
 def training_settings(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings by which a tracked run learns as it does, its examples and their labels aside."""
-    apart = {
-        "data",
-        "given_labels",
-        "noise",
-        "noise_seed",
-        "device",
-        "allow_momentum",
-        *OBSERVING,
-        *OPERATIONAL,
-    }
-    return {name: value for name, value in info.get("config", {}).items() if name not in apart}
+    """The settings of a tracked run that affect training, without its data and labels."""
+    others = {"data", "given_labels", "noise", "noise_seed", "device", "allow_momentum"}
+    others |= OBSERVING | OPERATIONAL
+    return {name: value for name, value in info.get("config", {}).items() if name not in others}
 
 
 def uncommon(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run that it would not have anyway, by default or, of a retraining, as tracked."""
+    """The settings of a run that are neither the default nor, for a retraining, as tracked."""
     tracked, config = info.get("tracked", {}), info["config"]
     as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
     found = {}
@@ -59,9 +51,9 @@ def uncommon(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = None) -> str:
-    """A stage with its settings as one types it, without those that are not set, false or an empty list.
+    """The command line of a stage, without settings that are None, false or an empty list.
 
-    info: the run.json of a run, which perhaps many ranks share.
+    info: run.json of a run that may have several ranks.
     """
     words = ["hardness", stage]
     num_ranks = (info or {}).get("num_ranks", 1)
@@ -77,13 +69,13 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
-    """What to type to go on with a run, by its run.json."""
+    """The command that resumes a run."""
     settings = {name: value for name, value in info["config"].items() if name != "resume"}
     return command(info["stage"], {**settings, "out": run, "resume": True}, info)
 
 
 def describe_lr(*infos: dict[str, Any]) -> str:
-    """The learning rate of runs of a group; of memorize --lr-from each optimizer's, once it is known."""
+    """The learning rate of a group of runs; for memorize --lr-from, that of each optimizer once known."""
     config = infos[0]["config"]
     if not config.get("lr_from"):
         return f"lr {config['lr']:g}"
@@ -91,6 +83,6 @@ def describe_lr(*infos: dict[str, Any]) -> str:
     for info in infos:
         for optimizer, rate in info.get("learning_rates", {}).items():
             rates.setdefault(optimizer, {})[f"{rate:g}"] = None
-    # Commas part the settings of a description.
-    told = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
-    return f"lr of each by search{f': {told}' if told else ''}"
+    # The settings of a description are separated by commas.
+    listed = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
+    return f"lr of each by search{f': {listed}' if listed else ''}"

@@ -1,4 +1,4 @@
-"""``hardness show``: how a run stands, from its folder alone, which is read and never written to."""
+"""``hardness show``: the state of a run, from its folder, which is read and never written to."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -14,7 +14,15 @@ from hardness import files
 from hardness.config import Show
 from hardness.console import facts, say, sparkline, table
 from hardness.errors import UserError
-from hardness.stages.run_folder import RUNS, all_runs, read_info, read_log, split_settings, started_last
+from hardness.stages.run_folder import (
+    all_runs,
+    check_stage,
+    no_runs,
+    read_info,
+    read_log,
+    split_settings,
+    started_last,
+)
 from hardness.stages.run_settings import CONFIGS, OPERATIONAL, describe_lr, resume_command, uncommon
 from hardness.stages.split import split_of
 from hardness.subsets import CONTROLS, SUBSETS
@@ -23,7 +31,7 @@ from hardness.verdicts import last_epoch
 Info = dict[str, Any]
 Log = list[dict[str, Any]]
 
-_TOLD_ANYWAY = {
+_ALWAYS_SHOWN = {
     *("data", "split", "model", "optimizer", "optimizers"),
     *("epochs", "lr", "batch_size", "seed", "seeds"),
 }
@@ -38,13 +46,12 @@ _CURVES = {
 
 
 def show(config: Show) -> Path:
-    """Print how the run stands -> its folder. What is missing or broken there is a line, too."""
+    """Print the state of the run -> its folder. A missing or broken file is reported on a line."""
     if config.run is None and not (runs := all_runs()):
-        raise UserError(f"a run under {RUNS}/", "none", "run `hardness track` first")
+        raise no_runs("run", "track")
     run = config.run or started_last(runs)
     info = read_info(run)
-    if info["stage"] not in CONFIGS:
-        raise UserError(f"a run of {', '.join(CONFIGS)}", f"{run}, of {info['stage']}", "name another run")
+    check_stage(run, info, CONFIGS)
     log: Log = []
     above: list[tuple[str, str]] = []
     below: list[tuple[str, str]] = []
@@ -55,32 +62,33 @@ def show(config: Show) -> Path:
         _try("log.jsonl", lambda: _show_curves(log))
         _try("splits", lambda: _show_splits(run))
         _try("scores.parquet", lambda: below.extend(_scores(run)))
-    elif _is_begun(info):
+    elif _has_loaded(info):
         _try("curves", lambda: _show_networks(run, info, log))
     _try("files", lambda: below.append(("files", ", ".join(_files(run)) or "none yet")))
     say("")
     facts("", below)
     if info["status"] != "finished":
-        when = ", should it have been killed" if info["status"] == "running" else ""
-        say(f"\ngo on with it{when}: {resume_command(run, info)}")
+        when = "If it was killed, resume with" if info["status"] == "running" else "Resume with"
+        say(f"\n{when}: {resume_command(run, info)}")
     return run
 
 
-def _try(what: str, tell: Callable[[], None]) -> None:
+def _try(what: str, action: Callable[[], None]) -> None:
     try:
-        tell()
+        action()
     except UserError as error:
         say(f"{what}: {error}")
-    # A run of another version, a file edited by hand, or one that is just being replaced.
+    # A run of another version, a file edited by hand, or one that is being replaced.
     except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
-        say(f"{what}: not as this version writes it ({type(error).__name__}: {' '.join(str(error).split())})")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        say(f"{what}: not in the format of this version ({reason})")
 
 
 def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
-    """What run.json says, as far as the run had got when it was written."""
+    """The entries of run.json; an early one lacks some of them."""
     config = info["config"]
     yield "times", _times(info, log)
-    if _is_begun(info):
+    if _has_loaded(info):
         data, num_unreadable = info["data"], info.get("num_unreadable", 0)
         size = " x ".join(map(str, data["image_shape"][1:]))
         yield (
@@ -109,58 +117,58 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     if "device" in info:
         processes = f", {info['num_ranks']} processes" if info.get("num_ranks", 1) > 1 else ""
         yield "device", f"{info['device']}, {info.get('precision', 'float32')}{processes}"
-    yield "progress", _progress(info, log) if _is_begun(info) else "none yet"
+    yield "progress", _progress(info, log) if _has_loaded(info) else "none yet"
 
 
-def _is_begun(info: Info) -> bool:
-    """Had the data been loaded, and the rest been resolved that run.json says?"""
+def _has_loaded(info: Info) -> bool:
+    """Whether the run had loaded its data and resolved its settings."""
     return "data" in info
 
 
 def _times(info: Info, log: Log) -> str:
-    """When it began and ended; of one that seems to run, also when it was heard of last."""
+    """When it started and ended; for a running one, also the time of its last epoch."""
     started, ended, now = info["times"]["started"], info["times"]["ended"], datetime.now(UTC)
-    told = f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M:%S} UTC"
+    text = f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M:%S} UTC"
     if ended:
         took = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
-        return f"{told}, ended {datetime.fromisoformat(ended):%Y-%m-%d %H:%M:%S}, took {took}"
-    told += f", {_whole(now - datetime.fromisoformat(started))} ago"
+        return f"{text}, ended {datetime.fromisoformat(ended):%Y-%m-%d %H:%M:%S}, took {took}"
+    text += f", {_rounded(now - datetime.fromisoformat(started))} ago"
     if log and "time" in log[-1]:
-        told += f"; last epoch {_whole(now - datetime.fromisoformat(log[-1]['time']))} ago"
-    return told
+        text += f"; last epoch {_rounded(now - datetime.fromisoformat(log[-1]['time']))} ago"
+    return text
 
 
-def _whole(duration: timedelta) -> timedelta:
-    """To the second, which is short to read."""
+def _rounded(duration: timedelta) -> timedelta:
+    """To the second."""
     return timedelta(seconds=round(duration.total_seconds()))
 
 
 def _other_settings(info: Info) -> Iterator[str]:
     for name, value in uncommon(info).items():
-        if value is None or name in _TOLD_ANYWAY | OPERATIONAL:
+        if value is None or name in _ALWAYS_SHOWN | OPERATIONAL:
             continue
         values = value if isinstance(value, list) else [value]
-        told = name.replace("_", " ")
-        yield told if value is True else f"{told} {' '.join(map(str, values))}"
+        words = name.replace("_", " ")
+        yield words if value is True else f"{words} {' '.join(map(str, values))}"
 
 
 def _progress(info: Info, log: Log) -> str:
     epochs, done = info["config"]["epochs"], len(log)
     num_networks = 1 if info["stage"] == "track" else len(_kinds(info)) * info["config"]["seeds"]
     total = num_networks * epochs
-    told = f"epoch {done} of {total}"
+    text = f"epoch {done} of {total}"
     if info["stage"] != "track":
-        told = f"{num_networks} networks, {told}"
+        text = f"{num_networks} networks, {text}"
         if log and done < total:
             last = log[-1]
-            told += f"; the last was {last['epoch']}/{epochs} of {_label(last, info)}, seed {last['seed']}"
-    if info["status"] != "finished" and (seconds := _seconds_an_epoch(log)) is not None:
-        told += f"; about {_whole(timedelta(seconds=seconds * (total - done)))} left"
-    return told
+            text += f"; last: {last['epoch']}/{epochs} of {_label(last, info)}, seed {last['seed']}"
+    if info["status"] != "finished" and (seconds := _seconds_per_epoch(log)) is not None:
+        text += f"; about {_rounded(timedelta(seconds=seconds * (total - done)))} left"
+    return text
 
 
-def _seconds_an_epoch(log: Log) -> float | None:
-    """All that belongs to one. The median: between two epochs the run may have been interrupted."""
+def _seconds_per_epoch(log: Log) -> float | None:
+    """With evaluation and recording. The median, since the run may have been interrupted between epochs."""
     times = [datetime.fromisoformat(line["time"]) for line in log if "time" in line]
     between = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
     return statistics.median(between) if between else None
@@ -182,7 +190,7 @@ def _number(value: float) -> str:
 
 
 def _kinds(info: Info) -> list[dict[str, Any]]:
-    """The networks of a grid, seeds aside, by what tells one from the other."""
+    """The networks of a grid without their seeds: the columns that distinguish them."""
     config = info["config"]
     if info["stage"] == "memorize":
         kinds = product(config["noise"], config["optimizers"])
@@ -199,7 +207,7 @@ def _label(kind: dict[str, Any], info: Info) -> str:
 
 
 def _show_networks(run: Path, info: Info, log: Log) -> None:
-    """A row a kind of network: how many of its seeds are finished, and their mean accuracies."""
+    """One row per kind of network: how many of its seeds are finished, and their mean accuracies."""
     fingerprint, seeds, epochs = info["fingerprint"], info["config"]["seeds"], info["config"]["epochs"]
     whole = run / "curves.parquet"
     paths = [whole] if whole.exists() else sorted((run / "members").glob("*.parquet"))
@@ -210,13 +218,13 @@ def _show_networks(run: Path, info: Info, log: Log) -> None:
     for kind in _kinds(info):
         mine = last[(last[list(kind)] == pd.Series(kind)).all(axis=1)]
         finished = set(mine["seed"])
-        begun = [line for line in log if kind.items() <= line.items() and line["seed"] not in finished]
+        started = [line for line in log if kind.items() <= line.items() and line["seed"] not in finished]
         if len(finished) == seeds:
             state = "finished"
         elif finished:
             state = f"{len(finished)}/{seeds} finished"
         else:
-            state = f"epoch {begun[-1]['epoch']}/{epochs}" if begun else "to come"
+            state = f"epoch {started[-1]['epoch']}/{epochs}" if started else "not started"
         means = mine.groupby("measured_on")["top1"].mean() if curves else {}
         cells = (f"{means[name]:.3f}" if name in means else "" for name in measured_on)
         rows.append([_label(kind, info), state, *cells])
@@ -241,7 +249,7 @@ def _split_row(path: Path) -> list[str]:
     if made["rule"] == "quantile":
         within = " within classes" if made["balance"] == "class" else ""
         how = f"quantile {made['quantile']:g} by {made['by']}{within}"
-    how += ", twins left out" if made.get("drop_twins") else ""
+    how += ", near-duplicates dropped" if made.get("drop_twins") else ""
     how += f", {len(made['runs'])} runs" if len(made["runs"]) > 1 else ""
     members = files.read_table(path, columns=["subset", "fold"]).to_pandas()
     sizes = members.value_counts().to_dict()
@@ -266,7 +274,7 @@ def _scores(run: Path) -> Iterator[tuple[str, str]]:
 
 
 def _files(run: Path) -> Iterator[str]:
-    """What else is there, with sizes."""
+    """The other files, with sizes."""
     for path in sorted(run.iterdir()):
         if path.name.startswith(".") or path.name in ("run.json", "log.jsonl"):
             continue

@@ -16,9 +16,18 @@ from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.scores import FREE, scores
 from hardness.errors import UserError
-from hardness.registry import parse_data
 from hardness.shortening import Shortener
-from hardness.stages.run_folder import check_alike, check_scored, finished_info, newest_run, read_info
+from hardness.stages.run_folder import (
+    check_alike,
+    check_same,
+    check_scored,
+    epoch_of,
+    finished_info,
+    image_folder,
+    newest_run,
+    occupied,
+    read_info,
+)
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -38,15 +47,15 @@ _SETTINGS = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
     *("controls", "drop_twins", "seed"),
 )
-# What a file of an older version did not say, it did as the defaults have it.
+# A file of an older version used the defaults of settings that it does not name.
 DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
 _NAME_CELLS = 40
-"""How wide a class's name in a warning may be."""
+"""The width of a class name in a warning."""
 
 
 def split_of(info: dict) -> dict:
-    """The settings of the split that a retraining was given, by its run.json, of older versions too."""
+    """The settings of the split behind a retraining, by its run.json, also of an older version."""
     return DEFAULTS | info.get("split", {})
 
 
@@ -55,43 +64,40 @@ def split(config: Split) -> Path:
     runs = config.run or (newest_run("track"),)
     for run in runs:
         if not (run / "run.json").exists() and store.recorded_epochs(run):
-            do = f"split them in Python: hardness.split({str(run)!r})"
-            raise UserError("a run of track", f"a Recorder's records alone in {run}", do)
+            sentence = "{run} has records but no run.json: a Recorder wrote it."
+            hint = "Split it in Python: hardness.split({run!r})."
+            raise UserError("recorder-run", sentence, hint, run=str(run))
     infos = [finished_info(run, "track") for run in runs]
     fingerprint = infos[0]["fingerprint"]
     check_alike(runs, infos)
     if config.rule == "learned-by" and infos[0]["record_mode"] != "eval":
-        raise UserError(
-            "eval records for learned-by", f"train records in {runs[0]}", "track with --record eval"
-        )
+        sentence = "--rule learned-by needs records of evaluation mode; {run} has {mode} records."
+        values = {"run": str(runs[0]), "mode": infos[0]["record_mode"]}
+        raise UserError("not-eval-records", sentence, "Track with --record eval.", **values)
     examples = files.read_table(runs[0] / "examples.parquet", fingerprint).to_pandas()
     weights_of = [check_scored(run, config.by, fingerprint) for run in runs]
-    if len(set(weights_of)) > 1:
-        found = f"epochs {', '.join(map(str, weights_of))}"
-        raise UserError(f"{config.by} of the same epoch in every run", found, "score them alike: --epoch")
+    check_same(epoch_of(config.by), runs, weights_of)
     needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
     tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
     settings = {name: getattr(config, name) for name in _SETTINGS}
     settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
     if config.drop_twins:
-        tables, settings["num_twins"] = _without_twins(tables, infos[0])
+        tables, settings["num_twins"] = _without_duplicates(tables, infos[0])
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
     path = split_path(replace(config, run=runs))
     if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
-        raise UserError(
-            f"{differs} {settings[differs]} in {path}",
-            f"a split with {differs} {found.get(differs)}",
-            "choose another --name",
-        )
+        sentence = "{path} is a split with {setting} {found}, not {value}."
+        values = {"setting": differs, "found": found.get(differs), "value": settings[differs]}
+        raise UserError("other-split", sentence, "Choose another --name.", path=str(path), **values)
     if config.materialize is not None:
         _materialize(config, subsets, examples, infos[0])
     files.write_table(path, subsets, fingerprint, settings)
     class_names = infos[0]["data"]["class_names"]
     _describe(subsets, cut, class_names, len(runs))
-    _warn_of_holes(config, subsets, cut, class_names)
+    _warn_of_classes(config, subsets, cut, class_names)
     say(f"wrote {path}")
     return path
 
@@ -101,8 +107,8 @@ def subsets_of(
 ) -> pd.DataFrame:
     """The subsets of any recorded run, with or without run.json: the public ``hardness.split``.
 
-    Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique. ``key`` is the id
-    as text where the folder has no examples.parquet.
+    Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique. Without
+    examples.parquet, ``key`` is the id as text.
     """
     run = Path(run)
     table = scores(run, names=[*FREE, by])
@@ -120,24 +126,23 @@ def subsets_of(
     class_names = info.get("data", {}).get("class_names")
     if class_names is None:
         class_names = list(map(str, range(int(examples["given_label"].max()) + 1)))
-    _warn_of_holes(config, subsets, cut, class_names)
+    _warn_of_classes(config, subsets, cut, class_names)
     return subsets
 
 
-def _without_twins(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
-    """The rows of readable examples but for those with a near-duplicate before them -> (tables, how many)."""
-    # Splitting needs torch for nothing else.
+def _without_duplicates(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
+    """Drop unreadable examples, and all but the first of near-duplicates -> (tables, number dropped)."""
+    # Nothing else in this stage needs torch.
     from hardness.datasets.twins import clusters
     from hardness.resources import num_workers
     from hardness.stages.tracked import load_unread
 
     workers = num_workers()
-    # Every image is read once, and one that can't be is met then.
     data = load_unread(info, workers)
     ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
     _, first = np.unique(clusters(data.train, workers)[ids], return_index=True)
     num_twins = len(ids) - len(first)
-    say(f"left out {num_twins} of {len(ids)} images, near-duplicates of others that stay")
+    say(f"Dropped {num_twins} of {len(ids)} images: near-duplicates of others that are kept")
     return [table.iloc[np.sort(ids[first])] for table in tables], num_twins
 
 
@@ -151,8 +156,9 @@ def _form(
     if config.rule == "learned-by":
         epochs = store.recorded_epochs(run)
         if config.epoch not in epochs:
-            found = f"records of epochs {epochs[0]} to {epochs[-1]}" if epochs else "none"
-            raise UserError(f"records of epoch {config.epoch} in {run}", found, "choose another --epoch")
+            sentence = "{run} has no records of epoch {epoch}: it has {num_epochs} epochs."
+            values = {"run": str(run), "epoch": config.epoch, "num_epochs": len(epochs)}
+            raise UserError("epoch-not-recorded", sentence, "Choose another --epoch.", **values)
         sizes = (config.train_size, config.test_size)
         test_fraction = config.test_size / sum(sizes)
         is_correct = store.read_epoch(run, config.epoch).is_correct[ids]
@@ -178,7 +184,7 @@ def _form(
 
 
 def split_path(config: Split) -> Path:
-    """Where the split of the runs that are named goes."""
+    """The file of the split of those runs."""
     return config.run[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
 
 
@@ -201,18 +207,18 @@ def _default_name(config: Split) -> str:
 
 
 def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs: int) -> None:
-    """Sizes, histograms, ties and overlaps, and what to be wary of."""
+    """Print sizes, class histograms, ties and overlaps; warn if a comparison may mislead."""
     counts = subsets.groupby(["subset", "fold"]).size().unstack()
     members = dict(subsets.groupby("subset")["example_id"].agg(lambda ids: ids.to_numpy()))
     rows = []
     for name in SUBSETS:
-        twin = next((subset for subset, control in CONTROLS.items() if control == name), None)
-        overlap = f"{np.isin(members[name], members[twin]).mean():.3f}" if twin else ""
+        matched = next((subset for subset, control in CONTROLS.items() if control == name), None)
+        overlap = f"{np.isin(members[name], members[matched]).mean():.3f}" if matched else ""
         tied = f"{cut.tied_share[name]:.3f}" if name in cut.tied_share else ""
         rows.append([name, *(counts.loc[name, fold] for fold in FOLDS), tied, overlap])
     pooled = f" (mean rank of {num_runs} runs)" if num_runs > 1 else ""
     if num_more := (len(members) - len(SUBSETS)) // len(CONTROLS):
-        say(f"{num_more} more controls of easy and of hard are drawn like those shown")
+        say(f"{num_more} more controls of easy and of hard were drawn (not shown)")
     table(f"Subsets{pooled}", ["subset", *FOLDS, "tied at the border", "overlap with its subset"], rows)
 
     histogram = pd.crosstab(subsets["label"], subsets["subset"]).reindex(
@@ -222,26 +228,26 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
     shown = difference.sort_values(ascending=False, kind="stable").index[:_LISTED_CLASSES].sort_values()
     more = "" if len(shown) == len(class_names) else f" (the {len(shown)} that differ most)"
     table(
-        f"Examples a class{more}",
+        f"Examples per class{more}",
         ["class", *SUBSETS],
         ([Name(class_names[label]), *histogram.loc[label]] for label in shown),
     )
     for name, share in cut.tied_share.items():
         if share > 0.5:
             warn(
-                f"{share:.0%} of {name} are tied at its border: mean loss decided more than the score did; "
+                f"{share:.0%} of subset {name} are tied with examples outside it, so mean loss decided: "
                 "track for more epochs, or choose another --by"
             )
     p_value = class_difference(histogram["easy"].to_numpy(), histogram["hard"].to_numpy())
     if p_value < 0.01:
         warn(
-            f"easy and hard differ by class more than chance (chi-squared, p = {p_value:.1g}): "
-            "read them beside their class-matched controls, or use --balance class"
+            f"easy and hard have different class histograms (chi-squared test, p = {p_value:.1g}): "
+            "compare them with their class-matched controls, or use --balance class"
         )
 
 
-def _warn_of_holes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: list[str]) -> None:
-    """Of subsets without a second class, and of classes that are in no subset."""
+def _warn_of_classes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: list[str]) -> None:
+    """Warn about subsets with a single class, and classes that are too small."""
     short = Shortener()
     of_class: dict[int, list[str]] = {}
     for name, label in one_class_subsets(subsets).items():
@@ -253,25 +259,21 @@ def _warn_of_holes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: 
         )
     if len(cut.left_out):
         listed = [class_names[label] for label in cut.left_out[:_LISTED_CLASSES]]
-        looks = short.all(listed, _NAME_CELLS, short.at_end)
+        shortened = short.all(listed, _NAME_CELLS, short.at_end)
         more = len(cut.left_out) - len(listed)
         warn(
-            f"{len(cut.left_out)} {'classes are' if len(cut.left_out) > 1 else 'class is'} left out by "
-            f"--balance class: fewer than {math.ceil(1 / config.quantile - 1e-6)} examples each at quantile "
-            f"{config.quantile:g}: {', '.join(looks[name] for name in listed)}"
+            f"--balance class left out {len(cut.left_out)} class{'es' if len(cut.left_out) > 1 else ''} with "
+            f"fewer than {math.ceil(1 / config.quantile - 1e-6)} examples, the minimum at quantile "
+            f"{config.quantile:g}: {', '.join(shortened[name] for name in listed)}"
             + (f" and {more} more" if more else "")
         )
 
 
 def _materialize(config: Split, subsets: pd.DataFrame, examples: pd.DataFrame, info: dict) -> None:
-    """SUBSET/train|val/CLASS/FILE under ``config.materialize``; the class is the given label's."""
-    target = config.materialize
-    entry, place = parse_data(info["config"]["data"])
-    if entry.name not in ("imagefolder", "imagenet"):
-        do = "leave out --materialize"
-        raise UserError("a run on an image folder to --materialize", info["config"]["data"], do)
+    """Write SUBSET/train|val/CLASS/FILE to ``config.materialize``; the class is that of the given label."""
+    target, root = config.materialize, image_folder(info, "--materialize", "Remove it.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError("a new or empty folder to --materialize", f"{target}, in use", "choose another")
+        raise occupied("--materialize", target)
     put = {
         "hard": os.link,
         "symbolic": lambda source, path: path.symlink_to(source.resolve()),
@@ -285,21 +287,22 @@ def _materialize(config: Split, subsets: pd.DataFrame, examples: pd.DataFrame, i
         for row in subsets.itertuples():
             key = PurePosixPath(row.key)
             if key.is_absolute() or ".." in key.parts:
-                raise UserError("keys that stay in the data set's folder", row.key, "track anew")
-            # A file of another class folder, or of one below, may have a namesake.
+                sentence, hint = "The key {key!r} is outside the data set's folder.", "Track the run again."
+                raise UserError("key-outside-folder", sentence, hint, key=row.key)
+            # Files of other class folders, or of subfolders, may have the same name.
             may_clash = clean_labels[row.example_id] != row.label or len(key.parts) > 3
             name = f"{row.example_id}-{key.name}" if may_clash else key.name
             fold = "train" if row.fold == "train" else "val"
             path = written / row.subset / fold / class_names[row.label] / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            put(Path(place) / key, path)
+            put(root / key, path)
         if target.exists():
             target.rmdir()
         written.rename(target)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            found = f"{target} on another than the images"
-            raise UserError("one file system for --link hard", found, "use --link copy") from error
+            sentence = "{path} is not on the file system of the images, as hard links require."
+            raise UserError("other-file-system", sentence, "Use --link copy.", path=str(target)) from error
         raise
     finally:
         shutil.rmtree(written, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""``hardness track``: train, and record for every example, every epoch, what the network made of it."""
+"""``hardness track``: train a network, and record every example in every epoch."""
 
 import time
 from dataclasses import asdict, replace
@@ -70,7 +70,7 @@ def _track(config: Track, resources: Resources) -> Path:
             settings = {"last_epoch": config.epochs, "asked": {}}
             files.write_table(run.path / "scores.parquet", table, data.fingerprint, settings)
             learned = f"{table['first_learned_epoch'].notna().sum()} of {len(train)}"
-            say(f"learned at least once: {learned}; scores in {run.path / 'scores.parquet'}")
+            say(f"Learned at least once: {learned}. Scores: {run.path / 'scores.parquet'}")
         ranks.barrier()
     return run.path
 
@@ -96,7 +96,8 @@ def _train(run: RunFolder, config: Track, training: Training) -> None:
             try:
                 recorded = recorder.end_epoch()
             except ValueError as error:
-                raise UserError("a finite loss of every example", str(error), "lower --lr") from error
+                sentence, reason = "Recording failed: {reason}.", str(error).rstrip(".")
+                raise UserError("loss-not-finite", sentence, "Lower --lr.", reason=reason) from error
             (measured,) = measure(
                 training.model, [Group("validation", validation, validation.ids)], job.resources
             )
@@ -104,13 +105,13 @@ def _train(run: RunFolder, config: Track, training: Training) -> None:
             line["learned"] = recorded.learned
             line |= {f"validation_{name}": measured[name] for name in ("loss", "top1", "top5")}
             measure_periodically(log.epoch)
-            # A checkpoint means that its epoch is complete: all records must be on disk before it.
+            # A checkpoint means that its epoch is complete: its records must be on disk first.
             recorder.flush()
             ranks.barrier()
             run.log(**line)
             if ranks.is_first:
                 training.save(saved, log.epoch)
-            # The first epoch takes longer.
+            # The first epoch takes longer, so the second is timed.
             if log.epoch == last_epoch + 2:
                 say_time_left("epoch", time.perf_counter() - started, config.epochs - log.epoch)
             started = time.perf_counter()
@@ -129,12 +130,11 @@ def _train(run: RunFolder, config: Track, training: Training) -> None:
 def _check_records(run: Path, saved: Path, last_epoch: int) -> None:
     """A kill leaves at most one epoch with records but without a checkpoint: that one is trained again."""
     if (recorded := recorded_epochs(run)) and recorded[-1] > last_epoch + 1:
-        found = f"one of epoch {last_epoch}" if last_epoch else "none"
-        raise UserError(
-            f"a checkpoint of epoch {recorded[-1]} or the one before in {saved}, as there are records",
-            found,
-            "restore it, or choose another --out",
-        )
+        found = f"is of epoch {last_epoch}" if last_epoch else "is missing"
+        sentence = "{path} {found}, but there are records of {epoch} epochs."
+        values = {"path": str(saved), "found": found, "epoch": recorded[-1]}
+        hint = "Restore the checkpoint, or choose another --out."
+        raise UserError("missing-checkpoint", sentence, hint, **values)
 
 
 def _recorder(run: Path, config: Track, job: Job, last_epoch: int) -> Recorder:
@@ -172,7 +172,7 @@ class _Periodic:
 
 
 def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
-    """A fixed sample; where some labels are corrupt, matched ones of both kinds as well."""
+    """A fixed sample; with corrupt labels, class-matched samples of pristine and corrupt examples too."""
     generator = seeding.generator(config.seed, "coherence sample")
     classes = train.given_labels.numpy()
     samples = matched_samples({"train": train.ids}, classes, config.coherence_sample, generator)
@@ -180,7 +180,7 @@ def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
     if is_corrupt.any():
         kinds = {"pristine": train.ids[~is_corrupt], "corrupt": train.ids[is_corrupt]}
         samples |= matched_samples(kinds, classes, config.coherence_sample, generator)
-    # A single example agrees with nobody.
+    # The coherence of a single example is undefined.
     return [Group(name, train, ids) for name, ids in samples.items() if len(ids) > 1]
 
 

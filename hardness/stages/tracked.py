@@ -1,4 +1,4 @@
-"""A tracked run as later stages take it up: its settings, its data, its network."""
+"""Load a tracked run: its settings, its data, its network."""
 
 import importlib
 import time
@@ -25,16 +25,16 @@ from hardness.training.job import Job
 def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run of track, by its run.json.
 
-    What a run of an older version did not say, it did as the defaults have it. Precision is the one that it
-    computed in.
+    A run of an older version used the defaults of settings that it does not name. Precision is the one that
+    was used, not "auto".
     """
     return {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
 
 
 def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str | None = None) -> Data:
-    """The data settings of a tracked run, by its run.json, perhaps at another place now.
+    """The data settings of a tracked run, by its run.json; ``moved_to``: where the data is now.
 
-    Image size and pixel range are those that were found then. ``model``: for which network, if not the run's.
+    Image size and pixel range are those of the run. ``model``: the network to load for, if not the run's.
     """
     settings = tracked_settings(info)
     names = ("data", "size", "val_fraction", "on_bad_image", "background", "pixel_range")
@@ -42,33 +42,34 @@ def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str |
     if moved_to:
         found["data"] = moved_to
     if not has_files(found["data"]):
-        # What was held out lies apart in packed data, and its pixels are as they were packed.
+        # Packed data has its own validation set, and its pixels do not change.
         return Data(**{name: found[name] for name in ("data", "size", "on_bad_image")})
     if "inception_v3" not in {model, settings["model"]} or model in (None, settings["model"]):
         found["size"] = info["data"]["image_shape"][-1]
-    # Older versions divided values of 16 bits by 256. None: no image has more than 8 bits.
+    # Older versions divided 16-bit values by 256. None: no image has more than 8 bits.
     recorded = info["data"].get("pixel_range", (0, 65535))
     found["pixel_range"] = tuple(recorded or (0, 255))
     return Data(**found)
 
 
-def load_as_tracked(source: Data, fingerprint: str, do: str, **options: Any) -> DataSet:
-    """The data set, loaded with those options. Raises ``UserError`` where its fingerprint is another."""
+def load_as_tracked(source: Data, fingerprint: str, hint: str, **options: Any) -> DataSet:
+    """The data set, loaded with those options. Raises ``UserError`` if it is not the one that was tracked."""
     data = datasets.load(source, verbose=False, **options)
     if data.fingerprint != fingerprint:
-        raise UserError(f"data set {fingerprint}, as tracked", data.fingerprint, do)
+        sentence = "The data set is not the one that was tracked: its fingerprint is {found}, not {expected}."
+        raise UserError("data-changed", sentence, hint, found=data.fingerprint, expected=fingerprint)
     return data
 
 
 def load_unread(info: dict[str, Any], workers: int = 0) -> DataSet:
-    """The data of a tracked run, no image of which is read before it is asked for; nor is a broken one met.
+    """The data of a tracked run; images are read only when used, so a broken one raises no error here.
 
-    Raises ``UserError`` where it is gone, or another data set now.
+    Raises ``UserError`` if the data is missing or has changed.
     """
     settings = tracked_settings(info)
     source = replace(tracked_data(info), cache="none", on_bad_image="stop")
     options = {"model": settings["model"], "workers": workers}
-    return load_as_tracked(source, info["fingerprint"], "restore the data", **options)
+    return load_as_tracked(source, info["fingerprint"], "Restore the data.", **options)
 
 
 def load_tracked(
@@ -78,14 +79,14 @@ def load_tracked(
     resources: Resources,
     model: str | None = None,
 ) -> DataSet:
-    """The data of a tracked run, its training set under the labels that were given there.
+    """The data of a tracked run, the training set with the given labels of that run.
 
-    ``model``: for which network, if not the run's. Raises ``UserError`` where it is another data set now.
+    ``model``: the network to load for, if not the run's. Raises ``UserError`` if the data has changed.
     """
     settings = tracked_settings(info)
     options = {"model": model or settings["model"], "workers": resources.workers, "device": resources.device}
-    source, do = tracked_data(info, moved_to, model), "name the data with --data"
-    data = load_as_tracked(source, info["fingerprint"], do, **options)
+    source, hint = tracked_data(info, moved_to, model), "Name the data with --data."
+    data = load_as_tracked(source, info["fingerprint"], hint, **options)
     examples = files.read_table(run / "examples.parquet", data.fingerprint, ["given_label"])
     given = torch.tensor(examples["given_label"].to_numpy().astype("int64"))
     return replace(data, train=data.train.with_labels(given))
@@ -102,8 +103,8 @@ def open_tracked(run: Path, info: dict[str, Any], config: Score) -> TrackedModel
     return TrackedModel(run, job, job.network())
 
 
-def compute_score(tracked: TrackedModel, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
-    """(N,) of a score that needs the network, and the epoch of its weights (None: the last)."""
+def network_score(tracked: TrackedModel, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
+    """(N,) of a score that needs the network, and the epoch of its weights (``epoch`` None: the last)."""
     epoch = checkpoint.load_weights(tracked.run, tracked.model, tracked.resources.device, epoch)
     module, function = SCORES[name].probe.split(":")
     started = time.perf_counter()

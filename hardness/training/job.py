@@ -68,12 +68,8 @@ class Job:
         if not self.sync_batchnorm:
             return model
         if self.resources.device.type != "cuda":
-            raise UserError(
-                "sync-batchnorm-needs-cuda",
-                "--sync-batchnorm needs CUDA (the device is {device}).",
-                "Remove it.",
-                device=str(self.resources.device),
-            )
+            sentence, device = "--sync-batchnorm needs CUDA (the device is {device}).", self.resources.device
+            raise UserError("sync-batchnorm-on-cpu", sentence, "Remove it.", device=str(device))
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     def start(self) -> "Training":

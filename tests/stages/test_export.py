@@ -11,47 +11,60 @@ import pytest
 import torch
 
 from hardness import files
-from hardness.config import Export, Score, Split, Track
+from hardness.config import Export, Split
 from hardness.dynamics import store
-from hardness.dynamics.record import record
-from hardness.errors import UserError
 from hardness.stages.export import export
 from hardness.stages.export.known import known
 from hardness.stages.run_folder import read_info
-from hardness.stages.score import score
 from hardness.stages.split import split
-from hardness.stages.track import track
-from tests.conftest import write_image
+from tests.conftest import assert_refused, refused, write_image
+from tests.made_runs import change_info, tracked_run, write_records
 
 _CLASSES = ("cat", "dog", "eel")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A run on 24 pictures under label noise, one of them broken, with two splits and self-confidence."""
+def images_run(tmp_path_factory):
+    """A run on 24 images with label noise, one of them unreadable, with two splits and self-confidence."""
     root = tmp_path_factory.mktemp("shared")
     for number, name in enumerate(_CLASSES):
         for part, count in (("train", 8), ("val", 1)):
             for index in range(count):
                 write_image(root / f"images/{part}/{name}/{index}.png", seed=100 * number + index)
-    (root / "images/train/cat/3.png").write_bytes(b"no picture")
-    settings = {"data": f"imagefolder:{root / 'images'}", "on_bad_image": "null", "noise": 0.5, "workers": 0}
-    run = track(Track(**settings, epochs=2, batch_size=8, out=root / "run"))
-    score(Score(run=(run,), with_=("self-confidence",), workers=0))
+    (root / "images/train/cat/3.png").write_bytes(b"not an image")
+    settings = {"data": f"imagefolder:{root / 'images'}", "on_bad_image": "null", "noise": 0.5}
+    run = tracked_run(root / "run", **settings, epochs=2)
+    add_self_confidence(run)
     split(Split(run=(run,), quantile=0.5))
     split(Split(run=(run,), quantile=0.1))
     return run
 
 
+def add_self_confidence(run):
+    """Two folds of random probabilities, and the score that they give, as its probe writes them."""
+    examples, fingerprint = pd.read_parquet(run / "examples.parquet"), read_info(run)["fingerprint"]
+    ids = examples["example_id"][examples["is_readable"]].to_numpy()
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), len(examples)).astype(np.float32)
+    for fold in range(2):
+        members = ids[fold::2]
+        lists = pa.FixedSizeListArray.from_arrays(probabilities[members].ravel(), 3)
+        table = pa.table({"example_id": members, "probabilities": lists})
+        files.write_table(run / f"out-of-fold/fold={fold}.parquet", table, fingerprint)
+    of_label = probabilities[np.arange(len(examples)), examples["given_label"]].astype(float)
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores["self_confidence"] = np.where(examples["is_readable"], of_label, np.nan)
+    files.write_table(run / "scores.parquet", scores, fingerprint)
+
+
 @pytest.fixture
-def run(pictures, tmp_path):
-    return shutil.copytree(pictures, tmp_path / "run")
+def run(images_run, tmp_path):
+    return shutil.copytree(images_run, tmp_path / "run")
 
 
-def test_a_row_an_example(pictures, tmp_path):
-    path = export(Export(run=pictures, out=tmp_path / "x.csv"))
+def test_one_row_per_example(images_run, tmp_path):
+    path = export(Export(run=images_run, out=tmp_path / "x.csv"))
     table = pd.read_csv(path)
-    examples, scores = (pd.read_parquet(pictures / f"{name}.parquet") for name in ("examples", "scores"))
+    examples, scores = (pd.read_parquet(images_run / f"{name}.parquet") for name in ("examples", "scores"))
     assert len(table) == 24
     for name in ("example_id", "key", "is_corrupt"):
         assert table[name].tolist() == examples[name].tolist()
@@ -61,16 +74,16 @@ def test_a_row_an_example(pictures, tmp_path):
     assert table.loc[~table["is_readable"], "key"].tolist() == ["train/cat/3.png"]
     names = scores.columns.drop("example_id")
     pd.testing.assert_frame_equal(table[names], scores[names], check_dtype=False)
-    last = pd.read_parquet(store.epoch_folder(pictures, 2)).set_index("example_id")["prediction"]
+    last = pd.read_parquet(store.epoch_folder(images_run, 2)).set_index("example_id")["prediction"]
     assert table["prediction_index"].equals(last.astype(float).rename("prediction_index"))
     named = [None if math.isnan(label) else _CLASSES[int(label)] for label in table["prediction_index"]]
     assert table["prediction"].replace({np.nan: None}).tolist() == named
 
 
-def test_several_subsets_of_an_example_share_a_cell(pictures, tmp_path):
-    table = pd.read_csv(export(Export(run=pictures, out=tmp_path / "x.csv")))
+def test_several_subsets_of_an_example_share_a_cell(images_run, tmp_path):
+    table = pd.read_csv(export(Export(run=images_run, out=tmp_path / "x.csv")))
     for name in ("q0.1", "q0.5"):
-        by_example = pd.read_parquet(pictures / f"splits/{name}.parquet").groupby("example_id")
+        by_example = pd.read_parquet(images_run / f"splits/{name}.parquet").groupby("example_id")
         subsets, folds = by_example["subset"].agg(";".join), by_example["fold"].first()
         for column, expected in ((f"split/{name}", subsets), (f"fold/{name}", folds)):
             assert table[column].dropna().to_dict() == expected.to_dict()
@@ -92,20 +105,14 @@ def test_keys_survive(run):
 def test_the_probability_of_a_prediction_follows_from_its_record(run):
     generator = torch.Generator().manual_seed(0)
     logits, labels = 3 * torch.randn(24, 3, generator=generator), torch.arange(24) % 3
-    prediction, *numbers = record(logits, labels)
-    columns = [torch.arange(24), labels, prediction, *numbers]
-    arrays = [
-        pa.array(column.numpy()).cast(kind) for column, kind in zip(columns, store.SCHEMA.types, strict=True)
-    ]
     info = read_info(run)
-    store.write_part(run, 2, pa.table(arrays, schema=store.SCHEMA), info["fingerprint"])
+    write_records(run, 2, logits, labels, np.arange(24), info["fingerprint"], precision=np.float32)
     found = known(run, info)["prediction_confidence"].to_numpy()
-    assert (prediction == labels).any()
-    assert (prediction != labels).any()
+    assert 0 < (logits.argmax(1) == labels).sum() < 24
     np.testing.assert_allclose(found, logits.softmax(1).amax(1), rtol=1e-5)
 
 
-def test_cleanlab_gets_what_networks_said_of_examples_that_they_had_not_seen(run):
+def test_cleanlab_gets_out_of_fold_probabilities(run):
     out = export(Export(run=run, to="cleanlab"))
     assert out == run / "export-cleanlab"
     issues = pd.read_parquet(out / "issues.parquet")
@@ -128,7 +135,7 @@ def test_cleanlab_gets_what_networks_said_of_examples_that_they_had_not_seen(run
     assert origin["class_names"] == list(_CLASSES)
 
 
-def test_cleanlab_gets_the_mean_probability_where_there_is_no_other(run):
+def test_without_self_confidence_cleanlab_gets_the_mean_probability(run):
     out = export(Export(run=run, to="cleanlab"))
     scores = pq.read_table(run / "scores.parquet").drop_columns("self_confidence")
     files.write_table(run / "scores.parquet", scores, read_info(run)["fingerprint"])
@@ -140,28 +147,28 @@ def test_cleanlab_gets_the_mean_probability_where_there_is_no_other(run):
     last = pd.read_parquet(store.epoch_folder(run, 2))["prediction"].dropna()
     assert issues["predicted_label"].tolist() == last.tolist()
     shutil.rmtree(run / "dynamics")
-    with pytest.raises(UserError, match=r"records in .* choose --to csv"):
+    with refused("no-records", run=str(run)):
         export(Export(run=run, to="cleanlab"))
     assert "prediction" not in pd.read_csv(export(Export(run=run)))
 
 
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_probabilities_of_other_examples_are_refused(run, is_lost):
-    fold = run / "out-of-fold/fold=1.parquet"
+    fold = run / "out-of-fold/fold=0.parquet"
     fold.unlink() if is_lost else shutil.copy(fold, fold.with_name("fold=2.parquet"))
-    with pytest.raises(UserError, match=r"the 23 readable examples in .* --with self-confidence"):
+    with refused("wrong-out-of-fold-examples", folder=str(run / "out-of-fold"), count=23):
         export(Export(run=run, to="cleanlab"))
     assert not (run / "export-cleanlab").exists()
 
 
-def test_a_sample_an_example_for_fiftyone(pictures, tmp_path):
-    out = export(Export(run=pictures, to="fiftyone", out=tmp_path / "out"))
+def test_one_sample_per_example_for_fiftyone(images_run, tmp_path):
+    out = export(Export(run=images_run, to="fiftyone", out=tmp_path / "out"))
     samples = json.loads((out / "samples.json").read_text())["samples"]
     about = json.loads((out / "metadata.json").read_text())
-    table = known(pictures, read_info(pictures)).to_pylist()
+    table = known(images_run, read_info(images_run)).to_pylist()
     assert len(samples) == 24
     for sample, row in zip(samples, table, strict=True):
-        assert sample["filepath"] == str(pictures.parent / "images" / row["key"])
+        assert sample["filepath"] == str(images_run.parent / "images" / row["key"])
         assert sample["ground_truth"]["label"] == row["given_label"]
         assert sample["clean_label"]["label"] == row["clean_label"]
         assert (sample["prediction"] or {}).get("label") == row["prediction"]
@@ -173,7 +180,7 @@ def test_a_sample_an_example_for_fiftyone(pictures, tmp_path):
             for tag in (*(row[f"split/{name}"] or "").split(";"), row[f"fold/{name}"])
             if tag
         }
-    # Their kinds, so that a field that is null in every sample is there too.
+    # A field that is null in every sample is declared too.
     assert {sample.keys() == about["sample_fields"].keys() for sample in samples} == {True}
     assert {type(sample["learned_epoch"]) for sample in samples} == {float, type(None)}
     assert samples[3]["prediction"] is None
@@ -181,22 +188,22 @@ def test_a_sample_an_example_for_fiftyone(pictures, tmp_path):
     assert about["info"]["class_names"] == list(_CLASSES)
 
 
-def test_fiftyone_shows_files(tracked, run, hardness):
-    answer = hardness("export", "--run", tracked, "--to", "fiftyone")
-    assert answer.status == 2
-    assert "expected a run on an image folder for --to fiftyone; found digits; choose --to csv" in answer.err
+def test_fiftyone_needs_image_files(made_run, run, hardness):
+    answer = hardness("export", "--run", made_run, "--to", "fiftyone")
+    assert_refused(answer, "needs-image-folder", "--to fiftyone", "digits")
     info = read_info(run)
     info["config"]["data"] = "imagefolder:elsewhere"
     files.write_json(run / "run.json", info)
-    with pytest.raises(UserError, match=r"the images of .* found no .*elsewhere/train/cat/0.png"):
+    with refused("missing-image") as caught:
         export(Export(run=run, to="fiftyone"))
+    assert caught.value.values["path"].endswith("elsewhere/train/cat/0.png")
     assert not (run / "export-fiftyone").exists()
 
 
 @pytest.mark.parametrize("to", ["csv", "cleanlab", "fiftyone"])
-def test_an_older_export_is_written_anew_and_nothing_else(pictures, tmp_path, to):
+def test_only_an_older_export_of_the_same_kind_is_overwritten(images_run, tmp_path, to):
     out = tmp_path / "out"
-    config = Export(run=pictures, to=to, out=out)
+    config = Export(run=images_run, to=to, out=out)
 
     def content():
         return {path: path.read_bytes() for path in (out, *out.rglob("*")) if path.is_file()}
@@ -206,29 +213,26 @@ def test_an_older_export_is_written_anew_and_nothing_else(pictures, tmp_path, to
     export(config)
     assert content() == before
     for other in {"csv", "cleanlab", "fiftyone"} - {to}:
-        with pytest.raises(UserError, match=rf"an older export to {other}; found something else at"):
-            export(Export(run=pictures, to=other, out=out))
+        with refused("path-occupied", path=str(out), flag="--out"):
+            export(Export(run=images_run, to=other, out=out))
     assert content() == before
     shutil.rmtree(out) if out.is_dir() else out.unlink()
     out.mkdir()
     (out / "metadata.json").write_text('{"info": {}}')
     (out / "samples.json").write_text("{}")
-    with pytest.raises(UserError, match="something else at"):
+    with refused("path-occupied", path=str(out)):
         export(config)
     assert len(content()) == 2
 
 
-def test_a_run_that_is_not_whole_is_refused(run, hardness):
-    assert "expected a finished run of track under runs/" in hardness("export").err
+def test_an_incomplete_run_is_refused(run, hardness):
+    assert_refused(hardness("export"), "no-runs", "runs/")
     answer = hardness("export", "--run", run, "--to", "excel")
     assert answer.status == 2
     assert "invalid choice 'excel'" in answer.err
-    info = read_info(run)
-    files.write_json(run / "run.json", info | {"status": "interrupted"})
-    answer = hardness("export", "--run", run)
-    assert answer.status == 2
-    assert "found one that is interrupted; finish it with --resume" in answer.err
-    files.write_json(run / "run.json", info)
+    change_info(run, status="interrupted")
+    assert_refused(hardness("export", "--run", run), "run-not-finished", "interrupted", "--resume")
+    change_info(run, status="finished")
     (run / "scores.parquet").unlink()
     answer = hardness("export", "--run", run)
     assert answer.status == 2

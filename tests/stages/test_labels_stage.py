@@ -1,6 +1,4 @@
-import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +8,24 @@ from rich.cells import cell_len
 
 from hardness import console
 from hardness.config import Labels, Track
-from hardness.errors import UserError
 from hardness.label_errors import detection
 from hardness.stages.labels import labels
+from hardness.stages.report.sections import all_sections
+from hardness.stages.run_folder import read_info
 from hardness.stages.track import track
-from tests.conftest import write_image
+from tests.conftest import assert_refused, refused, write_image
+from tests.made_runs import tracked_run
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
+    """Trained: that its scores find the corrupt labels is the claim."""
     return track(Track(epochs=6, lr=0.01, noise=0.3, out=tmp_path_factory.mktemp("shared") / "noisy"))
 
 
 def test_the_most_suspicious_labels_come_first(noisy, capsys):
     found = pd.read_parquet(labels(Labels(run=noisy)))
-    told = capsys.readouterr().out
+    out = capsys.readouterr().out
     scores = pd.read_parquet(noisy / "scores.parquet")
     examples = pd.read_parquet(noisy / "examples.parquet")
     assert found["rank"].tolist() == list(range(1, 1438))
@@ -35,9 +36,9 @@ def test_the_most_suspicious_labels_come_first(noisy, capsys):
     assert first["is_corrupt"].mean() > 0.9
     suggested = found["suggested_label"][:num_corrupt].to_numpy(float, na_value=-1)
     assert (suggested == first["clean_label"])[first["is_corrupt"].to_numpy()].mean() > 0.85
-    assert f"of the {num_corrupt} most suspicious labels {first['is_corrupt'].mean():.3f} are corrupt" in told
+    assert f"{num_corrupt} most suspicious labels, {first['is_corrupt'].mean():.3f} are corrupt" in out
     judged = detection(scores, examples["is_corrupt"].to_numpy()).set_index("score")
-    row = next(line for line in told.splitlines() if line.startswith("aum"))
+    row = next(line for line in out.splitlines() if line.startswith("aum"))
     assert row.split() == ["aum", *(f"{value:.3f}" for value in judged.loc["aum"][:2])]
 
 
@@ -50,8 +51,8 @@ def test_the_suggestion_is_the_last_prediction_against_the_label(noisy):
     assert found.isna().sum() == 1437 - len(expected)
 
 
-def test_where_the_truth_is_not_known_the_ranking_is_all(tracked, capsys, tmp_path):
-    run = shutil.copytree(tracked, tmp_path / "copy")
+def test_without_label_noise_labels_are_only_ranked(capsys, tmp_path):
+    run = tracked_run(tmp_path / "run")
     found = pd.read_parquet(labels(Labels(run=run, by="first_learned_epoch")))
     assert "corrupt" not in capsys.readouterr().out
     never = found["score"].isna().to_numpy()
@@ -60,43 +61,30 @@ def test_where_the_truth_is_not_known_the_ranking_is_all(tracked, capsys, tmp_pa
     assert np.diff(found["score"].dropna()).max() <= 0
 
 
-def test_what_is_missing_is_said(noisy, tmp_path, hardness):
-    with pytest.raises(
-        UserError, match=r"a column grand in .*; found none; run `hardness score --run .* --w"
-    ):
-        labels(Labels(run=noisy, by="grand"))
-    assert hardness("labels").err.startswith("hardness: expected a finished run of track under runs/")
-    answer = hardness("labels", "--run", noisy, "--by", "amu")
-    assert answer.status == 2
-    assert "did you mean aum" in answer.err
+def test_missing_runs_and_scores_are_refused(tmp_path, hardness):
+    run = tracked_run(tmp_path / "run", epochs=1)
+    with refused("not-scored", path=str(run / "scores.parquet"), score="grand"):
+        labels(Labels(run=run, by="grand"))
+    assert_refused(hardness("labels"), "no-runs", "runs/", "track")
+    assert_refused(hardness("labels", "--run", run, "--by", "amu"), "unknown-name", "amu", "aum")
 
 
-def test_where_all_labels_are_corrupt_there_is_nothing_to_judge(hardness, here):
-    clean = pd.read_parquet(track(Track(epochs=1, out=here / "clean")) / "examples.parquet")
-    given = (clean["clean_label"] + 1) % 10
-    pd.DataFrame({"example_id": clean["example_id"], "label": given}).to_csv(here / "given.csv", index=False)
-    assert hardness("track", "--epochs", 1, "--given-labels", "given.csv", "--out", "r").status == 0
-    answer = hardness("labels", "--run", "r")
-    assert answer.status == 0
-    assert "How each score" not in answer.out
-    answer = hardness("report", "--runs", "r", "--out", "report")
-    assert answer.status == 0, answer.err
-    assert "finds the corrupt labels" not in answer.out
+@pytest.mark.parametrize("num_wrong", [100, 1437])
+def test_given_labels_are_compared_with_the_clean_ones(here, capsys, made_run, num_wrong):
+    """If all of them are wrong, there is nothing to detect."""
+    given = pd.read_parquet(made_run / "examples.parquet")["clean_label"].to_numpy().copy()
+    given[:num_wrong] = (given[:num_wrong] + 1) % 10
+    pd.DataFrame({"example_id": range(1437), "label": given}).to_csv("given.csv", index=False)
+    run = tracked_run(here / "r", epochs=3, given_labels=here / "given.csv")
+    assert read_info(run)["noise_rate"] == pytest.approx(num_wrong / 1437)
+    labels(Labels(run=run))
+    assert (" AUROC " in capsys.readouterr().out) == (num_wrong < 1437)
+    if num_wrong == 1437:
+        assert all_sections({run: read_info(run)})
 
 
-def test_given_labels_are_judged_by_the_clean_ones(hardness, here):
-    clean = pd.read_parquet(track(Track(epochs=1, out=here / "clean")) / "examples.parquet")
-    given = clean["clean_label"].to_numpy().copy()
-    given[:100] = (given[:100] + 1) % 10
-    pd.DataFrame({"example_id": clean["example_id"], "label": given}).to_csv(here / "given.csv", index=False)
-    assert hardness("track", "--epochs", 3, "--given-labels", "given.csv", "--out", "r").status == 0
-    answer = hardness("labels", "--run", "r")
-    assert "How each score finds the 100 corrupt labels of 1,437" in answer.out
-    assert json.loads((here / "r/run.json").read_text())["noise_rate"] == pytest.approx(100 / 1437)
-
-
-def test_at_80_columns_files_and_numbers_are_whole(here, hardness, monkeypatch):
-    """With ImageNet's class names, and a run of a long name."""
+def test_in_80_columns_file_names_and_numbers_are_complete(here, hardness, monkeypatch):
+    """With ImageNet's class names, and a run with a long name."""
     shark = "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
     for number, name in enumerate((shark, shark.replace("great white", "tiger"), f"{shark} (juvenile)")):
         for index in range(8):
@@ -104,9 +92,7 @@ def test_at_80_columns_files_and_numbers_are_whole(here, hardness, monkeypatch):
         write_image(here / f"images/val/{name}/0.png", seed=number + 1000)
     runs = [f"runs/2024-sharks/tracked-with-the-small-network-at-seed-{seed}" for seed in (0, 1)]
     for seed, run in enumerate(runs):
-        data = ("--data", f"imagefolder:{here / 'images'}", "--model", "mlp", "--workers", 0)
-        answer = hardness("track", *data, "--epochs", 1, "--batch-size", 8, "--seed", seed, "--out", run)
-        assert answer.status == 0, answer.err
+        tracked_run(here / run, data=f"imagefolder:{here / 'images'}", seed=seed)
     monkeypatch.setattr(console._out, "width", 80)
     answer = hardness("labels", "--run", runs[0])
     title, header, *rows = answer.out.splitlines()[:12]

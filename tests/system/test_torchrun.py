@@ -87,7 +87,7 @@ def test_every_rank_writes_its_part_and_the_first_the_rest(runs, name, ranks):
 
 def test_another_number_of_processes_is_refused(runs, tmp_path):
     words = ["track", *SETTINGS["eval"], "--lr", "0.01", "--resume", "--out", runs["eval", 2]]
-    assert_refused(run(*words, cwd=tmp_path), "other-num-processes", 1, 2)
+    assert_refused(run(*words, cwd=tmp_path), "num-ranks-differ", 1, 2)
 
 
 def test_other_stages_are_for_one_process(tmp_path):

@@ -1,4 +1,4 @@
-"""``hardness export``: what a tracked run knows of its examples, as other tools take it."""
+"""``hardness export``: the examples of a tracked run with their scores, for other tools."""
 
 import importlib
 from pathlib import Path
@@ -6,31 +6,29 @@ from types import ModuleType
 
 from hardness.config import Export
 from hardness.console import say
-from hardness.errors import UserError
-from hardness.stages.run_folder import finished_info, newest_run
+from hardness.stages.run_folder import finished_info, newest_run, occupied
 
 
 def export(config: Export) -> Path:
     """Write a CSV file, or a folder for cleanlab or FiftyOne -> its path.
 
-    What is in it, and how it is loaded, is in the docstrings of ``to_csv``, ``to_cleanlab`` and
-    ``to_fiftyone``. An older export of the same kind is written anew. Raises ``UserError`` where something
-    else lies there, and where the run lacks what the other tool needs.
+    The docstrings of ``to_csv``, ``to_cleanlab`` and ``to_fiftyone`` describe the content and how to load
+    it. An older export of the same kind is overwritten. Raises ``UserError`` if there is something else, and
+    if the run lacks what the other tool needs.
     """
     run = config.run or newest_run("track")
     info = finished_info(run, "track")
     target = importlib.import_module(f"hardness.stages.export.to_{config.to}")
     out = config.out or run / target.DEFAULT_NAME
     if out.exists() and not _is_older(out, target):
-        expected = f"a new place for --out, or an older export to {config.to}"
-        raise UserError(expected, f"something else at {out}", "choose another --out")
+        raise occupied("--out", out)
     target.write(out, run, info)
     say(f"wrote {out}")
     return out
 
 
 def _is_older(out: Path, target: ModuleType) -> bool:
-    """Is it an export of the same kind, or an empty folder for one?"""
+    """Whether it is an export of the same kind, or an empty folder for one."""
     name, begins = target.MARK
     if name and out.is_dir() and not any(out.iterdir()):
         return True

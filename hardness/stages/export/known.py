@@ -1,4 +1,4 @@
-"""All that a tracked run knows of its examples, as one table."""
+"""Everything about the examples of a tracked run, as one table."""
 
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ def origin(run: Path, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def known(run: Path, info: dict[str, Any]) -> pa.Table:
-    """A row an example, ordered by id; null is what there is not.
+    """One row per example, ordered by id; missing values are null.
 
     example_id, key, given_label and clean_label (class names), given_label_index, clean_label_index,
-    is_corrupt, is_readable; of the last records prediction, prediction_index, and prediction_confidence (the
-    probability of the prediction); every score of scores.parquet; for each split ``split/NAME``, the
-    example's subsets (``hard;random``), and ``fold/NAME``.
+    is_corrupt, is_readable; from the last epoch's records prediction, prediction_index and
+    prediction_confidence (the probability of the prediction); every score of scores.parquet; for each split
+    ``split/NAME``, the example's subsets (``hard;random``), and ``fold/NAME``.
     """
     fingerprint, class_names = info["fingerprint"], pa.array(info["data"]["class_names"], pa.string())
     examples = files.read_table(run / "examples.parquet", fingerprint)
@@ -46,7 +46,7 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     if epochs := store.recorded_epochs(run):
         last = store.read_epoch(run, epochs[-1], fingerprint)
         columns |= named("prediction", pa.array(last.prediction, mask=~last.is_readable))
-        # The margin of a wrong prediction is the label's logit less its own: p = p_label exp(-margin).
+        # The margin of a wrong prediction is the label's logit minus its own: p = p_label exp(-margin).
         confidence = np.exp(-last.loss - np.minimum(last.margin, 0)).clip(max=1)
         columns["prediction_confidence"] = pa.array(confidence, mask=~last.is_readable)
     columns |= {name: scores[name] for name in scores.column_names if name != "example_id"}
@@ -59,7 +59,7 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
 
 
 def _membership(split: pa.Table, num_examples: int) -> tuple[pa.Array, pa.Array]:
-    """A split's file -> (N,) subsets joined by ; in the order of the file, (N,) folds; null in none."""
+    """A split's file -> (N,) subsets joined by ; in file order, (N,) folds; null for examples in none."""
     ids = split["example_id"].to_numpy()
     subsets, folds = (split[name].cast(pa.string()).combine_chunks() for name in ("subset", "fold"))
     counts = np.bincount(ids, minlength=num_examples)

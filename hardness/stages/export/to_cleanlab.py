@@ -1,15 +1,14 @@
-"""A folder for cleanlab, a row a readable example in each file, in the order of their ids.
+"""A folder for cleanlab: files with one row per readable example, ordered by id.
 
 - issues.parquet: example_id, is_label_issue (bool), label_score (0..1, lower is worse), given_label and
-  predicted_label (class indices, int64). The score is self_confidence where the run has it, else confidence;
-  which labels are issues is the rule of ``label_errors.label_issues``.
+  predicted_label (class indices, int64). The score is self_confidence if the run has it, else confidence;
+  ``label_errors.label_issues`` decides which labels are issues.
 - labels.npy: (N,) int64, the given labels.
-- pred_probs.npy: (N, C) float32, by networks that were not trained on the example. Only where the run has
-  self_confidence: records keep the probability of the given label alone.
+- pred_probs.npy: (N, C) float32, by networks that were not trained on the example. Only if the run has
+  self_confidence: records contain only the probability of the given label.
 - origin.json: tracked_run, fingerprint, class_names.
 
-``CleanLearning(...).fit(X, labels, label_issues=issues)`` takes the issues as they are. A Datalab that has
-them::
+``CleanLearning(...).fit(X, labels, label_issues=issues)`` accepts the issues directly. For a Datalab::
 
     issues = pandas.read_parquet("issues.parquet")
     lab = Datalab({"label": issues["given_label"]}, label_name="label")
@@ -17,7 +16,7 @@ them::
     lab.info["label"] = dict(issues[["given_label", "predicted_label"]])
     lab.get_issues("label")
 
-With pred_probs.npy cleanlab finds its own: ``find_label_issues(labels, pred_probs)``,
+With pred_probs.npy, cleanlab finds issues itself: ``find_label_issues(labels, pred_probs)``,
 ``get_label_quality_scores(labels, pred_probs)``, ``lab.find_issues(pred_probs=pred_probs)``.
 """
 
@@ -39,7 +38,8 @@ MARK = ("origin.json", b'{\n  "tracked_run": ')
 def write(out: Path, run: Path, info: dict[str, Any]) -> None:
     table = known(run, info)
     if "prediction" not in table.column_names:
-        raise UserError(f"records in {run / 'dynamics'}", "none", "restore them, or choose --to csv")
+        sentence, hint = "{run} has no records.", "Restore dynamics/, or choose --to csv."
+        raise UserError("no-records", sentence, hint, run=str(run))
     by = "self_confidence" if "self_confidence" in table.column_names else "confidence"
     table = table.select(["example_id", "given_label_index", "prediction_index", by, "is_readable"])
     table = table.filter(table["is_readable"])
@@ -69,23 +69,25 @@ def write(out: Path, run: Path, info: dict[str, Any]) -> None:
 
 
 def _folds(run: Path, fingerprint: str, ids: np.ndarray) -> list[Path]:
-    """The files in which self_confidence kept what it had from its networks, of those ids (N,) together."""
+    """The files of out-of-fold probabilities that self_confidence wrote, of exactly those ids (N,)."""
     folder = run / "out-of-fold"
     folds = sorted(folder.glob("fold=*.parquet"))
     members = [files.read_table(fold, fingerprint, ["example_id"])["example_id"].to_numpy() for fold in folds]
     if not folds or not np.array_equal(np.sort(np.concatenate(members)), ids):
-        do = f"remove it, and run `hardness score --run {run} --with self-confidence`"
-        raise UserError(f"the {len(ids)} readable examples in {folder}", "others", do)
+        sentence = "{folder} does not contain exactly the {count} readable examples of the run."
+        hint = "Remove it, and run `hardness score --run {run} --with self-confidence`."
+        values = {"folder": str(folder), "count": len(ids), "run": str(run)}
+        raise UserError("wrong-out-of-fold-examples", sentence, hint, **values)
     return folds
 
 
 def _write_probabilities(
     path: Path, folds: list[Path], fingerprint: str, ids: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Write those of the folds in the order of ids (N,) -> (N,) int64, the likeliest class of each."""
+    """Write the probabilities in the order of ids (N,) -> (N,) int64, the most likely class of each."""
     predictions = np.empty(len(ids), np.int64)
     with files.replacing(path) as temporary:
-        # Of ImageNet they are 5 GB: one fold at a time is in memory.
+        # 5 GB for ImageNet: only one fold at a time is in memory.
         written = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(ids), num_classes))
         for fold in folds:
             table = files.read_table(fold, fingerprint)

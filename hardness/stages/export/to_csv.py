@@ -1,4 +1,4 @@
-"""One CSV file: UTF-8, a header, a row an example, with the columns of ``known.known``.
+"""One CSV file: UTF-8, a header, one row per example, with the columns of ``known.known``.
 
 Text is quoted; an empty cell without quotes is null.
 """
@@ -13,7 +13,7 @@ from hardness.stages.export.known import known
 
 DEFAULT_NAME = "export.csv"
 MARK = ("", b'"example_id","key",')
-"""A file of every export, and how it begins."""
+"""A file that every export has, and how it begins."""
 _ROWS_AT_ONCE = 1 << 16
 
 

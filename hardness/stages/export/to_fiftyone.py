@@ -1,11 +1,11 @@
-"""A folder that FiftyOne loads, the images staying where they are::
+"""A folder that FiftyOne loads; the images stay where they are::
 
     fiftyone.Dataset.from_dir(PATH, dataset_type=fiftyone.types.FiftyOneDataset)
 
-A sample an example: ground_truth (the given label), clean_label and prediction (Classifications), example_id,
-is_corrupt, is_readable, and every score (a float, or None). Its tags say to which subsets and fold of which
-split it belongs: ``q0.2/easy``, ``q0.2/train``. The layout is ``fiftyone.types.LegacyFiftyOneDataset``, which
-FiftyOne knows by itself (tried with 1.22), and which needs neither FiftyOne nor its database to be written.
+One sample per example: ground_truth (the given label), clean_label and prediction (Classifications),
+example_id, is_corrupt, is_readable, and every score (a float, or None). Its tags name its subsets and fold in
+each split: ``q0.2/easy``, ``q0.2/train``. The layout is ``fiftyone.types.LegacyFiftyOneDataset``, which
+FiftyOne detects (tested with 1.22), and which can be written without FiftyOne or its database.
 """
 
 import json
@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from hardness import files
 from hardness.errors import UserError
-from hardness.registry import parse_data
 from hardness.stages.export.known import known, origin
+from hardness.stages.run_folder import image_folder
 
 DEFAULT_NAME = "export-fiftyone"
 MARK = ("metadata.json", b'{\n  "info": {\n    "tracked_run": ')
@@ -35,13 +35,14 @@ _ROWS_AT_ONCE = 1 << 14
 
 
 def write(out: Path, run: Path, info: dict[str, Any]) -> None:
-    entry, place = parse_data(info["config"]["data"])
-    if entry.name not in ("imagefolder", "imagenet"):
-        found = info["config"]["data"]
-        raise UserError("a run on an image folder for --to fiftyone", found, "choose --to csv")
-    table, root = known(run, info), Path(place).resolve()
+    root = image_folder(info, "--to fiftyone", "Choose --to csv.").resolve()
+    table = known(run, info)
     if not (first := root / table["key"][0].as_py()).is_file():
-        raise UserError(f"the images of {run}", f"no {first}", "restore them, or go where it was tracked")
+        sentence, hint = (
+            "There is no image {path}.",
+            "Restore it, or change to the folder where track was run.",
+        )
+        raise UserError("missing-image", sentence, hint, path=str(first))
     scores = [name for name in files.column_names(run / "scores.parquet") if name != "example_id"]
     kinds = _FIELDS | dict.fromkeys(scores, "FloatField")
     about = {
