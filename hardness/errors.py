@@ -1,7 +1,6 @@
 """A user's mistake: one plain sentence with the values, what to do, and a code that stays the same."""
 
 import difflib
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,9 +24,6 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         code, sentence, hint = self.args
-        # Those that were not rewritten yet: what was expected, what was found, what to do.
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", code):
-            return " ".join(f"expected {code}; found {sentence}; {hint}".split())
         return " ".join(f"{sentence} {hint}".format(**self.values).split()) + f" [{code}]"
 
     def __reduce__(self):

@@ -36,6 +36,8 @@ def refused(code: str, **values) -> Iterator[pytest.ExceptionInfo]:
         yield caught
     error = caught.value
     assert error.code == code, error
+    # One line, every place in which is filled.
+    assert "\n" not in str(error)
     assert {name: error.values.get(name) for name in values} == values, error
 
 

@@ -11,9 +11,9 @@ import pytest
 import tyro
 
 from hardness.config import Memorize, Report, Retrain, Split, Track
-from hardness.errors import UserError
 from hardness.figures import style
 from hardness.stages.report import report
+from tests.conftest import refused
 from tests.words import Words, is_told, leaves, numbers_in
 
 
@@ -141,7 +141,7 @@ def test_a_report_is_drawn_anew_over_itself_but_over_nothing_else(reported, trac
         "agreement",
     }
     (tmp_path / "index.html").write_text("my home page")
-    with pytest.raises(UserError, match="with an older report, for --out"):
+    with refused("path-occupied", path=str(tmp_path)):
         report(Report(runs=(tracked,), out=tmp_path))
 
 

@@ -9,31 +9,28 @@ from tempfile import TemporaryDirectory
 from hardness import files
 from hardness.config import Report
 from hardness.console import progress, say
-from hardness.errors import UserError
 from hardness.figures import style
 from hardness.stages.report.gallery import all_galleries
 from hardness.stages.report.page import render
 from hardness.stages.report.section import Section
 from hardness.stages.report.sections import all_sections
 from hardness.stages.report.summary import REQUIRED, in_markdown, in_numbers
-from hardness.stages.run_folder import RUNS, finished_info, finished_runs
+from hardness.stages.run_folder import check_distinct, finished_info, finished_runs, no_runs, occupied
 
 
 def report(config: Report) -> Path:
-    """Draw the report -> its folder: index.html, summary.json, summary.md, figures/*.png and .csv."""
+    """Write the report -> its folder: index.html, summary.json, summary.md, figures/*.png and .csv."""
     paths = config.runs or tuple(finished_runs())
     if not paths:
-        raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("each run once", " ".join(map(str, paths)), "drop the repeats")
+        raise no_runs("finished run", "track")
+    check_distinct(paths)
     runs = {path: finished_info(path) for path in paths}
     if not _may_write(config.out):
-        found = f"{config.out} with something else in it"
-        raise UserError("a new folder, or one with an older report, for --out", found, "choose another")
+        raise occupied("--out", config.out)
     sections = all_sections(runs)
     shown = all_galleries(runs, with_images=config.images)
     numbers = in_numbers(config, runs, sections, shown)
-    # First of all: by it the folder is known for a report's, should we be killed before the rest is there.
+    # First: it marks the folder as a report's, in case of a kill before the rest is written.
     files.write_json(config.out / "summary.json", numbers)
     # The page has the figures as PNG.
     formats = list(dict.fromkeys(("png", *config.formats)))
@@ -49,7 +46,7 @@ def report(config: Report) -> Path:
 
 
 def _draw(sections: list[Section], folder: Path, formats: Sequence[str]) -> None:
-    """All figures, in a folder that takes the place of an older one."""
+    """Draw all figures, into a folder that replaces an older one."""
     beside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
     with TemporaryDirectory() as temporary:
@@ -68,7 +65,7 @@ def _draw(sections: list[Section], folder: Path, formats: Sequence[str]) -> None
 
 
 def _may_write(out: Path) -> bool:
-    """Is nothing of a report's names in the folder, or an older report?"""
+    """Does the folder contain nothing with the name of a report's file, or an older report?"""
     if out.is_file():
         return False
     if not any((out / name).exists() for name in ("index.html", "summary.json", "summary.md", "figures")):
