@@ -90,15 +90,10 @@ def write_table(
         _FINGERPRINT: fingerprint.encode(),
         _SETTINGS: json.dumps(settings or {}, sort_keys=True).encode(),
     }
+    table = table.replace_schema_metadata(metadata)
     with replacing(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            temporary,
-            compression="zstd",
-            # So that reading detects flipped bits.
-            write_page_checksum=True,
-            **encoding,
-        )
+        # Page checksums: reading detects flipped bits.
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True, **encoding)
 
 
 def read_table(path: Path, fingerprint: str | None = None, columns: list[str] | None = None) -> pa.Table:

@@ -102,15 +102,12 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in OWN_MODELS:
-            channels, network = (
-                data.image_shape[0],
-                OWN_MODELS[name].load()(data.image_shape, data.num_classes),
-            )
+            channels = data.image_shape[0]
+            network = OWN_MODELS[name].load()(data.image_shape, data.num_classes)
         else:
             # Inception and GoogLeNet: no auxiliary logits; their own initialization, without a warning.
-            extra = (
-                {"aux_logits": False, "init_weights": True} if name in ("inception_v3", "googlenet") else {}
-            )
+            has_auxiliary = name in ("inception_v3", "googlenet")
+            extra = {"aux_logits": False, "init_weights": True} if has_auxiliary else {}
             channels = 3
             network = torchvision.models.get_model(name, weights=None, num_classes=data.num_classes, **extra)
         if stem == "small":

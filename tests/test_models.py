@@ -95,16 +95,16 @@ def test_larger_images_are_center_cropped():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_compiled_network_gives_the_same_logits(precision):
+def test_a_compiled_network_gives_the_same_logits():
+    """In bfloat16; tests/stages/test_images.py compares float32."""
     some = data(3, 16)
     images = some.train.images[range(4)]
     plain, compiled = (
-        models.build("small_cnn", some, seed=0, precision=precision, compile=each) for each in (False, True)
+        models.build("small_cnn", some, seed=0, precision="bf16", compile=each) for each in (False, True)
     )
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-    tolerance = 1e-5 if precision == "float32" else 0.02
-    for each in (images, images[:3], images[:2], images[::2]):
+    tolerance = 0.02
+    for each in (images, images[:3], images[::2]):
         assert torch.allclose(plain(each), compiled(each), atol=tolerance)
     with torch.no_grad():
         assert torch.allclose(plain.eval()(images), compiled.eval()(images), atol=tolerance)

@@ -58,17 +58,14 @@ def values_of(image: Image.Image, data: bytes) -> Values | None:
 
 def _of_gray(image: Image.Image) -> Values:
     colors = np.asarray(image)
-    if (
-        image.format == "TIFF"
-        and colors.dtype == np.int32
-        and _tag(image, _TIFF_FORMAT, _UNSIGNED) == _UNSIGNED
-    ):
+    is_tiff = image.format == "TIFF"
+    if is_tiff and colors.dtype == np.int32 and _tag(image, _TIFF_FORMAT, _UNSIGNED) == _UNSIGNED:
         # Pillow has no mode for uint32. The values of 16-bit files are the same in both types.
         colors = colors.view(np.uint32)
     transparent = image.info.get("transparency")
     is_value = isinstance(transparent, int)
     opacity = np.float32(colors != transparent) if is_value else None
-    zero_is_white = image.format == "TIFF" and _tag(image, _TIFF_PHOTOMETRIC, 1) == 0
+    zero_is_white = is_tiff and _tag(image, _TIFF_PHOTOMETRIC, 1) == 0
     return Values(colors, opacity, zero_is_white)
 
 

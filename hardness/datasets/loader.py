@@ -115,9 +115,8 @@ class Loader:
             # Pixels on the device were written by the current stream.
             self._copies.wait_stream(torch.cuda.current_stream(self.device))
         source = iter(self._decoder or map(self._images.__getitems__, self.batches))
-        with contextlib.closing(
-            ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
-        ) as coming:
+        coming = ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
+        with contextlib.closing(coming):
             while True:
                 started = time.perf_counter()
                 found = next(coming)

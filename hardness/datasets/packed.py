@@ -62,7 +62,7 @@ def read_shard(path: Path, image_shape: Sequence[int], transform: str) -> pa.Rec
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(str(path), str(error).splitlines()[0]) from error
+        raise _damaged(path, str(error).splitlines()[0]) from error
     last = "".join(f"{field.name}: {field.type}" for field in list(batch.schema)[-1:])
     check_same(path, "last column", last, f"image: {pa.binary(int(np.prod(image_shape)))}")
     metadata = batch.schema.metadata or {}
@@ -80,15 +80,13 @@ def check_same(path: Path, what: str, found: object, expected: object) -> None:
 
 
 def _missing(path: Path) -> UserError:
-    hint = "Restore it, or repeat the `hardness pack` command."
+    hint = "Restore it, or pack again."
     return UserError("missing-shard", "The shard {path} is missing.", hint, path=str(path))
 
 
-def _damaged(path: str, reason: str) -> UserError:
-    hint = "Remove it and repeat the `hardness pack` command."
-    return UserError(
-        "damaged-shard", "The shard {path} is damaged ({reason}).", hint, path=path, reason=reason
-    )
+def _damaged(path: Path, reason: str) -> UserError:
+    sentence, hint = "The shard {path} is damaged ({reason}).", "Remove it and pack again."
+    return UserError("damaged-shard", sentence, hint, path=str(path), reason=reason)
 
 
 def _inconsistent(folder: Path, reason: str) -> UserError:
@@ -126,7 +124,7 @@ def verify(folder: Path) -> int:
         if not path.is_file():
             raise _missing(path)
         if (found := checksum(path)) != expected:
-            raise _damaged(str(path), f"its SHA-256 is {found}, not {expected}")
+            raise _damaged(path, f"its SHA-256 is {found}, not {expected}")
     return len(shards)
 
 

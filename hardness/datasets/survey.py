@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def value_ranges(places: Sequence[Place], workers: int) -> np.ndarray:
     if not any(_of_each(sample, _may_be_deep, workers, "checking bit depths")):
         return found
     # Of all images, whatever their names imply.
-    for i, each in enumerate(_of_each(places, _values, workers, "reading pixel values")):
+    for i, each in enumerate(_of_each(places, value_range, workers, "reading pixel values")):
         if each is not None:
             found[i] = each
     return found
@@ -61,7 +62,7 @@ def range_of(ranges: np.ndarray) -> Range | None:
 
 def _first_side(places: Sequence[Place]) -> int:
     """Short side of the first readable image."""
-    if side := next(filter(None, map(_short_side, places)), None):
+    if side := next(filter(None, map(partial(_try, _short_side), places)), None):
         return side
     try:
         return min(size_of(places[0]))
@@ -71,30 +72,24 @@ def _first_side(places: Sequence[Place]) -> int:
         raise UserError("no-readable-image", sentence, "Check the files.", **values) from error
 
 
-def _short_side(place: Place) -> int | None:
-    try:
-        return min(size_of(place))
-    except UserError:
-        return None
+def _short_side(place: Place) -> int:
+    return min(size_of(place))
 
 
 def _may_be_deep(place: Place) -> bool:
+    return may_be_deep(place.read(HEAD))
+
+
+def _try(measure: Callable, place: Place) -> Any:
     try:
-        return may_be_deep(place.read(HEAD))
+        return measure(place)
     # Reading it later raises the error.
     except Exception:
-        return False
-
-
-def _values(place: Place) -> Range | None:
-    try:
-        return value_range(place)
-    except UserError:
         return None
 
 
 def _of_each(places: Sequence[Place], measure: Callable, workers: int, label: str) -> list:
-    """``measure(place)`` for each in order, computed by threads."""
+    """``measure(place)`` for each in order, computed by threads; None if it raises."""
     batches = [places[first : first + _BATCH] for first in range(0, len(places), _BATCH)]
     threads = max(1, workers)
     found = ahead(partial(_measure_all, measure), batches, threads=threads, depth=2 * threads)
@@ -102,4 +97,4 @@ def _of_each(places: Sequence[Place], measure: Callable, workers: int, label: st
 
 
 def _measure_all(measure: Callable, places: Sequence[Place]) -> list:
-    return [measure(place) for place in places]
+    return [_try(measure, place) for place in places]

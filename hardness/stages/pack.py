@@ -111,13 +111,7 @@ def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows:
 
 
 def _pack(
-    out: Path,
-    part: str,
-    images: ImageSet,
-    first: int,
-    data: DataSet,
-    num_rows: int,
-    config: Pack,
+    out: Path, part: str, images: ImageSet, first: int, data: DataSet, num_rows: int, config: Pack
 ) -> Iterator[int]:
     """Write the shards from example ``first`` on; yield after every image."""
     channels, height, width = data.image_shape
