@@ -10,87 +10,114 @@ from hardness.paths import matching, parquet_place
 from hardness.registry import TORCHVISION_DATASETS, parse_data
 
 
-def require(holds: bool, expected: str, found: Any, do: str) -> None:
+def require(holds: bool, code: str, sentence: str, hint: str, /, **values: Any) -> None:
+    """Raise ``UserError`` unless ``holds``."""
     if not holds:
-        raise UserError(expected, str(found), do)
+        raise UserError(code, sentence, hint, **values)
 
 
-def require_fraction(name: str, value: float) -> None:
-    require(0 < value < 1, f"0 < {name} < 1", value, "choose another")
+def require_range(holds: bool, flag: str, must: str, value: Any) -> None:
+    """``must`` names the range: "positive", "in (0, 1)"."""
+    sentence = "{flag} must be {must} (got {value})."
+    require(holds, "out-of-range", sentence, "Choose another value.", flag=flag, must=must, value=value)
+
+
+def require_fraction(flag: str, value: float) -> None:
+    require_range(0 < value < 1, flag, "between 0 and 1", value)
 
 
 def require_positive(**values: float | None) -> None:
     for name, value in values.items():
-        is_positive = value is None or (value > 0 and math.isfinite(value))
-        require(is_positive, f"a positive --{name.replace('_', '-')}", value, "choose another")
+        require_range(value is None or 0 < value < math.inf, _flag(name), "positive", value)
+
+
+def require_non_negative(**values: float | None) -> None:
+    for name, value in values.items():
+        require_range(value is None or 0 <= value < math.inf, _flag(name), "0 or more", value)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def check_data(data: str) -> None:
     entry, place = parse_data(data)
     if entry.name == "digits":
-        require(not place, "digits alone", data, "leave out what follows the colon")
+        sentence = "digits takes no path (got {data})."
+        require(not place, "path-after-digits", sentence, "Write --data digits.", data=data)
         return
     if entry.name == "torchvision":
         name, _, place = place.partition(":")
         if name not in TORCHVISION_DATASETS:
             raise unknown_name("a torchvision data set", name, TORCHVISION_DATASETS)
-    do = "write torchvision:NAME:PATH" if entry.name == "torchvision" else f"write {entry.name}:PATH"
-    require(bool(place), f"a path after {entry.name}", repr(data), do)
+    form = f"{entry.name}:NAME:PATH" if entry.name == "torchvision" else f"{entry.name}:PATH"
+    sentence = "--data {data} names no path."
+    require(bool(place), "no-data-path", sentence, "Write --data {form}.", data=data, form=form)
 
 
 def check_place(data: str, **flags: Any) -> None:
-    """What ``data`` names must be there. ``flags``: those given that only some sources have."""
+    """What ``data`` names must exist. ``flags``: values of flags that only some sources accept."""
     entry, place = parse_data(data)
-    for flag, value in flags.items():
-        has = has_files(data) or (flag == "size" and entry.name == "packed")
-        name = f"--{flag.replace('_', '-')}"
-        require(has or value is None, f"{name} with image files only", data, "leave out the flag")
+    for name, value in flags.items():
+        accepted = has_files(data) or (name == "size" and entry.name == "packed")
+        sentence = "{flag} applies to image files only, not to --data {data}."
+        holds = accepted or value is None
+        require(holds, "flag-needs-image-files", sentence, "Remove it.", flag=_flag(name), data=data)
     if entry.name == "packed":
-        do = "check the path, or run `hardness pack` first"
-        require((Path(place) / "pack.json").is_file(), f"a packed folder {place}", "no pack.json there", do)
+        sentence, hint = "{folder} has no pack.json.", "Check the path, or run `hardness pack` first."
+        require((Path(place) / "pack.json").is_file(), "not-a-packed-folder", sentence, hint, folder=place)
     elif entry.name in ("tar", "parquet"):
         pattern = parquet_place(place)[0] if entry.name == "parquet" else place
         found = matching(pattern)
-        do = "check the path or pattern"
+        hint = "Check the path or pattern."
         if entry.name == "parquet" and ":" in place:
-            do += "; columns are named as parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
-        require(bool(found), f"files {pattern}", "none there", do)
-        folders = [path for path in found if Path(path).is_dir()]
+            hint += " Columns are named as parquet:PATTERN:IMAGE_COLUMN:LABEL_COLUMN."
+        require(bool(found), "no-matching-files", "No file matches {pattern}.", hint, pattern=pattern)
+        folder = next((path for path in found if Path(path).is_dir()), None)
         _check_once(found)
-        do = f"write {entry.name}:{pattern}/*.{entry.name}"
-        require(not folders, f"{entry.name} files", f"the folder {', '.join(folders[:1])}", do)
+        sentence, hint = "{folder} is a folder, not a {kind} file.", "Write {kind}:{pattern}/*.{kind}."
+        values = {"folder": folder, "kind": entry.name, "pattern": pattern}
+        require(folder is None, "folder-instead-of-file", sentence, hint, **values)
     elif entry.name in ("imagefolder", "imagenet"):
         _check_folder(place, flags.get("val_fraction"))
 
 
 def _check_once(paths: list[str]) -> None:
-    """Each file is there once, not by a link as well: or its examples would be."""
+    """No file may be listed a second time through a link: its examples would count twice."""
     seen: dict[tuple[int, int], str] = {}
     for path in paths:
         found = Path(path).stat()
-        other = seen.setdefault((found.st_dev, found.st_ino), path)
-        require(other == path, "each file once", f"{other} again as {path}", "remove the link")
+        first = seen.setdefault((found.st_dev, found.st_ino), path)
+        sentence, hint = (
+            "{path} is the same file as {first}.",
+            "Remove one of them: examples would count twice.",
+        )
+        require(first == path, "same-file-twice", sentence, hint, path=path, first=first)
 
 
 def has_files(data: str) -> bool:
-    """Are its images in files of the user's, which are decoded?"""
+    """Is it read from the user's own image files, which have to be decoded?"""
     return parse_data(data)[0].name in ("imagefolder", "imagenet", "tar", "parquet")
 
 
 def _check_folder(place: str, val_fraction: float | None) -> None:
     root = Path(place)
-    require(root.is_dir(), f"a folder {root}", "none there", "check the path")
-    inside = sorted(path.name for path in root.iterdir())[:5]
-    held = f"{root} holding {', '.join(inside) or 'nothing'}"
+    require(root.is_dir(), "no-such-folder", "There is no folder {folder}.", "Check the path.", folder=place)
+    inside = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
     parts = part_folders(root)
-    require(TRAIN in parts, f"a folder {root / 'train'}", held, "put one folder a class there")
+    values = {"folder": place, "inside": inside}
+    sentence = "{folder} has no folder train (it contains {inside})."
+    hint = "Put the training images into {folder}/train/CLASS/."
+    require(TRAIN in parts, "no-train-folder", sentence, hint, **values)
     held_part = held_out(parts)
     if val_fraction is None:
-        do = "put the validation images there, or pass --val-fraction 0.1"
-        require(held_part is not None, f"a folder {root / 'val'}", held, do)
+        sentence = "{folder} has no folder val (it contains {inside})."
+        hint = "Put the validation images into {folder}/val/CLASS/, or pass --val-fraction 0.1."
+        require(held_part is not None, "no-val-folder", sentence, hint, **values)
     elif held_part is not None:
-        found = f"{parts[held_part][0]} and --val-fraction {val_fraction}"
-        raise UserError(f"no validation or test images in {root}", found, "leave out --val-fraction")
+        sentence = "--val-fraction {val_fraction} was given, but {folder} has its own folder {part}."
+        values |= {"val_fraction": val_fraction, "part": str(parts[held_part][0])}
+        raise UserError("val-folder-and-fraction", sentence, "Remove --val-fraction.", **values)
 
 
 def check_background(color: str) -> None:
@@ -102,16 +129,13 @@ def check_background(color: str) -> None:
     try:
         ImageColor.getrgb(color)
     except ValueError as error:
-        do = "write a name such as black, or #RRGGBB"
-        raise UserError("a color for --background", repr(color), do) from error
-
-
-def check_seed(**seeds: int) -> None:
-    for name, seed in seeds.items():
-        require(seed >= 0, f"--{name.replace('_', '-')} of 0 or more", seed, "choose another")
+        sentence, hint = "--background {color!r} is not a color.", "Write a name such as black, or #RRGGBB."
+        raise UserError("not-a-color", sentence, hint, color=color) from error
 
 
 def check_noise(noise: float, given_labels: Path | None) -> None:
-    require(0 <= noise <= 1, "--noise within 0..1", noise, "choose another")
-    if noise > 0 and given_labels is not None:
-        raise UserError("label noise or --given-labels", "both", "choose one: --noise 0 leaves out the noise")
+    require_range(0 <= noise <= 1, "--noise", "between 0 and 1", noise)
+    sentence = "--noise {noise} and --given-labels {path} cannot be combined."
+    hint = "Remove --given-labels, or pass --noise 0."
+    holds = noise == 0 or given_labels is None
+    require(holds, "noise-and-given-labels", sentence, hint, noise=noise, path=given_labels)

@@ -1,7 +1,7 @@
-"""What each stage can be told: one frozen dataclass a stage, checked when it is built.
+"""The settings of each stage: one frozen dataclass per stage, checked when it is built.
 
 The command line's flags are these fields, and its help is their docstrings. Nothing here imports torch,
-so a configuration that cannot work is refused at once.
+so an invalid configuration is rejected at once.
 """
 
 from dataclasses import dataclass
@@ -13,48 +13,47 @@ import tyro
 from hardness.checks import (
     check_data,
     check_noise,
-    check_seed,
     require,
     require_fraction,
+    require_non_negative,
     require_positive,
+    require_range,
 )
-from hardness.errors import UserError
 from hardness.registry import check_model, parse_data
 from hardness.settings import Data, GivenLabels, Network, Schedule, Source, Training, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track(Training, GivenLabels, Network, Data):
-    """Train, and record for every example, every epoch, what the network made of it."""
+    """Train a network, and record its output on every example after every epoch."""
 
     optimizer: str = "sgdm"
-    """sgd | sgdm | m3 | a3 | rm3 | ra3 | ra3-scaled | adam | adamw | winsorized, or on a base: rm3+adamw."""
+    """sgd | sgdm | m3 | a3 | rm3 | ra3 | ra3-scaled | adam | adamw | winsorized, or combined: rm3+adamw."""
     record: Literal["eval", "train"] = "eval"
-    """eval: a pass in evaluation mode after the epoch. train: the pass that training makes anyway."""
+    """eval: an extra pass in evaluation mode after each epoch. train: the training pass itself."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, else float32. Asked for, float32 is that of records too (12 bytes each, not 7)."""
+    """auto: bf16 on CUDA, else float32. float32: store records in float32 too (12 bytes each, not 7)."""
     checkpoint_every: int = 0
-    """Keep the weights of every so many epochs, and of before the first; 0: those of the last one alone."""
+    """Keep the initial weights and those of every N-th epoch. 0: keep only the last ones."""
     coherence_every: int = 0
-    """Measure gradient coherence every so many epochs, and before the first; 0: never."""
+    """Measure gradient coherence before training and at every N-th epoch. 0: never."""
     coherence_sample: int = 256
-    """Of how many examples; under label noise of as many pristine and corrupt ones."""
+    """Number of examples to measure coherence on; under label noise, of pristine and of corrupt ones each."""
     sync_batchnorm: bool = False
-    """Of many processes on CUDA: normalise over all of a batch, not over each rank's part."""
+    """Several processes on CUDA: normalize over the whole batch, not over each rank's part."""
     noise: float = 0.0
-    """Probability with which each label is redrawn uniformly over all classes."""
+    """Probability that a label is redrawn uniformly over all classes."""
     seed: int = 0
-    """Of the first weights and of the order of the examples."""
+    """Seed of the initial weights and of the order of the examples."""
 
     def __post_init__(self) -> None:
         for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         self._check_optimizer(self.optimizer)
         _check_sample(self.coherence_sample)
-        for name in ("checkpoint_every", "coherence_every"):
-            flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
-            require(value >= 0, f"{flag} of 0 or more", value, "mend it")
-        check_seed(seed=self.seed)
+        require_non_negative(
+            checkpoint_every=self.checkpoint_every, coherence_every=self.coherence_every, seed=self.seed
+        )
         check_noise(self.noise, self.given_labels)
 
     @property
@@ -64,18 +63,19 @@ class Track(Training, GivenLabels, Network, Data):
 
 @dataclass(frozen=True, kw_only=True)
 class Pack(Workers, Source):
-    """Decode a data set once, into a folder that is mapped into memory: --data packed:DIR."""
+    """Decode a data set once into a memory-mapped folder, for --data packed:DIR."""
 
     out: Path | None = None
-    """The packed folder. Default: PATH.packed, beside the images."""
+    """The packed folder. Default: PATH.packed, next to the images."""
     verify: Path | None = None
-    """A packed folder whose checksums to check, instead of packing."""
+    """Verify the checksums of this packed folder instead of packing."""
 
     def __post_init__(self) -> None:
         Source.__post_init__(self)
         Workers.__post_init__(self)
         entry, _ = parse_data(self.data)
-        require(entry.name != "packed", "images to pack", self.data, "name their source")
+        sentence, hint = "{data} is packed already.", "Pass the original data set with --data."
+        require(entry.name != "packed", "already-packed", sentence, hint, data=self.data)
 
     @property
     def folder(self) -> Path:
@@ -84,14 +84,14 @@ class Pack(Workers, Source):
 
 
 def packed_folder(data: str) -> Path:
-    """Where the images of a data set are packed, unless told: beside them."""
+    """The default folder for a packed data set: next to its images."""
     entry, place = parse_data(data)
     if entry.name == "digits":
         return Path("data/digits.packed")
     if entry.name == "torchvision":
         name, _, root = place.partition(":")
         return Path(root, f"{name}.packed")
-    # A pattern of files: beside their folder.
+    # tar and parquet name files by a pattern: next to their folder.
     folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).parent
     folder = folder if folder.name else folder.resolve()
     return folder.with_name(f"{folder.name}.packed")
@@ -99,61 +99,65 @@ def packed_folder(data: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Workers):
-    """Score every example from its records, also of a run that was killed, or that another program wrote."""
+    """Score every example from its records, also for an unfinished run or records of another program."""
 
     run: tuple[Path, ...] = ()
-    """Folders with dynamics/; several are pooled as well. Default: the newest finished track under runs/."""
+    """Folders with dynamics/. Several are also pooled. Default: the newest finished track run in runs/."""
     list: bool = False
-    """Print the scores that there are, and nothing else."""
+    """Only list the available scores."""
     with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
-    """Scores to add for which the tracked network is asked, e.g. grand, or of some epochs, e.g. el2n_1_10."""
+    """Additional scores: computed with the network, e.g. grand, or for an epoch range, e.g. el2n_1_10."""
     coherence: bool = False
-    """Measure gradient coherence of a split's subsets, at every epoch whose weights were kept."""
+    """Measure the gradient coherence of a split's subsets at every epoch with a checkpoint."""
     split: Path | None = None
-    """coherence: the split's file. Default: the run's newest."""
+    """--coherence: the split file. Default: the run's newest."""
     coherence_sample: int = 256
-    """coherence: examples of each subset, of each class as many."""
+    """--coherence: number of examples per subset, balanced over classes."""
     epoch: int | None = None
-    """with: ask the weights of this epoch, kept by track --checkpoint-every. Default: the last."""
+    """--with: use the weights of this epoch, kept by track --checkpoint-every. Default: the last."""
     data: str | None = None
     """The data set, where it has moved since it was tracked."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one."""
+    """auto: CUDA if available."""
     out: Path | None = None
-    """Several runs: the pooled table. Default: scores-poolN.parquet in the first of them."""
+    """Several runs: the file of pooled scores. Default: scores-poolN.parquet in the first run."""
 
     def __post_init__(self) -> None:
         from hardness.dynamics.scores import SCORES
 
         super().__post_init__()
-        found = f"{len(self.run)} of them"
-        require(self.out is None or len(self.run) > 1, "two runs or more with --out", found, "leave it out")
+        sentence = "score takes --out for several runs only (got {num_runs})."
+        holds = self.out is None or len(self.run) > 1
+        require(holds, "out-for-one-run", sentence, "Remove it.", num_runs=len(self.run))
         _check_sample(self.coherence_sample)
         for name in self.names:
             SCORES[name]
-        asked = any(SCORES[name].probe for name in self.names)
-        require(self.epoch is None or asked, "a score of a network with --epoch", "none", "name it --with")
-        if self.epoch is not None and "self_confidence" in self.names:
-            found = "self-confidence, which trains its own"
-            raise UserError("scores of the run's weights with --epoch", found, "ask for it by itself")
-        require(self.split is None or self.coherence, "--coherence with --split", "none", "add it")
+        sentence = "--epoch {epoch} selects the weights for --with, but no score there is computed with them."
+        holds = self.epoch is None or any(SCORES[name].probe for name in self.names)
+        require(holds, "epoch-without-probe", sentence, "Add a score, e.g. --with grand.", epoch=self.epoch)
+        sentence = "self-confidence trains its own networks, so it does not take --epoch {epoch}."
+        holds = self.epoch is None or "self_confidence" not in self.names
+        require(holds, "epoch-with-self-confidence", sentence, "Compute it separately.", epoch=self.epoch)
+        sentence = "--split {path} is used only with --coherence."
+        holds = self.split is None or self.coherence
+        require(holds, "split-without-coherence", sentence, "Add --coherence.", path=str(self.split))
         if self.data is not None:
             check_data(self.data)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of ``with``, as the columns are called."""
+        """The scores of ``with_`` by their column names."""
         return tuple(name.replace("-", "_") for name in self.with_)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Rank the labels of a tracked run by how likely they are wrong."""
+    """Rank the examples of a tracked run by how likely their labels are wrong."""
 
     run: Path | None = None
     """The tracked run. Default: the newest finished one under runs/."""
     by: str = "aum"
-    """The score whose hardest examples are the suspects; one of those in the run's scores.parquet."""
+    """The score to rank by, hardest first; a column of the run's scores.parquet."""
 
     def __post_init__(self) -> None:
         from hardness.dynamics.scores import SCORES
@@ -168,9 +172,9 @@ class Split:
     run: tuple[Path, ...] = ()
     """Tracked runs; several are pooled by mean rank. Default: the newest under runs/."""
     rule: Literal["quantile", "learned-by"] = "quantile"
-    """quantile: the ends of the ranking. learned-by (the paper's): correct at --epoch against the rest."""
+    """quantile: the two ends of the ranking. learned-by (as in the paper): correct at --epoch or not."""
     quantile: float = 0.2
-    """The share of the examples that is called easy, and hard; 0 < quantile <= 0.5."""
+    """The fraction of examples in the easy and in the hard subset; 0 < quantile <= 0.5."""
     by: str = "first_learned_epoch"
     """The score that ranks the examples."""
     balance: Literal["none", "class"] = "none"
@@ -178,50 +182,60 @@ class Split:
     epoch: int = 2
     """learned-by: the epoch that decides."""
     train_size: int | None = None
-    """learned-by: examples in each subset's train fold."""
+    """learned-by: number of examples in each subset's train fold."""
     test_size: int | None = None
-    """learned-by: examples in each subset's test fold."""
+    """learned-by: number of examples in each subset's test fold."""
     test_fraction: float = 1 / 6
-    """quantile: the share of the examples in the test fold."""
+    """quantile: the fraction of examples in the test fold."""
     controls: int = 1
-    """How many controls of easy, and of hard, to draw: several are a null distribution."""
+    """Number of random controls for easy and for hard each; several give a null distribution."""
     drop_twins: bool = False
-    """Leave out all but the first of images that are near-duplicates, by a perceptual hash."""
+    """Keep only the first of each group of near-duplicate images (by a perceptual hash)."""
     seed: int = 0
-    """Seed of folds and controls, beside those of the runs."""
+    """Seed of folds and controls."""
     name: str | None = None
-    """The split's file is RUN/splits/NAME.parquet. Default: from the settings, e.g. q0.2."""
+    """The split file is RUN/splits/NAME.parquet. Default: from the settings, e.g. q0.2."""
     materialize: Path | None = None
-    """Also write SUBSET/train|val/CLASS/ trees of image files to this folder."""
+    """Also write the images to this folder, as SUBSET/train|val/CLASS/."""
     link: Literal["hard", "symbolic", "copy"] = "hard"
-    """How --materialize puts files in place."""
+    """How --materialize writes files: hard links, symbolic links or copies."""
 
     def __post_init__(self) -> None:
         from hardness.dynamics.scores import SCORES
 
-        require(0 < self.quantile <= 0.5, "0 < --quantile <= 0.5", self.quantile, "choose another")
+        require_range(0 < self.quantile <= 0.5, "--quantile", "above 0 and at most 0.5", self.quantile)
         require_fraction("--test-fraction", self.test_fraction)
         require_positive(controls=self.controls)
-        check_seed(seed=self.seed)
+        require_non_negative(seed=self.seed)
         SCORES[self.by]
-        if self.name is not None and Path(self.name).name != self.name:
-            raise UserError("a --name without folders", repr(self.name), "give a plain name")
+        sentence, hint = "--name {name!r} contains a folder.", "Pass a plain name."
+        holds = self.name is None or Path(self.name).name == self.name
+        require(holds, "folder-in-name", sentence, hint, name=self.name)
         if self.rule == "learned-by":
-            sizes = f"--train-size {self.train_size} --test-size {self.test_size}"
-            require(None not in (self.train_size, self.test_size), "both sizes", sizes, "give both")
-            require_positive(train_size=self.train_size, test_size=self.test_size, epoch=self.epoch)
-            require(self.balance == "none", "--balance none with learned-by", self.balance, "leave it out")
-            require(len(self.run) < 2, "one run with learned-by", f"{len(self.run)} runs", "name one")
+            self._check_learned_by()
+
+    def _check_learned_by(self) -> None:
+        sizes = {"train_size": self.train_size, "test_size": self.test_size}
+        sentence = "--rule learned-by needs --train-size and --test-size (got {train_size} and {test_size})."
+        require(None not in sizes.values(), "no-fold-sizes", sentence, "Pass both.", **sizes)
+        require_positive(**sizes, epoch=self.epoch)
+        sentence = "--rule learned-by does not take --balance {balance}."
+        require(
+            self.balance == "none", "balance-with-learned-by", sentence, "Remove it.", balance=self.balance
+        )
+        sentence = "--rule learned-by takes one run (got {num_runs})."
+        holds = len(self.run) < 2
+        require(holds, "learned-by-of-several-runs", sentence, "Pass one --run.", num_runs=len(self.run))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retrain(Training):
-    """Train from scratch on each subset, and measure on every subset's test fold."""
+    """Train from scratch on each subset, and evaluate on the test folds of all subsets."""
 
     split: Path | None = None
     """The split's file. Default: the newest under runs/."""
     seeds: int = 3
-    """How many times each subset is trained on."""
+    """Number of runs per subset, each with its own seed."""
     data: str | None = None
     """The data set, where it has moved since it was tracked."""
     model: str | None = None
@@ -235,7 +249,7 @@ class Retrain(Training):
     batch_size: int | None = None
     """Default: as tracked."""
     momentum: float | None = None
-    """Default: as tracked; with another --optimizer, that one's own."""
+    """Default: as tracked; with another --optimizer, its own default."""
     weight_decay: float | None = None
     """Default: as tracked."""
     schedule: Schedule | None = None
@@ -243,7 +257,7 @@ class Retrain(Training):
     augment: Literal["none", "crop-flip"] | None = None
     """Default: as tracked."""
     precision: Literal["auto", "float32", "bf16"] | None = None
-    """Default: as tracked, on whatever device."""
+    """Default: as tracked, also on another device."""
     stem: Literal["standard", "small"] | None = None
     """Default: as tracked; with another --model, standard."""
 
@@ -260,30 +274,33 @@ class Retrain(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Memorize(Training, GivenLabels, Network, Data):
-    """Train under label noise with every optimizer, everything else equal, and see who memorizes."""
+    """Train each optimizer under label noise, all else equal, and compare how much they memorize."""
 
     lr: float | None = None
-    """Learning rate. Default: 0.2, or of --lr-from each optimizer's best."""
+    """Learning rate. Default: 0.2, or each optimizer's best one from --lr-from."""
     lr_from: tuple[Path, ...] = ()
-    """Finished runs of memorize that differ in --lr: each optimizer takes the rate that was best for it."""
+    """Finished memorize runs that differ in --lr; each optimizer uses its best learning rate of these."""
     batch_size: int = 32
     epochs: int = 40
     optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
-    """Of those of track, e.g. adamw rm3+adamw."""
+    """Optimizers to compare: those of track, e.g. adamw rm3+adamw."""
     noise: tuple[float, ...] = (0.0, 0.5, 1.0)
-    """Probabilities with which each label is redrawn."""
+    """Noise levels: probabilities that a label is redrawn."""
     seeds: int = 1
-    """How many seeds each optimizer is trained with."""
+    """Number of seeds per optimizer and noise level."""
 
     def __post_init__(self) -> None:
         for part in (Data, Network, GivenLabels, Training):
             part.__post_init__(self)
         require_positive(seeds=self.seeds)
-        one = self.lr is None or not self.lr_from
-        require(one, "--lr or --lr-from", "both", "leave one of them out")
+        sentence = "--lr {lr} and --lr-from cannot be combined."
+        holds = self.lr is None or not self.lr_from
+        require(holds, "lr-and-lr-from", sentence, "Remove one of them.", lr=self.lr)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
-            require(len(values) > 0, f"at least one of --{name}", "none", "name one")
-            require(len(set(values)) == len(values), f"each of --{name} once", values, "drop the repeats")
+            given = {"flag": f"--{name}", "values": " ".join(map(str, values))}
+            require(len(values) > 0, "no-values", "{flag} has no values.", "Pass at least one.", **given)
+            sentence, holds = "{flag} has repeated values (got {values}).", len({*values}) == len(values)
+            require(holds, "repeated-values", sentence, "Pass each value once.", **given)
         for optimizer in self.optimizers:
             self._check_optimizer(optimizer)
         for noise in self.noise:
@@ -292,28 +309,28 @@ class Memorize(Training, GivenLabels, Network, Data):
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print how a run stands, whatever its status; nothing is written."""
+    """Print the state of a run, finished or not. Writes nothing."""
 
     run: tyro.conf.Positional[Path | None] = None
-    """The folder of a run of track, retrain or memorize. Default: the one under runs/ that began last."""
+    """The folder of a track, retrain or memorize run. Default: the one in runs/ that started last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Draw the comparison from run folders alone: figures, tables, one page."""
+    """Write a report on finished runs: one HTML page with figures and tables."""
 
     runs: tuple[Path, ...] = ()
-    """Run folders of track, retrain and memorize. Default: every finished one under runs/."""
+    """Folders of track, retrain and memorize runs. Default: all finished ones in runs/."""
     out: Path = Path("reports/report")
-    """The report's folder; an older report there is drawn anew."""
+    """The report's folder; an older report there is replaced."""
     title: str = "Easy and hard examples"
     images: bool = True
-    """With --no-images examples are shown without their pictures: for reports that travel."""
+    """--no-images: show examples without their images, for reports that are shared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Print how two runs of a stage differ: in settings, and in what came of them."""
+    """Print how two runs of the same stage differ in settings and results."""
 
     runs: tyro.conf.Positional[tuple[Path, Path]]
     """Two run folders."""
@@ -321,41 +338,41 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Hand what a tracked run knows of its examples to other tools."""
+    """Export the scores of a tracked run's examples for other tools."""
 
     run: Path | None = None
     """The tracked run. Default: the newest finished one under runs/."""
     to: Literal["csv", "cleanlab", "fiftyone"] = "csv"
-    """csv: a row an example. cleanlab: label issues. fiftyone: a data set for its app (image folders)."""
+    """csv: one row per example. cleanlab: label issues. fiftyone: a data set for its app (image folders)."""
     out: Path | None = None
     """The file (csv) or folder to write. Default: export.csv or export-TO in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Do what a recipe says, as far as it isn't done; given again after a kill it goes on."""
+    """Execute a recipe. Finished runs are skipped; after an interruption the same command resumes."""
 
     recipe: tyro.conf.Positional[Path]
-    """A TOML file, such as those in pipelines/."""
+    """A TOML file, e.g. one of pipelines/."""
     set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set"), tyro.conf.UseAppendAction] = ()
-    """Another value of a setting, e.g. track.epochs=3, all.model=mlp, runs=DIR; as often as needed."""
+    """Override a setting, e.g. track.epochs=3, all.model=mlp, runs=DIR. May be repeated."""
     dry_run: bool = False
-    """Show the plan, what of it is done, and what the rest costs; run nothing."""
+    """Print the plan, what is finished, and the estimated cost of the rest. Run nothing."""
     engine: Literal["local", "ray"] = "local"
-    """local: as many runs at once as this machine has GPUs. ray: on the cluster of RAY_ADDRESS."""
+    """local: one run at a time per GPU of this machine. ray: on the Ray cluster at RAY_ADDRESS."""
     yes: bool = False
-    """Also a grid of more than 1,000 runs."""
+    """Allow a grid of more than 1,000 runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The whole story on digits: the recipe of track, split, retrain, memorize, report. A minute or two."""
+    """Run everything on digits: track, split, retrain, memorize, report. Takes a minute or two."""
 
     runs: Path = Path("runs/demo")
-    """Where the runs go; what is finished there isn't run again."""
+    """Folder for the runs; finished ones there are not run again."""
     out: Path = Path("reports/demo")
     """The report's folder."""
 
 
 def _check_sample(size: int) -> None:
-    require(size > 1, "--coherence-sample of 2 or more", size, "raise it")
+    require_range(size > 1, "--coherence-sample", "2 or more", size)

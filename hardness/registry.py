@@ -1,6 +1,6 @@
-"""Every name a user can give to ``--model``, ``--optimizer`` and ``--data``, and what stands behind it.
+"""The valid names of ``--model``, ``--optimizer`` and ``--data``.
 
-An entry points at its code by name, so that a mistyped name is refused before torch is imported.
+An entry refers to its code by name, so that an unknown name is rejected before torch is imported.
 Scores have their own registry, next to their code, in ``hardness.dynamics.scores``.
 """
 
@@ -17,17 +17,17 @@ from hardness.errors import UserError, unknown_name
 
 @dataclass(frozen=True)
 class Entry:
-    """A name, one line about it, and where its code is (``module:attribute``)."""
+    """A name, a one-line summary, and where its code is (``module:attribute``)."""
 
     name: str
     summary: str
     target: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments that the name stands for."""
+    """Keyword arguments for that code."""
     is_robust: bool = False
-    """Optimizers: steps along a statistic of three gradients, where momentum was found unstable."""
+    """Optimizers: combines three gradients; the paper found momentum unstable with these."""
     stands_alone: bool = False
-    """Robust optimizers: its direction is no method for another one."""
+    """Robust optimizers: cannot be combined with another one, as in rm3+adamw."""
 
     @property
     def is_method(self) -> bool:
@@ -39,7 +39,7 @@ class Entry:
 
 
 class Registry(dict[str, Entry]):
-    """Names of one kind. A name given twice raises; an unknown one is answered with the nearest."""
+    """Names of one kind. A duplicate raises; the error for an unknown name lists similar ones."""
 
     def __init__(self, kind: str, *entries: Entry):
         super().__init__()
@@ -58,18 +58,18 @@ OPTIMIZERS = Registry(
     Entry("sgd", "SGD, momentum 0", "torch.optim:SGD", {"momentum": 0.0}),
     Entry("sgdm", "SGD, momentum 0.9", "torch.optim:SGD", {"momentum": 0.9}),
     Entry("m3", "median of three group gradients", "hardness.optim.m3:M3", is_robust=True),
-    Entry("a3", "mean of the same three", "hardness.optim.m3:A3", is_robust=True),
+    Entry("a3", "mean of three group gradients", "hardness.optim.m3:A3", is_robust=True),
     Entry("rm3", "median of the last three gradients", "hardness.optim.rolling:RM3", is_robust=True),
     Entry("ra3", "average of the last three gradients", "hardness.optim.rolling:RA3", is_robust=True),
     Entry(
         "ra3-scaled",
-        "the average of the last three gradients, as long as their median",
+        "average of the last three gradients, rescaled to the norm of their median",
         "hardness.optim.rolling:ScaledRA3",
         is_robust=True,
         stands_alone=True,
     ),
     Entry("adam", "Adam", "torch.optim:Adam"),
-    Entry("adamw", "Adam, weight decay apart from it", "torch.optim:AdamW"),
+    Entry("adamw", "Adam with decoupled weight decay", "torch.optim:AdamW"),
     Entry(
         "winsorized",
         "mean of per-example gradients, clipped at the second smallest and largest",
@@ -80,16 +80,22 @@ OPTIMIZERS = Registry(
 
 DATASETS = Registry(
     "a data set",
-    Entry("digits", "1,797 digits of 8 x 8 pixels, with scikit-learn", "hardness.datasets.digits:load"),
+    Entry("digits", "1,797 digits of 8 x 8 pixels, from scikit-learn", "hardness.datasets.digits:load"),
     Entry("imagefolder", "PATH/train/CLASS/*.jpg, PATH/val/CLASS/*.jpg", "hardness.datasets.folder:load"),
     Entry(
         "imagenet",
-        "the same, with ImageNet's sizes",
+        "PATH, an image folder with ImageNet's image sizes",
         "hardness.datasets.folder:load",
         {"imagenet_sizes": True},
     ),
-    Entry("tar", "PATTERN, tars of class folders or of WebDataset's samples", "hardness.datasets.tar:load"),
-    Entry("parquet", "PATTERN:IMAGE:LABEL, files with a column of images", "hardness.datasets.parquet:load"),
+    Entry(
+        "tar", "PATTERN, tar files of class folders or of WebDataset samples", "hardness.datasets.tar:load"
+    ),
+    Entry(
+        "parquet",
+        "PATTERN:IMAGE:LABEL, Parquet files with a column of images",
+        "hardness.datasets.parquet:load",
+    ),
     Entry("packed", "PATH, a folder that `hardness pack` wrote", "hardness.datasets.packed:load"),
     Entry("torchvision", "NAME:PATH, one of torchvision's data sets", "hardness.datasets.vision:load"),
 )
@@ -98,13 +104,13 @@ TORCHVISION_DATASETS = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
 
 OWN_MODELS = Registry(
     "a model",
-    Entry("mlp", "two hidden layers of 256, no batch normalisation", "hardness.models:mlp"),
-    Entry("small_cnn", "three convolutions, no batch normalisation", "hardness.models:small_cnn"),
+    Entry("mlp", "two hidden layers of 256, no batch normalization", "hardness.models:mlp"),
+    Entry("small_cnn", "three convolutions, no batch normalization", "hardness.models:small_cnn"),
 )
 
 
 def torchvision_models() -> list[str]:
-    """The names of torchvision's classifiers, read from its source: importing it would import torch."""
+    """The names of torchvision's classifiers, read from its source, since importing it imports torch."""
     package = importlib.util.find_spec("torchvision")
     folder = Path(package.origin).parent / "models"
     pattern = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
@@ -112,7 +118,7 @@ def torchvision_models() -> list[str]:
 
 
 def check_model(name: str) -> None:
-    """Raise ``UserError`` for a model that neither we nor torchvision have."""
+    """Raise ``UserError`` for an unknown model, ours and torchvision's."""
     if name not in OWN_MODELS and name not in (others := torchvision_models()):
         raise unknown_name(
             "a model", name, [*OWN_MODELS, "resnet18", "resnet50", "vgg13_bn", "inception_v3", *others]
@@ -122,7 +128,7 @@ def check_model(name: str) -> None:
 def parse_optimizer(name: str) -> tuple[str | None, Entry]:
     """``rm3+adamw`` -> (``rm3``, AdamW's entry); ``adamw`` -> (None, the same).
 
-    Raises ``UserError`` for a name that isn't there, and for a combination that makes no sense.
+    Raises ``UserError`` for unknown names and invalid combinations.
     """
     method, plus, base = name.rpartition("+")
     if not plus:
@@ -131,11 +137,12 @@ def parse_optimizer(name: str) -> tuple[str | None, Entry]:
     if method not in methods:
         raise unknown_name("a robust method before the +", method, methods)
     if OPTIMIZERS[base].is_robust or base == "winsorized":
-        raise UserError("a plain optimizer after the +", name, f"write {method}+sgd or {method}+adamw")
+        sentence, hint = "{base} cannot follow the + in {name}.", "Write {method}+sgd or {method}+adamw."
+        raise UserError("not-a-base-optimizer", sentence, hint, name=name, method=method, base=base)
     return method, OPTIMIZERS[base]
 
 
 def parse_data(data: str) -> tuple[Entry, str]:
-    """``imagefolder:PATH`` -> (its entry, ``PATH``); the place is empty where none is given."""
+    """``imagefolder:PATH`` -> (its entry, ``PATH``); the path is empty if none is given."""
     kind, _, place = data.partition(":")
     return DATASETS[kind], place

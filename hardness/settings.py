@@ -1,4 +1,4 @@
-"""What several stages can be told: the parts of which ``hardness.config`` puts its dataclasses together."""
+"""Settings that several stages share: the base classes of the dataclasses in ``hardness.config``."""
 
 import math
 import os
@@ -10,13 +10,13 @@ from hardness.checks import (
     check_background,
     check_data,
     check_place,
-    check_seed,
     require,
     require_fraction,
+    require_non_negative,
     require_positive,
+    require_range,
 )
 from hardness.distributed import launch
-from hardness.errors import UserError
 from hardness.registry import check_model, parse_optimizer
 
 Schedule = Literal["constant", "step", "cosine"]
@@ -37,9 +37,9 @@ class Source:
     pixel_range: tuple[float, float] | None = None
     """More than 8 bits per channel: the values mapped to 0 and 255. Default: of the training images."""
     download: bool = False
-    """torchvision's data sets: fetch the files if they aren't there."""
+    """Download the data set if it is missing (torchvision only)."""
     on_bad_image: Literal["stop", "null"] = "stop"
-    """An image that can't be read: stop and name it, or leave it out and record it as null."""
+    """An unreadable image: stop with its path, or skip it and record it as null."""
 
     def __post_init__(self) -> None:
         check_data(self.data)
@@ -54,8 +54,9 @@ class Source:
         check_background(self.background)
         if self.pixel_range is not None:
             low, high = self.pixel_range
-            is_range = -math.inf < low < high < math.inf
-            require(is_range, "--pixel-range LOW HIGH, LOW below HIGH", f"{low:g} {high:g}", "choose others")
+            sentence, hint = "--pixel-range needs LOW < HIGH (got {low:g} {high:g}).", "Choose other values."
+            holds = -math.inf < low < high < math.inf
+            require(holds, "empty-pixel-range", sentence, hint, low=low, high=high)
         if self.val_fraction is not None:
             require_fraction("--val-fraction", self.val_fraction)
 
@@ -65,7 +66,7 @@ class Data(Source):
     """Which images, and how they are read."""
 
     cache: Literal["auto", "device", "host", "none"] = "auto"
-    """Keep pixels on the GPU (device), in memory (host), or in neither. auto: where they leave room."""
+    """Keep decoded images on the GPU (device), in memory (host), or not at all. auto: where they fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +74,10 @@ class Workers:
     """How images are decoded."""
 
     workers: int | None = None
-    """How many images are decoded at a time. Default: one a core, at most 16."""
+    """Number of parallel image decoders. Default: one per CPU core, at most 16."""
 
     def __post_init__(self) -> None:
-        require(self.workers is None or self.workers >= 0, "--workers of 0 or more", self.workers, "mend it")
+        require_non_negative(workers=self.workers)
 
     @property
     def num_workers(self) -> int:
@@ -87,18 +88,20 @@ class Workers:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenLabels:
-    """Which labels are given to the network instead of the clean ones."""
+    """Which labels the network is trained on instead of the clean ones."""
 
     noise_seed: int = 0
-    """Seed of the label noise; the wrong labels depend on it alone."""
+    """Seed of the label noise; the noisy labels depend on nothing else."""
     given_labels: Path | None = None
     """Parquet or CSV with columns example_id, label (class index or name): real noisy labels."""
 
     def __post_init__(self) -> None:
-        check_seed(noise_seed=self.noise_seed)
+        require_non_negative(noise_seed=self.noise_seed)
         if self.given_labels is not None:
-            found = f"no file {self.given_labels}"
-            require(self.given_labels.is_file(), "a Parquet or CSV file of labels", found, "check the path")
+            sentence, hint = "There is no file {path} for --given-labels.", "Check the path."
+            require(
+                self.given_labels.is_file(), "no-labels-file", sentence, hint, path=str(self.given_labels)
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,50 +113,48 @@ class Training(Workers):
     lr: float = 0.02
     """Learning rate."""
     batch_size: int = 64
-    """Examples a step; an epoch is round(examples / batch size) steps of nearly equal size."""
+    """Examples per step. An epoch is round(examples / batch size) steps of nearly equal size."""
     momentum: float | None = None
-    """Momentum; default: the optimizer's own (sgd 0, sgdm 0.9, the others 0)."""
+    """Momentum. Default: the optimizer's own (0.9 for sgdm, 0 for the others)."""
     allow_momentum: bool = False
-    """Allow momentum with m3, a3, rm3, ra3 and ra3-scaled, which the paper's authors found unstable."""
+    """Allow momentum with m3, a3, rm3, ra3 and ra3-scaled, which the paper found unstable."""
     weight_decay: float = 0.0
-    """Times the parameter, added to its gradient."""
+    """Weight decay (L2 penalty), as in the PyTorch optimizer."""
     schedule: Schedule = "constant"
-    """Learning rate over the epochs: constant, step (a tenth at each third) or cosine (to zero)."""
+    """Learning rate schedule: constant, step (divided by 10 after each third) or cosine (to zero)."""
     augment: Literal["none", "crop-flip"] = "none"
-    """crop-flip: train on random crops and flips, made on the device."""
+    """crop-flip: random crops and horizontal flips."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one."""
+    """auto: CUDA if available."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """In which the network computes. auto: bf16 on CUDA, else float32."""
+    """Precision of the network. auto: bf16 on CUDA, else float32."""
     compile: bool = False
-    """Compile the network: a minute or more before the first step, and then faster ones."""
+    """Use torch.compile: a minute or more before the first step, then faster steps."""
     resume: bool = False
-    """Go on with an interrupted run, given its settings again; starts one where there is none."""
+    """Resume an interrupted run (pass its settings again). Starts a new run if there is none."""
     out: Path | None = None
-    """The run's folder. Default: a new one under runs/."""
+    """The run's folder. Default: a new one in runs/."""
 
     def __post_init__(self) -> None:
         Workers.__post_init__(self)
         require_positive(epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
-        if self.weight_decay is not None:
-            holds = 0 <= self.weight_decay < math.inf
-            require(holds, "--weight-decay of 0 or more", self.weight_decay, "mend it")
-        if self.momentum is not None:
-            require(0 <= self.momentum < 1, "0 <= --momentum < 1", self.momentum, "choose another")
+        require_non_negative(weight_decay=self.weight_decay)
+        holds = self.momentum is None or 0 <= self.momentum < 1
+        require_range(holds, "--momentum", "at least 0 and below 1", self.momentum)
 
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
-        if name == "winsorized":
-            found = "--compile"
-            require(not self.compile, "a network as it is with winsorized", found, "leave it out")
-        if self.momentum is not None and not (entry.is_robust or "momentum" in entry.options):
-            raise UserError(f"no --momentum with {name}", self.momentum, "leave it out")
-        if (method or entry.is_robust) and self.momentum and not self.allow_momentum:
-            raise UserError(
-                f"momentum 0 with {name}, since the paper's authors found others unstable",
-                f"--momentum {self.momentum}",
-                "leave it out, or insist with --allow-momentum",
-            )
+        values = {"optimizer": name, "momentum": self.momentum}
+        holds = not (name == "winsorized" and self.compile)
+        sentence = "{optimizer} does not work with --compile."
+        require(holds, "winsorized-compiled", sentence, "Remove it.", **values)
+        sentence = "{optimizer} does not take --momentum (got {momentum})."
+        holds = self.momentum is None or entry.is_robust or "momentum" in entry.options
+        require(holds, "no-momentum", sentence, "Remove it.", **values)
+        sentence = "{optimizer} is unstable with momentum, according to the paper (got {momentum})."
+        holds = not self.momentum or self.allow_momentum or not (method or entry.is_robust)
+        hint = "Remove --momentum, or add --allow-momentum to use it anyway."
+        require(holds, "unstable-momentum", sentence, hint, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +162,9 @@ class Network:
     """Which network is trained."""
 
     model: str = "mlp"
-    """mlp | small_cnn | any of torchvision's classifiers, e.g. resnet18."""
+    """mlp | small_cnn | any torchvision classifier, e.g. resnet18."""
     stem: Literal["standard", "small"] = "standard"
-    """small: a ResNet begins with a 3 x 3 convolution of stride 1, no max-pooling (32 to 64 pixels)."""
+    """small: ResNets start with a 3 x 3 convolution of stride 1 and no max-pooling (32 to 64 pixels)."""
 
     def __post_init__(self) -> None:
         check_model(self.model)
