@@ -1,6 +1,7 @@
 """What a value given by the user must be. Each check raises ``UserError``; nothing here imports torch."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def require_positive(**values: float | None) -> None:
 def require_non_negative(**values: float | None) -> None:
     for name, value in values.items():
         require_range(value is None or 0 <= value < math.inf, _flag(name), "0 or more", value)
+
+
+def require_distinct(setting: str, values: Sequence[Any]) -> None:
+    sentence = "{setting} has repeated values (got {values})."
+    told = {"setting": setting, "values": " ".join(map(str, values))}
+    require(len({*values}) == len(values), "repeated-values", sentence, "Give each value once.", **told)
 
 
 def _flag(name: str) -> str:

@@ -14,6 +14,7 @@ from hardness.checks import (
     check_data,
     check_noise,
     require,
+    require_distinct,
     require_fraction,
     require_non_negative,
     require_positive,
@@ -32,7 +33,7 @@ class Track(Training, GivenLabels, Network, Data):
     record: Literal["eval", "train"] = "eval"
     """eval: an extra pass in evaluation mode after each epoch. train: the training pass itself."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, else float32. float32: store records in float32 too (12 bytes each, not 7)."""
+    """auto: float32. If given, float32 also stores records in float32 (12 bytes each, not 7)."""
     checkpoint_every: int = 0
     """Keep the initial weights and those of every N-th epoch. 0: keep only the last ones."""
     coherence_every: int = 0
@@ -297,10 +298,9 @@ class Memorize(Training, GivenLabels, Network, Data):
         holds = self.lr is None or not self.lr_from
         require(holds, "lr-and-lr-from", sentence, "Remove one of them.", lr=self.lr)
         for name, values in (("optimizers", self.optimizers), ("noise", self.noise)):
-            given = {"flag": f"--{name}", "values": " ".join(map(str, values))}
-            require(len(values) > 0, "no-values", "{flag} has no values.", "Pass at least one.", **given)
-            sentence, holds = "{flag} has repeated values (got {values}).", len({*values}) == len(values)
-            require(holds, "repeated-values", sentence, "Pass each value once.", **given)
+            flag, sentence = f"--{name}", "{flag} has no values."
+            require(len(values) > 0, "no-values", sentence, "Pass at least one.", flag=flag)
+            require_distinct(flag, values)
         for optimizer in self.optimizers:
             self._check_optimizer(optimizer)
         for noise in self.noise:
@@ -324,6 +324,8 @@ class Report:
     out: Path = Path("reports/report")
     """The report's folder; an older report there is replaced."""
     title: str = "Easy and hard examples"
+    formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Formats of the figures' files; the page shows PNG."""
     images: bool = True
     """--no-images: show examples without their images, for reports that are shared."""
 

@@ -27,12 +27,15 @@ from rich.tree import Tree
 from hardness.shortening import Shortener
 from hardness.tables import lines
 
-# Of many processes that do the same the first speaks.
-_is_silent = os.environ.get("WORLD_SIZE", "1") not in ("", "1") and os.environ.get("RANK", "0") != "0"
 # None: the terminal's, or what COLUMNS says.
 _width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 160
-_out = Console(highlight=False, soft_wrap=True, width=_width, quiet=_is_silent)
-_err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=_is_silent)
+_out = Console(highlight=False, soft_wrap=True, width=_width)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def silence() -> None:
+    """Print nothing from now on: of several processes that do the same, only the first prints."""
+    _out.quiet = _err.quiet = True
 
 
 def escape_unencodable() -> None:
@@ -63,7 +66,7 @@ def warn(text: str) -> None:
 
 
 def _write_beside(markup: str) -> None:
-    if _is_silent:
+    if _err.quiet:
         return
     # Not printed at once: while bars are drawn, sys.stderr puts what it is given above them.
     with _err.capture() as told:
@@ -73,7 +76,7 @@ def _write_beside(markup: str) -> None:
 
 def _draws() -> bool:
     """Is stdout a terminal that can draw a line anew?"""
-    return _out.is_terminal and not _out.is_dumb_terminal and not _is_silent
+    return _out.is_terminal and not _out.is_dumb_terminal and not _out.quiet
 
 
 def _screen() -> dict[str, Any]:

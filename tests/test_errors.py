@@ -1,7 +1,11 @@
+import ast
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
+import hardness
 from hardness.errors import UserError, unknown_name
 
 
@@ -33,3 +37,22 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
     assert error.code == "unknown-name"
     assert (error.values["name"], error.values["known"]) == (name, "mlp, resnet18")
     assert hint in str(error)
+
+
+def codes() -> list[tuple[str, ast.expr]]:
+    """Where errors are made in the package, and the code of each."""
+    found = []
+    for path in sorted(Path(hardness.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+            if name in ("UserError", "require"):
+                found.append((f"{path.name}:{node.lineno}", node.args[name == "require"]))
+    return found
+
+
+def test_every_error_has_a_code_that_does_not_change():
+    made = {place: code for place, code in codes() if not place.startswith(("errors.py", "checks.py:17"))}
+    assert len(made) > 150
+    for place, code in made.items():
+        assert isinstance(code, ast.Constant), place
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", code.value), place

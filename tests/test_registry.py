@@ -5,7 +5,6 @@ from torch.nn import functional as F
 
 from hardness import datasets, models, optim
 from hardness.config import Data
-from hardness.errors import UserError
 from hardness.registry import (
     DATASETS,
     OPTIMIZERS,
@@ -16,6 +15,7 @@ from hardness.registry import (
     torchvision_models,
 )
 from hardness.training.step import train_step
+from tests.conftest import refused
 
 
 def test_torchvisions_names_are_read_from_its_source():
@@ -35,9 +35,10 @@ def test_a_name_given_twice_raises():
 
 
 def test_unknown_names_are_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean resnet18"):
+    with refused("unknown-name", name="resnet81") as caught:
         check_model("resnet81")
-    with pytest.raises(UserError, match="did you mean rm3"):
+    assert caught.value.values["near"].startswith("resnet18")
+    with refused("unknown-name", name="rm33", near="rm3 or m3 or ra3"):
         OPTIMIZERS["rm33"]
 
 

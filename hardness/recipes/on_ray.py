@@ -57,8 +57,9 @@ def _join() -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:
-        found = str(error).splitlines()[0]
-        raise UserError(f"a Ray cluster at {address}", found, "start it, or unset RAY_ADDRESS") from error
+        values = {"address": address, "reason": str(error).splitlines()[0]}
+        sentence, hint = "No Ray cluster answers at {address}: {reason}.", "Start it, or unset RAY_ADDRESS."
+        raise UserError("no-ray-cluster", sentence, hint, **values) from error
     signal.signal(signal.SIGTERM, handler)
 
 
@@ -113,8 +114,9 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
 def _do(run: Run, working: Path, num_gpus: float, *fed: None) -> None:
     """Do the run in a process of its own; ``fed`` is what Ray waits for."""
     if not working.is_dir():
-        do = "run the recipe in a folder that all nodes share"
-        raise UserError(f"{working} on every node", f"none on {platform.node()}", do)
+        sentence = "Node {node} has no folder {folder}."
+        hint = "Run the recipe in a folder that all nodes share."
+        raise UserError("not-shared", sentence, hint, node=platform.node(), folder=str(working))
     os.chdir(working)
     if run.is_done:
         return

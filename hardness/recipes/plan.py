@@ -79,13 +79,14 @@ class Run:
         now = by_default | _shaping(self.stage.kind, self.settings)
         was = by_default | made_with
         differ = [name for name in by_default if now[name] != was[name]]
-        expected, made = (
-            (f"with {differ[0]} {now[differ[0]]}", f"with {differ[0]} {was[differ[0]]}")
-            if differ
-            else ("fed as it is now", "fed otherwise")
-        )
-        do = "choose other folders (--set runs=DIR), or remove it"
-        raise UserError(f"{self.name} {expected}", f"{self.product} {made}", do)
+        hint = "Choose another folder (--set runs=DIR), or remove it."
+        values = {"run": str(self.product)}
+        if not differ:
+            sentence = "{run} was made from other runs than now."
+            raise UserError("other-sources", sentence, hint, **values)
+        values |= {"setting": differ[0], "before": was[differ[0]], "now": now[differ[0]]}
+        sentence = "{run} was made with {setting} {before}, not {now}."
+        raise UserError("other-settings", sentence, hint, **values)
 
     @property
     def num_epochs_done(self) -> int:
@@ -133,22 +134,25 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
                 scored[run.product] = (run,)
             of_stage[stage.id].append(run)
             if most is not None and sum(map(len, of_stage.values())) > most:
-                found, do = f"more, with those of [{stage.id}]", "narrow its grids, or insist with --yes"
-                raise UserError(f"at most {most:,} runs in {recipe.path}", found, do)
+                sentence = "The grids of {path} have more than {most:,} runs."
+                hint = "Make them smaller, or pass --yes."
+                raise UserError("many-runs", sentence, hint, path=str(recipe.path), most=most)
         if not of_stage[stage.id]:
-            found = f"none of {', '.join(stage.sources)} that agree with it"
-            raise UserError(f"runs that feed [{stage.id}]", found, "mend its grid")
+            sentence = "No runs of {sources} have the settings that [{id}] needs."
+            values = {"id": stage.id, "sources": ", ".join(stage.sources)}
+            raise UserError("no-matching-source", sentence, "Correct its grid.", **values)
         for run in of_stage[stage.id]:
             if run.name in runs:
-                do = "give one of the two stages another id"
-                raise UserError("runs of different names", f"{run.name} twice", do)
+                sentence, hint = "Two runs have the name {name}.", "Give one of their stages another id."
+                raise UserError("same-run-name", sentence, hint, name=run.name)
             runs[run.name] = run
     made: dict[Path, str] = {}
     for run in runs.values():
         # These add to what another has made.
         if run.stage.kind not in (c.Score, c.Labels) and made.setdefault(run.product, run.name) != run.name:
-            found = f"{made[run.product]} and {run.name}"
-            raise UserError(f"one run that makes {run.product}", found, "tell their outputs apart")
+            sentence, hint = "{first} and {second} both write {path}.", "Give them different outputs."
+            values = {"first": made[run.product], "second": run.name, "path": str(run.product)}
+            raise UserError("same-output", sentence, hint, **values)
     return runs
 
 

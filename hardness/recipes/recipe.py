@@ -11,6 +11,8 @@
     [split]
     from = "track"              # a split of every run of track
 
+``base = "NAME.toml"`` takes over the stages and settings of a recipe in the same folder.
+
 Settings are the fields of the stage's dataclass in ``hardness.config``. Of its own a stage has ``stage``,
 ``from``, and what each run of it asks of a cluster: ``cpus``, ``gpus``.
 """
@@ -28,6 +30,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hardness import config as c
+from hardness.checks import require_distinct
 from hardness.errors import UserError, unknown_name
 
 KINDS = {
@@ -92,22 +95,18 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises ``UserError`` for what no recipe has: unknown stages, ids and settings (with the nearest that there
     are), values of another type, empty grids, stages that feed each other in a circle.
     """
-    if not path.is_file():
-        raise UserError("a recipe, a TOML file", f"no file {path}", "check the path")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"TOML in {path}", str(error), "mend the file") from error
+    tables = _tables(path)
     for change in changes:
         _change(tables, change)
     runs = Path(_converted("runs", tables.pop("runs", f"runs/{path.stem}"), Path))
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise UserError(f"{name} under a stage of {path}, or [all]", "it above them", "move it")
+            sentence, hint = "{path} sets {name} outside of a stage.", "Move it below [all] or a stage."
+            raise UserError("setting-outside-stage", sentence, hint, path=str(path), name=name)
     shared = tables.pop("all", {})
     stages = {id: _stage(id, table, list(tables)) for id, table in tables.items()}
     if not stages:
-        raise UserError("a recipe with stages", f"none in {path}", "name one, e.g. [track]")
+        raise UserError("no-stages", "{path} has no stages.", "Add one, e.g. [track].", path=str(path))
     for name in shared:
         known = [known for stage in stages.values() for known in _known(stage.kind)]
         if name not in known:
@@ -120,16 +119,39 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
             *graphlib.TopologicalSorter({id: stage.sources for id, stage in stages.items()}).static_order()
         ]
     except graphlib.CycleError as error:
-        found = " from ".join(error.args[1][::-1])
-        raise UserError("stages that feed others, never themselves", found, "break the circle") from None
+        cycle = " from ".join(error.args[1][::-1])
+        sentence, hint = "Stages depend on each other in a cycle ({cycle}).", "Remove one `from`."
+        raise UserError("stage-cycle", sentence, hint, cycle=cycle) from None
     return Recipe(path, runs, {id: stages[id] for id in order})
+
+
+def _tables(path: Path, is_base: bool = False) -> dict[str, Any]:
+    """The tables of a file; those of its ``base``, a recipe beside it, hold where it says nothing else."""
+    if not path.is_file():
+        raise UserError("no-such-file", "There is no file {path}.", "Check the path.", path=str(path))
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        sentence, values = "{path} is not TOML: {reason}.", {"path": str(path), "reason": str(error)}
+        raise UserError("not-toml", sentence, "Correct the file.", **values) from error
+    if (base := tables.pop("base", None)) is None:
+        return tables
+    if is_base or base != Path(_converted("base", base, str)).name:
+        sentence = "{path} cannot have the base {base!r}, which must lie beside it and have no base."
+        raise UserError("bad-base", sentence, "Correct it.", path=str(path), base=base)
+    merged = _tables(path.with_name(base), is_base=True)
+    for name, table in tables.items():
+        below = merged.get(name)
+        merged[name] = below | table if isinstance(below, dict) and isinstance(table, dict) else table
+    return merged
 
 
 def _change(tables: dict[str, Any], change: str) -> None:
     name, is_given, text = change.partition("=")
     id, _, setting = name.strip().rpartition(".")
     if not is_given or not setting:
-        raise UserError("--set ID.SETTING=VALUE", repr(change), "e.g. --set track.epochs=3")
+        sentence, hint = "--set {change!r} is not ID.SETTING=VALUE.", "For example: --set track.epochs=3."
+        raise UserError("not-a-change", sentence, hint, change=change)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except ValueError:
@@ -147,8 +169,9 @@ def _change(tables: dict[str, Any], change: str) -> None:
 def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
     # It becomes the names of folders.
     if not re.fullmatch(r"[\w-]+", id) or id in _OTHER_FOLDERS:
-        found = f"{id!r}, a folder of every recipe" if id in _OTHER_FOLDERS else repr(id)
-        raise UserError("an id of letters, digits, - and _", found, "choose another")
+        sentence = "{id!r} cannot be the id of a stage."
+        hint = "Choose another one, of letters, digits, - and _; done and logs are reserved."
+        raise UserError("bad-stage-id", sentence, hint, id=id)
     kind_name = _converted(f"{id}.stage", table.get("stage", id), str)
     if kind_name not in KINDS:
         raise unknown_name(f"a stage for [{id}]", kind_name, KINDS)
@@ -169,20 +192,20 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
             settings[_field(name)] = _converted(f"{id}.{name}", value, hint)
         elif isinstance(value, list):
             if not value:
-                do = "give it values, or leave it out"
-                raise UserError(f"values of {name} in [{id}]", "an empty grid", do)
+                sentence, hint = "{name} of [{id}] is an empty grid.", "Give it values, or remove it."
+                raise UserError("empty-grid", sentence, hint, name=name, id=id)
             grid[_field(name)] = [_converted(f"{id}.{name}", each, hint) for each in value]
-            if len({repr(each) for each in grid[_field(name)]}) < len(value):
-                raise UserError(f"each {name} of [{id}] once", str(value), "drop the repeats")
+            require_distinct(f"{name} of [{id}]", list(map(repr, grid[_field(name)])))
         else:
             _converted(f"{id}.{name}", value, hint)
     gpus = _converted(f"{id}.gpus", table.get("gpus", 1 if kind in (*TRAINING, c.Score) else 0), float)
     if gpus > 1 and not (kind is c.Track and gpus.is_integer()):
-        do = "lower gpus" if kind is c.Track else "lower gpus: of all stages track alone uses several"
-        raise UserError(f"a GPU or a part of one for [{id}]", f"{gpus:g}", do)
+        sentence = "[{id}] cannot use {gpus:g} GPUs: only track uses several, a whole number of them."
+        raise UserError("too-many-gpus", sentence, "Lower gpus.", id=id, gpus=gpus)
     cpus = _converted(f"{id}.cpus", table.get("cpus", 1), int)
     if min(cpus, gpus) < 0 or cpus == 0:
-        raise UserError(f"a positive cpus, and gpus of 0 or more in [{id}]", f"{cpus}, {gpus:g}", "mend them")
+        sentence = "[{id}] needs cpus of 1 or more and gpus of 0 or more (got {cpus} and {gpus:g})."
+        raise UserError("no-resources", sentence, "Choose other values.", id=id, cpus=cpus, gpus=gpus)
     return Stage(id, kind, settings, grid, sources, cpus, gpus)
 
 
@@ -206,11 +229,14 @@ def _check_sources(stage: Stage, stages: dict[str, Stage]) -> None:
         name, of = (kind.__name__.lower() for kind in kinds)
         if kinds not in FEEDS:
             feeders = [known.__name__.lower() for fed, known in FEEDS if fed is stage.kind]
-            expected = f"[{stage.id}] from {' or '.join(feeders)}" if feeders else f"no from in [{stage.id}]"
-            raise UserError(expected, f"[{source}], which is {of}", f"mend what feeds {name}")
+            hint = f"It can come from {' or '.join(feeders)}." if feeders else "Remove its `from`."
+            sentence, values = "[{id}] ({name}) cannot come from [{source}] ({of}).", {"name": name, "of": of}
+            raise UserError("wrong-source", sentence, hint, id=stage.id, source=source, **values)
         setting = FEEDS[kinds][0]
         if setting != "data" and (setting in stage.settings or setting in stage.grid):
-            raise UserError(f"{setting} of [{stage.id}] from [{source}]", "both", f"leave out {setting}")
+            sentence = "[{id}] has {setting} twice: from [{source}], and set by itself."
+            values = {"id": stage.id, "setting": setting, "source": source}
+            raise UserError("setting-twice", sentence, "Remove {setting}.", **values)
 
 
 @cache
@@ -239,5 +265,6 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        told = error.errors()[0]["msg"]
-        raise UserError(f"another {name}: {told[0].lower()}{told[1:]}", repr(value), "mend it") from error
+        values = {"name": name, "value": value, "reason": error.errors()[0]["msg"]}
+        sentence, hint = "{name} cannot be {value!r}: {reason}.", "Correct it."
+        raise UserError("bad-setting", sentence, hint, **values) from error

@@ -66,13 +66,13 @@ def _do(
             to_do.append(run)
     console.tree(_tree(recipe, runs, costs(to_do)))
     if to_do:
-        say("times: one run after the other, at rates that were measured just now")
+        say("estimated from throughput measured now, one run at a time")
     if only_show or not to_do:
         return
     try:
         failed = _follow(do_all(to_do), num_runs=len(runs), num_done=len(runs) - len(to_do))
     except KeyboardInterrupt:
-        say(f"interrupted; go on with: {again}")
+        say(f"Interrupted. Resume with: {again}")
         raise
     if failed:
         _tell_failures(failed, [run for run in to_do if run not in failed and not run.is_done], again)
@@ -104,7 +104,8 @@ def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:
     if name == "local":
         return on_this_machine
     if importlib.util.find_spec("ray") is None:
-        raise UserError("Ray, for --engine ray", "none installed", "pip install 'hardness-toolkit[ray]'")
+        sentence, hint = "--engine ray needs Ray.", "Install it: pip install 'hardness-toolkit[ray]'."
+        raise UserError("no-ray", sentence, hint)
     from hardness.recipes.on_ray import on_ray
 
     return on_ray
@@ -150,8 +151,10 @@ def _tell_failures(failed: Mapping[Run, str], left: Sequence[Run], again: str) -
     """Raises the ``UserError`` that ends the command, after what failed and what was not begun."""
     for run, error in failed.items():
         say(f"{run.name} failed: {error}")
-        say(f"  what it said: {run.log}; by itself: {run.command}")
+        say(f"  its log: {run.log}; run it alone with: {run.command}")
     if left:
-        say(f"not begun, since what feeds them failed: {', '.join(run.name for run in left)}")
-    names = ", ".join(run.name for run in failed)
-    raise UserError("every run to end well", f"{names} failed", f"mend it, and repeat: {again}")
+        say(f"skipped: a run they depend on failed: {', '.join(run.name for run in left)}")
+    values = {"num": len(failed), "names": ", ".join(run.name for run in failed), "again": again}
+    sentence = "{num} {runs} failed: {names}."
+    runs = "run" if len(failed) == 1 else "runs"
+    raise UserError("failed-runs", sentence, "Fix the cause, then rerun: {again}", runs=runs, **values)

@@ -39,8 +39,9 @@ def check_asked(runs: Sequence[Run], what: str, most: int) -> None:
     """Raises ``UserError`` where a run asks for more ``cpus`` or ``gpus`` than one machine has."""
     for run in runs:
         if (asked := getattr(run.stage, what)) > most:
-            do = f"lower it, e.g. --set {run.stage.id}.{what}={most}"
-            raise UserError(f"at most {most} {what} in [{run.stage.id}]", f"{asked:g}", do)
+            sentence = "[{id}] asks for {asked:g} {what} per run; there are at most {most}."
+            values = {"id": run.stage.id, "asked": asked, "what": what, "most": most}
+            raise UserError("too-few-resources", sentence, "Lower it: --set {id}.{what}={most}.", **values)
 
 
 def attempt(run: Run, num_gpus: float) -> str:
@@ -92,8 +93,8 @@ def _torchrun(words: Sequence[str], num_processes: int) -> None:
         process.wait()
         raise
     if process.returncode:
-        found = f"status {process.returncode}"
-        raise UserError(f"{num_processes} processes that end well", found, "read what they said")
+        sentence, hint = "torchrun with {num} processes failed (status {status}).", "Read their output."
+        raise UserError("processes-failed", sentence, hint, num=num_processes, status=process.returncode)
 
 
 def _end_with_parent() -> None:

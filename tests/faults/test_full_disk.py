@@ -1,20 +1,22 @@
 """A disk that fills up: one clear line at once, and a run that goes on when there is room again."""
 
-import os
 import resource
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from hardness import Recorder
+from hardness.config import Pack
 from hardness.dynamics.store import read_epoch, recorded_epochs
 from hardness.errors import UserError
+from hardness.stages.pack import pack
+from tests import processes
 
-COMMAND = (sys.executable, "-m", "hardness", "track", "--epochs", "60", "--out", "r")
+WORDS = ("track", "--epochs", 20, "--out", "r")
 
 
 @pytest.fixture
@@ -67,80 +69,54 @@ def test_the_recorder_says_so_at_the_next_call(small_disk):
     assert len(read_epoch(small_disk, 2).loss) == 2000
 
 
-def test_track_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(
-        COMMAND, cwd=small_disk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def assert_one_line(answer, reason):
+    assert answer.status == 2, answer
+    assert answer.err.startswith("hardness: "), answer
+    assert answer.err.count("\n") == 1, answer
+    assert reason in answer.err
+
+
+def test_track_stops_with_one_line_and_resumes_when_there_is_room(small_disk, tmp_path):
+    process = processes.start(*WORDS, cwd=small_disk, env={"TMPDIR": str(tmp_path)})
     while len(recorded_epochs(small_disk / "r")) < 2:
         assert process.poll() is None
         time.sleep(0.002)
     filler = fill(small_disk)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 2, told
-    assert "No space left on device" in told
-    assert told.count("\n") == 1
+    assert_one_line(process.wait(), "No space left on device")
     filler.unlink()
-    subprocess.run([*COMMAND, "--resume"], cwd=small_disk, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(COMMAND, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    for folder, words in ((small_disk, [*WORDS, "--resume"]), (tmp_path, WORDS)):
+        processes.run(*words, cwd=folder, check=True)
     for path in (tmp_path / "r").rglob("*.parquet"):
         assert path.read_bytes() == (small_disk / path.relative_to(tmp_path)).read_bytes()
 
 
 @pytest.mark.parametrize("quota", [2_000, 100_000])
-def test_track_stops_with_one_line_at_a_quota(tmp_path, quota):
-    """Of bytes a file, which needs no root: tables are too large for the one, checkpoints for the other."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    answer = subprocess.run(
-        COMMAND,
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (quota, quota)),
-    )
-    assert answer.returncode == 2, answer.stderr
-    assert "File too large" in answer.stderr
-    assert answer.stderr.count("\n") == 1
+def test_track_stops_with_one_line_at_a_file_size_limit(tmp_path, quota):
+    """Needs no root: tables are too large for the one, checkpoints for the other."""
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (quota, quota))
+    answer = processes.run(*WORDS, cwd=tmp_path, env={"TMPDIR": str(tmp_path)}, before=limit)
+    assert_one_line(answer, "File too large")
     assert not list((tmp_path / "r").rglob("*.pt"))
 
 
-def test_packing_stops_with_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "hardness", "pack", "--data", "digits", "--workers", "0", "--out"]
+def test_packing_stops_with_one_line_and_resumes_when_there_is_room(small_disk, tmp_path):
     filler = fill(small_disk)
     with filler.open("r+b") as file:
-        # Room for one part of the two.
+        # Room for one of the two shards.
         file.truncate(filler.stat().st_size - 60_000)
-    answer = subprocess.run(
-        [*command, str(small_disk / "p")], env=environment, capture_output=True, text=True
-    )
-    assert answer.returncode == 2, answer.stderr
-    assert "No space left on device" in answer.stderr
-    assert answer.stderr.count("\n") == 1
+    words = ["pack", "--data", "digits", "--workers", 0, "--out", small_disk / "p"]
+    assert_one_line(processes.run(*words, cwd=tmp_path), "No space left on device")
     assert not (small_disk / "p/pack.json").exists()
     filler.unlink()
-    for out in (small_disk / "p", tmp_path / "whole"):
-        subprocess.run([*command, str(out)], env=environment, check=True, stdout=subprocess.DEVNULL)
-    for path in (tmp_path / "whole").iterdir():
-        assert path.read_bytes() == (small_disk / "p" / path.name).read_bytes()
-    assert {path.name for path in (small_disk / "p").iterdir()} == {
-        "pack.json",
-        "train-00000.arrow",
-        "val-00000.arrow",
-    }
+    folders = [pack(Pack(workers=0, out=out)) for out in (small_disk / "p", tmp_path / "whole")]
+    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert contents[0] == contents[1]
+    assert sorted(contents[0]) == ["pack.json", "train-00000.arrow", "val-00000.arrow"]
 
 
-def test_packing_stops_with_one_line_at_a_quota(tmp_path):
-    """Of bytes a file, which needs no root."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "hardness", "pack", "--data", "digits", "--out", "p"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
-    )
-    assert answer.returncode == 2, answer.stderr
-    assert "File too large" in answer.stderr
-    assert answer.stderr.count("\n") == 1
+def test_packing_stops_with_one_line_at_a_file_size_limit(tmp_path):
+    """Needs no root."""
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (50_000, 50_000))
+    answer = processes.run("pack", "--data", "digits", "--out", "p", cwd=tmp_path, before=limit)
+    assert_one_line(answer, "File too large")
     assert not list((tmp_path / "p").glob("*.arrow"))

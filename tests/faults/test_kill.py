@@ -1,67 +1,111 @@
 """SIGKILL at any moment loses nothing but the epoch under way."""
 
-import subprocess
-import sys
+import functools
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.faults import kill, pack
+from tests import processes
+from tests.faults.kill import compare, die, kill, resume
+
+EPOCHS = 4
+COMMON = ("track", "--epochs", EPOCHS, "--schedule", "cosine", "--device", "cpu", "--out", "r")
+VARIANTS = {
+    "sgdm": COMMON,
+    "rm3": (*COMMON, "--optimizer", "rm3", "--record", "train"),
+    "m3+adamw": (*COMMON, "--optimizer", "m3+adamw", "--lr", 0.001, "--noise", 0.3),
+}
 
 
-def test_three_kills_three_identical_results():
-    seen = kill.main(3, num_variants=1)
-    assert sum("went on with epoch" in line for line in seen) >= 1
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, Path]:
+    """The runs that nobody kills."""
+    folders = {name: tmp_path_factory.mktemp("whole") for name in VARIANTS}
+    for name, folder in folders.items():
+        processes.run(*VARIANTS[name], cwd=folder, check=True)
+    return {name: folder / "r" for name, folder in folders.items()}
 
 
-@pytest.mark.slow
-def test_more_kills():
-    seen = kill.main(8, seed=1)
-    # Kills that came too late prove nothing.
-    assert sum("went on with epoch" in line for line in seen) >= 4
+@pytest.mark.parametrize(
+    ("variant", "pattern", "count", "when", "first_trained"),
+    [
+        ("sgdm", "run.json", 1, "after", 1),
+        ("rm3", "examples.parquet", 1, "before", 1),
+        ("m3+adamw", "epoch=1/part", 1, "before", 1),
+        ("sgdm", "epoch=1/part", 1, "after", 1),
+        ("sgdm", "last.pt", 1, "before", 1),
+        ("rm3", "last.pt", 1, "after", 2),
+        ("rm3", "epoch=3/part", 1, "before", 3),
+        ("m3+adamw", "epoch=3/part", 1, "after", 3),
+        ("m3+adamw", "last.pt", 3, "before", 3),
+        ("sgdm", "last.pt", 3, "after", 4),
+        ("sgdm", "last.pt", 4, "after", None),
+        ("m3+adamw", "scores.parquet", 1, "before", None),
+        ("rm3", "scores.parquet", 1, "after", None),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_files(
+    tmp_path, whole, variant, pattern, count, when, first_trained
+):
+    kill(VARIANTS[variant], tmp_path, pattern, count, when)
+    trained = resume(VARIANTS[variant], tmp_path, tmp_path / "r")
+    assert trained == ([] if first_trained is None else [*range(first_trained, EPOCHS + 1)])
+    compare(tmp_path / "r", whole[variant])
 
 
-@pytest.mark.slow
-def test_two_ranks_killed():
-    seen = kill.main(3, seed=2, launch=kill.TWO_RANKS, num_variants=1)
-    assert any("went on with epoch" in line for line in seen)
+def test_a_run_that_is_killed_while_it_resumes(tmp_path, whole):
+    kill(COMMON, tmp_path, "last.pt", 1, "after")
+    for count in (1, 2):
+        kill((*COMMON, "--resume"), tmp_path, "part-0", count, "after")
+    resume(COMMON, tmp_path, tmp_path / "r")
+    compare(tmp_path / "r", whole["sgdm"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["retrain", "memorize"])
-def test_a_grid_goes_on_where_it_was_killed(tmp_path, stage):
-    hardness = [sys.executable, "-m", "hardness"]
+@pytest.mark.parametrize(
+    ("pattern", "count", "when"),
+    [("epoch=2/part-1", 1, "before"), ("last.pt", 2, "before"), ("last.pt", 2, "after")],
+)
+def test_two_ranks_killed(tmp_path, pattern, count, when):
+    def start(*words, cwd: Path, check: bool, before=None) -> processes.Answer:
+        command = processes.command_of(*words, before=before)
+        return processes.run_ranks(2, command, cwd, check=check)[0]
 
-    def run(*words, **options):
-        return subprocess.run(
-            [*hardness, *words], cwd=tmp_path, capture_output=True, text=True, check=True, **options
-        ).stdout
-
-    if stage == "retrain":
-        run("track", "--epochs", "3")
-        run("split")
-        words = ["retrain", "--epochs", "15"]
-    else:
-        words = ["memorize", "--noise", "0.5", "--epochs", "4"]
-    process = subprocess.Popen(
-        [*hardness, *words, "--out", "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    start(*COMMON, cwd=tmp_path, check=True)
+    shutil.move(tmp_path / "r", tmp_path / "whole")
+    begun = processes.start_ranks(
+        2, processes.command_of(*COMMON, before=functools.partial(die, pattern, count, when)), tmp_path
     )
-    while len(list((tmp_path / "killed/members").glob("*.parquet"))) < 2:
-        assert process.poll() is None
-    process.kill()
-    process.wait()
-    done = len(list((tmp_path / "killed/members").glob("*.parquet")))
-    told = run(*words, "--out", "killed", "--resume")
-    run(*words, "--out", "whole")
+    # The rank that is left notices, or is killed as torchrun would.
+    while all(each.poll() is None for each in begun):
+        time.sleep(0.01)
+    for each in begun:
+        if each.poll() is None:
+            each.send_signal(signal.SIGKILL)
+    assert -signal.SIGKILL in [each.wait().status for each in begun]
+    assert resume(COMMON, tmp_path, tmp_path / "r", start)
+    compare(tmp_path / "r", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["retrain", "memorize"])
+def test_a_grid_resumes_where_it_was_killed(tmp_path, stage):
+    if stage == "retrain":
+        processes.run("track", "--epochs", 2, cwd=tmp_path, check=True)
+        processes.run("split", cwd=tmp_path, check=True)
+        words = ["retrain", "--epochs", 2, "--seeds", 1]
+    else:
+        words = ["memorize", "--noise", 0.5, "--epochs", 1]
+    kill((*words, "--out", "killed"), tmp_path, "members/", 2, "after")
+    told = processes.run(*words, "--out", "killed", "--resume", cwd=tmp_path, check=True).out
+    processes.run(*words, "--out", "whole", cwd=tmp_path, check=True)
     one, other = (pd.read_parquet(tmp_path / name / "curves.parquet") for name in ("killed", "whole"))
     pd.testing.assert_frame_equal(one, other)
     members = one.groupby(["trained_on", "optimizer", "seed"]).ngroups
-    assert f"{members - done}/{members - done} " in told
-    assert f"{members - done + 1}/" not in told
+    assert re.findall(r"^(\d+/\d+) ", told, re.MULTILINE) == [
+        f"{number}/{members - 2}" for number in range(1, members - 1)
+    ]
     assert not (tmp_path / "killed/members").exists()
-
-
-@pytest.mark.slow
-def test_packing_killed():
-    seen = pack.main(5)
-    assert sum("killed after" in line for line in seen) >= 2

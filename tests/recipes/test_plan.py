@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from hardness import config as c
-from hardness.errors import UserError
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
+from tests.conftest import refused
 
 
 @pytest.fixture
@@ -161,21 +161,21 @@ def test_a_stage_that_asks_two_stages_takes_what_belongs_together(plan):
 
 def test_many_runs_are_asked_about(plan):
     text = f"[track]\nseed = {list(range(100))}\nepochs = {list(range(1, 101))}"
-    with pytest.raises(UserError, match=r"at most 1,000 runs in mine.toml; found more.*insist with --yes"):
+    with refused("many-runs", path="mine.toml", most=1000):
         plan(text, most=1000)
     assert len(plan(text)) == 10_000
 
 
 def test_settings_that_cannot_work_are_refused_before_anything_runs(plan):
-    with pytest.raises(UserError, match="a positive --epochs"):
+    with refused("out-of-range", flag="--epochs"):
         plan("[track]\nepochs = [3, -1]")
-    with pytest.raises(UserError, match="runs that feed \\[split\\]"):
+    with refused("no-matching-source", id="split"):
         plan("[track]\nseed = [0, 1]\n[split]\nfrom = 'track'\nseed = [2]")
 
 
 def test_outputs_of_one_name_are_refused(plan):
     text = "[track]\n[split]\nfrom = 'track'\n[again]\nstage = 'split'\nfrom = 'track'\nname = 'q0.2'"
-    with pytest.raises(UserError, match=r"one run that makes .*q0\.2\.parquet; found split and again"):
+    with refused("same-output", first="split", second="again"):
         plan(text)
 
 
@@ -191,7 +191,7 @@ def test_done_is_what_was_made_by_the_same_settings(plan):
     assert plan(text)["split"].seconds == 12.0
     # A setting that is written out, as it is by default, changes nothing.
     assert all(run.is_done for run in plan(text + "quantile = 0.2").values())
-    with pytest.raises(UserError, match="track with epochs 4; found runs/mine/track with epochs 3; choose"):
+    with refused("other-settings", run="runs/mine/track", setting="epochs", before=3, now=4):
         _ = plan(text.replace("3", "4"))["track"].is_done
     # A split is made again where it would be another.
     assert not plan(text + "controls = 3").pop("split").is_done
@@ -204,7 +204,7 @@ def test_what_was_fed_otherwise_is_refused(plan):
     run = plan(text)["retrain"]
     run.product.mkdir(parents=True)
     run.mark_done(1.0)
-    with pytest.raises(UserError, match="retrain fed as it is now; found runs/mine/retrain fed otherwise"):
+    with refused("other-sources", run="runs/mine/retrain"):
         _ = plan(text.replace("name = 's'", "name = 's'\nquantile = 0.3"))["retrain"].is_done
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hardness import config as c
-from hardness.errors import UserError
 from hardness.recipes.recipe import FEEDS, KINDS, read
+from tests.conftest import refused
 
 
 @pytest.fixture
@@ -98,52 +98,62 @@ def test_every_feed_fills_a_setting_of_its_stage():
 
 
 @pytest.mark.parametrize(
-    ("text", "changes", "told"),
+    ("text", "changes", "code", "values"),
     [
-        ("[track]\nepoch = 3", [], "a setting of [track] among data, size"),
-        ("[track]\nepoch = 3", [], "found 'epoch'; did you mean epochs"),
-        ("[track]\nout = 'x'", [], "found 'out'"),
-        ("[trak]", [], "expected a stage for [trak] among pack, track"),
-        ("[trak]", [], "did you mean track"),
-        ("[a]\nstage = 'show'", [], "found 'show'"),
-        ("[track]\n[split]\nfrom = 'trakc'", [], "the id of a stage for [split] from among track, split"),
-        ("[all]\nepoch = 3\n[track]", [], "a setting of [all]"),
-        ("epochs = 3\n[track]", [], "epochs under a stage of mine.toml, or [all]"),
-        ("[track]\nepochs = 'many'", [], "another track.epochs: input should be a valid integer"),
-        ("[track]\nrecord = 'evil'", [], "input should be 'eval' or 'train'; found 'evil'"),
-        ("[track]\nepochs = [3, 'many']", [], "another track.epochs"),
-        ("[track]\nseed = []", [], "expected values of seed in [track]; found an empty grid"),
-        ("[track]\nseed = [1, 1]", [], "each seed of [track] once"),
-        ("[track]\n[retrain]\nfrom = 'track'", [], "[retrain] from split; found [track], which is track"),
-        ("[track]\n[pack]\nfrom = 'track'", [], "no from in [pack]"),
+        ("[track]\nepoch = 3", [], "unknown-name", {"name": "epoch", "near": "epochs"}),
+        ("[track]\nout = 'x'", [], "unknown-name", {"name": "out", "kind": "a setting of [track]"}),
+        ("[trak]", [], "unknown-name", {"name": "trak", "kind": "a stage for [trak]"}),
+        ("[a]\nstage = 'show'", [], "unknown-name", {"name": "show", "kind": "a stage for [a]"}),
+        ("[track]\n[split]\nfrom = 'trakc'", [], "unknown-name", {"name": "trakc", "near": "track"}),
+        ("[all]\nepoch = 3\n[track]", [], "unknown-name", {"kind": "a setting of [all]"}),
+        ("epochs = 3\n[track]", [], "setting-outside-stage", {"path": "mine.toml", "name": "epochs"}),
+        ("[track]\nepochs = 'many'", [], "bad-setting", {"name": "track.epochs", "value": "many"}),
+        ("[track]\nrecord = 'evil'", [], "bad-setting", {"reason": "Input should be 'eval' or 'train'"}),
+        ("[track]\nepochs = [3, 'many']", [], "bad-setting", {"name": "track.epochs", "value": "many"}),
+        ("[track]\nseed = []", [], "empty-grid", {"name": "seed", "id": "track"}),
+        ("[track]\nseed = [1, 1]", [], "repeated-values", {"setting": "seed of [track]"}),
+        ("[track]\n[retrain]\nfrom = 'track'", [], "wrong-source", {"id": "retrain", "of": "track"}),
+        ("[track]\n[pack]\nfrom = 'track'", [], "wrong-source", {"id": "pack", "source": "track"}),
+        ("[track]\n[split]\nfrom = 'track'\nrun = ['x']", [], "setting-twice", {"setting": "run"}),
+        ("[memorize]\nfrom = 'memorize'", [], "stage-cycle", {"cycle": "memorize from memorize"}),
         (
-            "[track]\n[split]\nfrom = 'track'\nrun = ['x']",
+            "[a]\nstage = 'memorize'\nfrom = 'b'\n[b]\nstage = 'memorize'\nfrom = 'a'",
             [],
-            "expected run of [split] from [track]; found both",
+            "stage-cycle",
+            {},
         ),
-        ("[memorize]\nfrom = 'memorize'", [], "never themselves; found memorize from memorize"),
-        ("[a]\nstage = 'memorize'\nfrom = 'b'\n[b]\nstage = 'memorize'\nfrom = 'a'", [], "break the circle"),
-        ("[split]\ngpus = 2", [], "of all stages track alone uses several"),
-        ("[track]\ncpus = 0", [], "a positive cpus"),
-        ("[track]\nfrom = 3", [], "another track.from: "),
-        ("[a]\nstage = ['track']", [], "another a.stage: input should be a valid string"),
-        ("['..']\nstage = 'track'", [], "an id of letters, digits, - and _; found '..'"),
-        ("['a/b']\nstage = 'track'", [], "found 'a/b'"),
-        ("[done]\nstage = 'track'", [], "found 'done', a folder of every recipe"),
-        ("", [], "a recipe with stages"),
-        ("[track", [], "expected TOML in mine.toml"),
-        ("[track]", ["track.epoch=3"], "did you mean epochs"),
-        ("[track]", ["trak.epochs=3"], "the id of a stage for --set among all, track"),
-        ("[track]", ["epochs"], "expected --set ID.SETTING=VALUE; found 'epochs'"),
+        ("[split]\ngpus = 2", [], "too-many-gpus", {"id": "split", "gpus": 2.0}),
+        ("[track]\ncpus = 0", [], "no-resources", {"cpus": 0}),
+        ("[track]\nfrom = 3", [], "bad-setting", {"name": "track.from"}),
+        ("[a]\nstage = ['track']", [], "bad-setting", {"name": "a.stage"}),
+        ("['..']\nstage = 'track'", [], "bad-stage-id", {"id": ".."}),
+        ("['a/b']\nstage = 'track'", [], "bad-stage-id", {"id": "a/b"}),
+        ("[done]\nstage = 'track'", [], "bad-stage-id", {"id": "done"}),
+        ("", [], "no-stages", {"path": "mine.toml"}),
+        ("[track", [], "not-toml", {"path": "mine.toml"}),
+        ("[track]", ["track.epoch=3"], "unknown-name", {"near": "epochs"}),
+        ("[track]", ["trak.epochs=3"], "unknown-name", {"name": "trak"}),
+        ("[track]", ["epochs"], "not-a-change", {"change": "epochs"}),
+        ("base = '../other.toml'", [], "bad-base", {"base": "../other.toml"}),
+        ("base = 'mine.toml'", [], "bad-base", {"base": "mine.toml"}),
+        ("base = 'nowhere.toml'", [], "no-such-file", {"path": "nowhere.toml"}),
     ],
 )
-def test_what_no_recipe_has_is_refused(recipe, text, changes, told):
-    with pytest.raises(UserError) as refused:
+def test_what_no_recipe_has_is_refused(recipe, text, changes, code, values):
+    with refused(code, **values) as caught:
         recipe(text, *changes)
-    assert told in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_takes_over_what_its_base_says(recipe):
+    Path("base.toml").write_text("runs = 'a'\n[all]\nlr = 0.1\n[track]\nepochs = 2\nseed = [0, 1]\n")
+    found = recipe("base = 'base.toml'\n[all]\nmodel = 'mlp'\n[track]\nepochs = 3\n[split]\nfrom = 'track'")
+    assert list(found.stages) == ["track", "split"]
+    assert found.stages["track"].settings == {"epochs": 3, "lr": 0.1, "model": "mlp"}
+    assert found.stages["track"].grid == {"seed": [0, 1]}
+    assert found.runs == Path("a")
 
 
 def test_a_recipe_that_is_not_there():
-    with pytest.raises(UserError, match=r"no file nowhere\.toml"):
+    with refused("no-such-file", path="nowhere.toml"):
         read(Path("nowhere.toml"))

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.conftest import assert_refused
+
 
 def refuse(answer, *told):
     assert answer.status == 2, answer
@@ -67,13 +69,13 @@ def test_a_folder_without_train_or_val(track, image_folder, part):
 
 def test_a_class_in_val_that_train_lacks(track, image_folder):
     (image_folder / "val/eel").rename(image_folder / "val/fox")
-    refuse(track(), "fox", "add training images")
+    assert_refused(track(), "class-only-in-validation", "fox")
 
 
 def test_an_empty_class(track, image_folder):
     for path in (image_folder / "train/eel").iterdir():
         path.unlink()
-    refuse(track(), "train/eel", "add images or remove the folder")
+    assert_refused(track(), "no-images", "train/eel")
 
 
 @pytest.mark.parametrize("cache", ["host", "none"])
@@ -82,7 +84,8 @@ def test_an_image_that_cannot_be_read(track, image_folder, kind, cache, here):
     bad = image_folder / "train/dog/5.jpg"
     Image.effect_noise((40, 40), 90).save(bad)
     bad.write_bytes(bad.read_bytes()[:400] if kind == "truncated" else b"these are words")
-    refuse(track("--size", 12, "--cache", cache), "train/dog/5.jpg", "--on-bad-image null")
+    answer = track("--size", 12, "--cache", cache)
+    assert_refused(answer, "unreadable-image", "train/dog/5.jpg", "--on-bad-image null")
     assert not list(here.rglob("dynamics/*"))
     left_out = track("--size", 12, "--cache", cache, "--on-bad-image", "null", "--out", "left-out")
     assert left_out.status == 0
@@ -95,7 +98,7 @@ def test_a_data_set_of_one_class(track, image_folder):
     for part in ("train", "val"):
         for name in ("dog", "eel"):
             shutil.rmtree(image_folder / part / name)
-    refuse(track(), "two classes or more", "'cat'")
+    assert_refused(track(), "single-class", "cat")
 
 
 @pytest.mark.parametrize("quantile", ["0", "-0.1", "0.51", "nan", "inf"])
@@ -120,14 +123,14 @@ def test_a_run_of_another_format_version(hardness, tracked, here):
         table.replace_schema_metadata({**table.schema.metadata, b"hardness.format": b"9"}),
         run / "scores.parquet",
     )
-    refuse(hardness("split", "--run", "run"), "format version 1", "found format version 9")
+    assert_refused(hardness("split", "--run", "run"), "other-format-version", "run/scores.parquet", 1, 9)
 
 
 def test_a_folder_that_is_no_run(hardness, here):
     (here / "empty").mkdir()
     refuse(hardness("split", "--run", "empty"), "found no run.json in empty")
     refuse(hardness("split", "--run", "nowhere"), "found no folder nowhere")
-    refuse(hardness("retrain", "--split", "nowhere.parquet"), "a file nowhere.parquet")
+    assert_refused(hardness("retrain", "--split", "nowhere.parquet"), "no-such-file", "nowhere.parquet")
     refuse(hardness("retrain"), "hardness split")
 
 
@@ -148,23 +151,24 @@ def test_noise_outside_0_to_1(hardness, noise):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "code", "values"),
     [
-        (lambda t: t.assign(example_id=t["example_id"] + 1), "24 in row 23"),
-        (lambda t: t.iloc[1:], "1 ids missing, the first 0"),
-        (lambda t: pd.concat([t, t.iloc[[4]]]), "id 4 2 times"),
-        (lambda t: t.assign(label=3), "3 in row 0"),
-        (lambda t: t.rename(columns={"label": "y"}), "a column label"),
+        (lambda t: t.assign(example_id=t["example_id"] + 1), "value-out-of-range", (24, "row 23")),
+        (lambda t: t.iloc[1:], "wrong-example-ids", ("id 0",)),
+        (lambda t: pd.concat([t, t.iloc[[4]]]), "wrong-example-ids", ("2 rows", "id 4")),
+        (lambda t: t.assign(label=3), "value-out-of-range", (3, "row 0")),
+        (lambda t: t.rename(columns={"label": "y"}), "no-such-column", ("label",)),
     ],
 )
-def test_given_labels_that_do_not_fit(track, here, change, told):
+def test_given_labels_that_do_not_fit(track, here, change, code, values):
     table = pd.DataFrame({"example_id": range(24), "label": 0})
     table.to_parquet("labels.parquet")
     assert track("--given-labels", "labels.parquet").status == 0
     change(table).to_parquet("labels.parquet")
-    refuse(track("--given-labels", "labels.parquet", "--out", "r"), "labels.parquet", told)
+    answer = track("--given-labels", "labels.parquet", "--out", "r")
+    assert_refused(answer, code, "labels.parquet", *values)
     assert not (here / "r").exists()
-    refuse(track("--given-labels", "nowhere.csv"), "no file nowhere.csv")
+    assert_refused(track("--given-labels", "nowhere.csv"), "no-labels-file", "nowhere.csv")
 
 
 def test_a_folder_that_cannot_be_written(hardness, here):
@@ -284,8 +288,8 @@ def test_a_run_json_that_lacks_something(hardness, tracked, here, key):
     info = json.loads((run / "run.json").read_text())
     del info[key]
     (run / "run.json").write_text(json.dumps(info))
-    refuse(hardness("split", "--run", "run"), key, "run.json")
-    refuse(hardness("report", "--runs", "run"), key, "run.json")
+    assert_refused(hardness("split", "--run", "run"), "missing-json-keys", key, "run.json")
+    assert_refused(hardness("report", "--runs", "run"), "missing-json-keys", key, "run.json")
 
 
 def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
@@ -293,12 +297,12 @@ def test_a_parquet_file_with_a_damaged_page(hardness, tracked, here):
     scores = bytearray((run / "scores.parquet").read_bytes())
     scores[200:5000] = bytes(4800)
     (run / "scores.parquet").write_bytes(scores)
-    refuse(hardness("split", "--run", "run"), "a whole Parquet file", "scores.parquet")
+    assert_refused(hardness("split", "--run", "run"), "damaged-parquet", "run/scores.parquet")
 
 
 def test_names_that_are_not_utf8(track, image_folder):
     (image_folder / "train/cat/0.png").rename(image_folder / "train/cat" / os.fsdecode(b"caf\xe9.png"))
-    refuse(track(), "in UTF-8", "caf", "rename it")
+    assert_refused(track(), "name-not-utf8", "caf")
 
 
 def test_a_report_over_files_of_the_users_own(hardness, tracked, here):
@@ -329,7 +333,7 @@ def test_a_folder_to_show_that_is_no_run(hardness, here):
     (here / "pictures").mkdir()
     refuse(hardness("show", "pictures"), "a run folder", "no run.json in pictures")
     (here / "pictures/run.json").write_text("[]")
-    refuse(hardness("show", "pictures"), "format version 1 in pictures/run.json")
+    assert_refused(hardness("show", "pictures"), "other-format-version", "pictures/run.json")
     foreign = {"config": {}, "status": "finished", "times": {}, "versions": {}, "git_commit": None}
     (here / "pictures/run.json").write_text(json.dumps({"format_version": "1", "stage": "bake", **foreign}))
     refuse(hardness("show", "pictures"), "a run of track, retrain, memorize", "of bake")
@@ -351,8 +355,8 @@ def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
     for told in (
         r"^log.jsonl: expected JSON on every line of run/log.jsonl",
         r"^run.json: not as this version writes it \(KeyError: 'image_shape'\)$",
-        r"^run/splits/mine.parquet: expected a whole Parquet file",
-        r"^scores.parquet: expected a whole Parquet file at run/scores.parquet",
+        r"^run/splits/mine.parquet: .* \[damaged-parquet\]$",
+        r"^scores.parquet: .*run/scores.parquet.* \[damaged-parquet\]$",
         r"^files .*dynamics/ \(6 files",
     ):
         assert len(re.findall(told, answer.out, re.MULTILINE)) == 1, told

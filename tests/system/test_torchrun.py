@@ -1,7 +1,7 @@
-"""`torchrun ... -m hardness track`: the same run, whatever the number of processes."""
+"""The same run for any number of processes."""
 
 import json
-import re
+import os
 import subprocess
 import sys
 
@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from hardness.dynamics import store
+from tests.conftest import assert_refused
+from tests.processes import command_of, run, run_ranks
 
 SETTINGS = {
     "eval": ("--epochs", "5"),
@@ -19,15 +21,29 @@ MANY = [("eval", 2), ("eval", 3), ("train-m3", 3)]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, torchrun):
-    """The runs of each setting, alone and on several ranks, by (setting, ranks)."""
+def runs(tmp_path_factory):
+    """The runs of each setting, in one process and in several, by (setting, number of ranks)."""
     folder = tmp_path_factory.mktemp("runs")
     found = {}
-    for name, ranks in [("eval", 1), ("train-m3", 1), *MANY]:
-        found[name, ranks] = folder / f"{name}-{ranks}"
-        words = (*SETTINGS[name], "--lr", "0.01", "--out", found[name, ranks])
-        torchrun(ranks, "hardness", "track", *words)
+    for name, num_ranks in [("eval", 1), ("train-m3", 1), *MANY]:
+        found[name, num_ranks] = folder / f"{name}-{num_ranks}"
+        words = (*SETTINGS[name], "--lr", "0.01", "--out", found[name, num_ranks])
+        run_ranks(num_ranks, command_of("track", *words), folder)
     return found
+
+
+def test_torchrun_starts_it(tmp_path):
+    """The one real start: everywhere else processes are forked with the environment that torchrun makes."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "hardness"]
+    words = ["track", "--epochs", "1", "--out", "r"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *launch, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # Only the first rank prints.
+    assert done.stdout.count("epoch 1/1: ") == 1
+    assert len(list((tmp_path / "r/dynamics/epoch=1").iterdir())) == 2
 
 
 @pytest.mark.parametrize(("name", "ranks"), MANY)
@@ -69,16 +85,13 @@ def test_every_rank_writes_its_part_and_the_first_the_rest(runs, name, ranks):
     assert lines[-1]["learned"] == first_learned.notna().mean()
 
 
-def test_another_number_of_processes_is_refused_with_both_named(runs):
-    command = [sys.executable, "-m", "hardness", "track", *SETTINGS["eval"], "--lr", "0.01", "--resume"]
-    answer = subprocess.run([*command, "--out", runs["eval", 2]], capture_output=True, text=True)
-    assert answer.returncode == 2
-    told = r"hardness: expected 1 processes in .*; found a run begun with 2; start 2 of them, .*\n"
-    assert re.fullmatch(told, answer.stderr)
+def test_another_number_of_processes_is_refused(runs, tmp_path):
+    words = ["track", *SETTINGS["eval"], "--lr", "0.01", "--resume", "--out", runs["eval", 2]]
+    assert_refused(run(*words, cwd=tmp_path), "num-ranks-differ", 1, 2)
 
 
-def test_other_stages_are_for_one_process(tmp_path, torchrun):
-    answer = torchrun(2, "hardness", "retrain", "--out", tmp_path / "r", check=False)
-    assert "expected one process for every stage but track; found torchrun with 2" in answer.stderr
-    assert "Traceback" not in answer.stderr.partition("torch/distributed")[0]
+def test_other_stages_are_for_one_process(tmp_path):
+    answers = run_ranks(2, command_of("retrain", "--out", "r"), tmp_path, check=False)
+    for answer in answers:
+        assert_refused(answer, "one-process-only", "retrain", 2)
     assert not (tmp_path / "r").exists()
