@@ -1,11 +1,11 @@
-"""How far scores, and runs, agree on which examples are hard: correlations with intervals, and overlaps.
+"""Agreement of scores, and of runs, on which examples are hard: rank correlations and overlaps.
 
-All is told twice, plainly and within classes: two scores that only know which classes are hard agree
-plainly, and not within classes. Pure functions of tables.
+Everything is computed over all examples and within classes: two scores that only reflect which classes are
+hard agree over all examples, but not within classes. Pure functions of tables.
 
-Within classes, an example's position is its rank within its given class as a share of the class's size, and
-Spearman's correlation that of the positions: the classes' own ones, averaged by size (nearly so, where there
-are ties). Kendall's tau-b is then of the pairs of one class. Plainly, all examples are of one class.
+Within classes, an example's position is its rank within its given class divided by the size of the class, and
+Spearman's correlation is that of the positions: the mean of the classes' correlations, weighted by size
+(approximately, if there are ties).
 """
 
 import itertools
@@ -24,14 +24,11 @@ from hardness.errors import UserError
 RESAMPLES = 200
 MOST_EXAMPLES = 5_000
 LEAST_PER_CLASS = 50
-"""Of more classes than a hundred so many examples each are looked at, on average. Both the ranks of few
-examples and their resamples, in which some come twice, bend the correlation."""
-MOST_PAIRS = 100_000
-"""Of examples, for Kendall's tau-b: their choice adds a standard error of 0.003 at most to one near 0.01."""
-_BLOCK = 2_000
+"""With more than 100 classes, the mean number of examples per class that are compared: ranks of few examples,
+and resamples with repeated examples, bias the correlation."""
 
 
-# Many small products: on cores that others use too, threads that wait for each other take five times as long.
+# Many small products: on busy cores, threads that wait for each other take five times as long.
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def agreement(
     tables: Sequence[pd.DataFrame],
@@ -40,29 +37,29 @@ def agreement(
     quantile: float = 0.2,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare every two scores of a run, and every two runs by a score: a row a pair and scope.
+    """Compare every two scores of a run, and every two runs by each score: one row per pair and scope.
 
-    tables: the scores of one or more runs of one data set, a row an example, ordered by id. Those scores are
-    compared that every table has for every example which all runs could read. given_labels: (N,).
+    tables: the scores of one or more runs of one data set, one row per example, ordered by id. A score is
+    compared if every table has it for every example that all runs could read. given_labels: (N,).
     runs: the name of each table's run -> its settings (seed, optimizer, model, ...).
 
     Returns kind ("scores": two of one run, "runs": one of two runs), score_a, score_b, run_a, run_b, differs
-    (the settings in which two runs differ, joined by "+"; "nothing"; "unknown settings" where they have none;
-    null within a run), scope ("plain", "within-class"), spearman and kendall, each with _low and _high (95 %
-    percentile bootstrap over the examples, which are ranked anew in every resample), easy_overlap and
-    hard_overlap (the share of the one's easiest and hardest ``quantile``, of all or of each class, that is
-    the other's too), chance (the overlap of unrelated rankings: the quantile, or just below it where it is
-    no whole number of examples), num_examples.
+    (the settings in which two runs differ, joined by "+"; "nothing"; "unknown settings"; null within a run),
+    scope ("plain": over all examples, "within-class"), spearman, spearman_low and spearman_high (95 %
+    percentile bootstrap over examples, which are ranked again in every resample), easy_overlap and
+    hard_overlap (fraction of the easiest and of the hardest ``quantile`` that both have in common, of all
+    examples or of each class), chance (the overlap of unrelated rankings), num_examples.
 
-    All of it is of the same examples, a random sample where there are more than 5,000 and more than 50 a
-    class. Correlations are null where a score ranks all examples the same. Where examples tie across the
-    border of a quantile, each belongs to it by the share of them that fits in: a score is judged by what it
-    says, not by how its ties are broken. One with many ties overlaps little, with itself as well.
-    Raises ``UserError`` where all runs could read fewer than two examples.
+    All values are of the same examples: a random sample if there are more than 5,000 and more than 50 per
+    class. Correlations are null if a score ranks all examples the same. If examples tie across the border of
+    a quantile, each belongs to it by the fraction of them that fits: the result does not depend on how ties
+    are broken, and a score with many ties overlaps little, even with itself.
+    Raises ``UserError`` if all runs could read fewer than two examples.
     """
     readable = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
     if len(readable) < 2:
-        raise UserError("two examples or more that every run could read", len(readable), "name other runs")
+        sentence = "Comparing runs needs at least two examples that all of them could read (there are {num})."
+        raise UserError("too-few-examples", sentence, "Choose other runs.", num=len(readable))
     generator = seeding.generator(seed, "agreement")
     most = max(MOST_EXAMPLES, LEAST_PER_CLASS * len(np.unique(given_labels[readable])))
     sample = np.sort(generator.choice(readable, min(most, len(readable)), replace=False))
@@ -76,13 +73,10 @@ def agreement(
     for scope, classes in (("plain", np.zeros_like(of_class)), ("within-class", of_class)):
         codes = _codes(columns, classes)
         part = pairs.assign(scope=scope)
-        for name, found in (
-            ("spearman", _spearman(codes, classes, weights, first, second)),
-            ("kendall", _kendall(columns, _example_pairs(classes, generator), weights, first, second)),
-        ):
-            part[name] = found[0]
-            # Of the resamples that have an order: pandas passes over nan.
-            part[[f"{name}_low", f"{name}_high"]] = pd.DataFrame(found[1:]).quantile([0.025, 0.975]).T
+        found = _spearman(codes, classes, weights, first, second)
+        part["spearman"] = found[0]
+        # Of the resamples that have an order: pandas ignores nan.
+        part[["spearman_low", "spearman_high"]] = pd.DataFrame(found[1:]).quantile([0.025, 0.975]).T
         easy, hard, chance = _overlaps(codes, classes, quantile, first, second)
         parts.append(
             part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance, num_examples=len(sample))
@@ -91,10 +85,10 @@ def agreement(
 
 
 def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
-    """``agreement``'s table -> a row a kind, two scores, what differs, and scope, over the pairs of it.
+    """The table of ``agreement`` -> one row per kind, two scores, difference and scope, over pairs of runs.
 
-    Returns these, num_pairs, num_constant (of them without a correlation), spearman (mean), least, most, low
-    (the smallest), high (the largest), kendall, easy_overlap, hard_overlap (means), chance, num_examples.
+    Returns these, num_pairs, num_constant (pairs without a correlation), spearman (mean), least, most, low
+    (the smallest), high (the largest), easy_overlap, hard_overlap (means), chance, num_examples.
     """
     keys = ["kind", "score_a", "score_b", "differs", "scope"]
     return (
@@ -107,7 +101,6 @@ def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
             most=("spearman", "max"),
             low=("spearman_low", "min"),
             high=("spearman_high", "max"),
-            kendall=("kendall", "mean"),
             easy_overlap=("easy_overlap", "mean"),
             hard_overlap=("hard_overlap", "mean"),
             chance=("chance", "first"),
@@ -118,30 +111,30 @@ def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def kinds_of_difference(summary: pd.DataFrame) -> list[str]:
-    """What the pairs of runs differ in, the fewest settings first."""
+    """The differences between pairs of runs, fewest settings first."""
     return sorted(summary["differs"].dropna().unique(), key=lambda differs: differs.count("+"))
 
 
 def _pairs(
     names: list[str], runs: Mapping[str, Mapping[str, Any]]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The pairs, and for each the places of its two among all scores of the first run, the second, ..."""
+    """The pairs, and for each the positions of its two scores among all scores of all runs."""
     rows = []
     settings = list(runs.values())
     for run, label in enumerate(runs):
         for a, b in itertools.combinations(range(len(names)), 2):
             rows.append(("scores", names[a], names[b], label, label, None, run, a, run, b))
     for (i, one), (j, other) in itertools.combinations(enumerate(runs), 2):
-        # What only one of them names came with a later version, which left the other as it was.
+        # A setting that only one of them has came with a later version.
         shared = [name for name in settings[i] if name in settings[j]]
         differs = "+".join(name for name in shared if settings[i][name] != settings[j][name])
         differs = differs or ("nothing" if shared else "unknown settings")
         for a, name in enumerate(names):
             rows.append(("runs", name, name, one, other, differs, i, a, j, a))
-    told = ["kind", "score_a", "score_b", "run_a", "run_b", "differs"]
-    table = pd.DataFrame(rows, columns=[*told, "i", "a", "j", "b"])
+    keys = ["kind", "score_a", "score_b", "run_a", "run_b", "differs"]
+    table = pd.DataFrame(rows, columns=[*keys, "i", "a", "j", "b"])
     places = (table[run].to_numpy() * len(names) + table[score] for run, score in (("i", "a"), ("j", "b")))
-    return table[told], *(place.to_numpy() for place in places)
+    return table[keys], *(place.to_numpy() for place in places)
 
 
 def _resampled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
@@ -193,48 +186,9 @@ def _spearman(
     return found
 
 
-def _kendall(
-    columns: np.ndarray,
-    example_pairs: tuple[np.ndarray, np.ndarray],
-    weights: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-) -> np.ndarray:
-    """(B, number of pairs), as in ``_spearman``: tau-b is the cosine of the signs of all differences."""
-    by_example = np.ascontiguousarray(weights.T)
-    products = np.zeros((len(first), len(weights)))
-    squares = np.zeros((len(columns), len(weights)))
-    for start in range(0, len(example_pairs[0]), _BLOCK):
-        one, other = (part[start : start + _BLOCK] for part in example_pairs)
-        signs = np.sign(columns[:, one] - columns[:, other]).astype(np.float32)
-        weight = by_example[one] * by_example[other]
-        # Sums of whole numbers below 2^24: exact in float32.
-        products += (signs[first] * signs[second]) @ weight
-        squares += (signs * signs) @ weight
-    return _cosine(products, squares, first, second).T
-
-
 def _cosine(products: np.ndarray, squares: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     norms = np.sqrt(squares[first] * squares[second])
     return np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
-
-
-def _example_pairs(classes: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(M,), (M,): all pairs of examples of one class, or MOST_PAIRS of them at random."""
-    order = np.argsort(classes, kind="stable")
-    size = np.bincount(classes)
-    start = size.cumsum() - size
-    if (size * (size - 1) // 2).sum() <= MOST_PAIRS:
-        parts = [np.array(np.triu_indices(m, 1)) + s for m, s in zip(size, start, strict=True)]
-        one, other = np.concatenate(parts, axis=1)
-    else:
-        # Of a class of m, each example is in m - 1 pairs.
-        others = size[classes[order]] - 1
-        one = generator.choice(len(order), MOST_PAIRS, p=others / others.sum())
-        of_class = classes[order[one]]
-        step = 1 + generator.integers(others[one])
-        other = start[of_class] + (one - start[of_class] + step) % size[of_class]
-    return order[one], order[other]
 
 
 def _overlaps(
@@ -248,10 +202,10 @@ def _overlaps(
     taken = np.floor(quantile * size + 1e-9)
     # From 0 to 1: how far an example belongs to the easiest, and to the hardest.
     members = np.empty((2, *codes.shape))
-    everyone = np.ones(len(classes))
-    before, of_class = _sizes(classes, everyone)
+    ones = np.ones(len(classes))
+    before, of_class = _sizes(classes, ones)
     for easy, hard, code in zip(*members, codes, strict=True):
-        easier, tied = _place(code, before, everyone)
+        easier, tied = _place(code, before, ones)
         easy[:] = (taken[classes] - easier) / tied
         hard[:] = (taken[classes] - (of_class - easier - tied)) / tied
     members = members.clip(0, 1)

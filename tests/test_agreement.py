@@ -7,10 +7,10 @@ from scipy import stats
 
 from hardness import agreement as module
 from hardness.agreement import agreement, kinds_of_difference, over_pairs
-from hardness.errors import UserError
+from tests.conftest import refused
 
 A, B = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5]
-INTERVALS = ["spearman_low", "spearman_high", "kendall_low", "kendall_high"]
+INTERVALS = ["spearman_low", "spearman_high"]
 
 
 def table(**columns) -> pd.DataFrame:
@@ -28,7 +28,6 @@ def compare(one, other, labels=None, **options) -> pd.DataFrame:
 def test_five_examples_by_hand():
     found = compare(A, B, labels=[0, 0, 1, 1, 1]).loc["plain"]
     assert found["spearman"] == pytest.approx(1 - 6 * 4 / (5 * 24))
-    assert found["kendall"] == pytest.approx((8 - 2) / 10)
     # The easiest of five is the first by one, and the second by the other; the hardest is the same.
     assert found[["easy_overlap", "hard_overlap", "chance", "num_examples"]].tolist() == [0, 1, 0.2, 5]
 
@@ -38,7 +37,6 @@ def test_within_classes_by_hand():
     found = compare(A, [1, 2, 5, 4, 3], labels=[0, 0, 1, 1, 1], quantile=1 / 3).loc["within-class"]
     # Positions -1/2 1/2 and -2/3 0 2/3: (1/2 - 8/9) / (1/2 + 8/9).
     assert found["spearman"] == pytest.approx(-0.28)
-    assert found["kendall"] == pytest.approx((1 - 3) / 4)
     # One example of the second class, and another one; none of the first, of which a third is less than one.
     assert found[["easy_overlap", "hard_overlap", "chance"]].tolist() == pytest.approx([0, 0, 1 / 3])
     halves = compare(A, [1, 2, 5, 4, 3], labels=[0, 0, 1, 1, 1], quantile=0.5).loc["within-class"]
@@ -95,7 +93,7 @@ def test_a_constant_score_has_no_correlation():
     loss = np.arange(6.0)
     flat = table(mean_loss=loss, variability=np.full(6, 0.1), el2n=loss // 3)
     found = agreement([flat], loss // 3, {"a": {}}).set_index(["scope", "score_a", "score_b"])
-    correlations = found[["spearman", "kendall", *INTERVALS]]
+    correlations = found[["spearman", *INTERVALS]]
     assert correlations.loc[("plain", "el2n", "mean_loss")].notna().all()
     assert correlations.loc[("plain", "variability", "mean_loss")].isna().all()
     # EL2N knows the class, and nothing else.
@@ -115,14 +113,13 @@ def test_it_is_what_scipy_says(rows):
         patch.setattr(module, "RESAMPLES", 3)
         found = compare(one, other).loc["plain"]
     if np.ptp(one) == 0 or np.ptp(other) == 0:
-        assert np.isnan([found["spearman"], found["kendall"]]).all()
+        assert np.isnan(found["spearman"])
     else:
         assert found["spearman"] == pytest.approx(stats.spearmanr(one, other).statistic, abs=1e-12)
-        assert found["kendall"] == pytest.approx(stats.kendalltau(one, other).statistic, abs=1e-12)
 
 
 @given(values)
-@settings(max_examples=30)
+@settings(max_examples=10)
 def test_only_the_order_within_its_scope_matters(rows):
     one, other, labels = np.array(rows).T
     with pytest.MonkeyPatch.context() as patch:
@@ -132,7 +129,6 @@ def test_only_the_order_within_its_scope_matters(rows):
         reversed_ = compare(one, -other, labels)
         harder_class = compare(one + 10 * labels, other - 10 * labels, labels)
     assert -reversed_["spearman"].to_numpy() == pytest.approx(found["spearman"].to_numpy(), nan_ok=True)
-    assert -reversed_["kendall"].to_numpy() == pytest.approx(found["kendall"].to_numpy(), nan_ok=True)
     pd.testing.assert_series_equal(harder_class.loc["within-class"], found.loc["within-class"])
     overlaps = found[["easy_overlap", "hard_overlap"]].to_numpy()
     assert not ((overlaps < 0) | (overlaps > 1 + 1e-12)).any()
@@ -157,31 +153,28 @@ def test_the_resamples_are_ranked_anew(monkeypatch):
     weights = module._resampled(30, generator)
     first, second, classes = np.array([0]), np.array([1]), np.zeros(30, int)
     spearman = module._spearman(module._codes(columns, classes), classes, weights, first, second)
-    pairs = module._example_pairs(classes, generator)
-    kendall = module._kendall(columns, pairs, weights, first, second)
-    for weight, rho, tau in zip(weights, spearman, kendall, strict=True):
+    for weight, rho in zip(weights, spearman, strict=True):
         drawn = columns[:, np.repeat(np.arange(30), weight.astype(int))]
         assert rho == pytest.approx(stats.spearmanr(*drawn).statistic)
-        assert tau == pytest.approx(stats.kendalltau(*drawn).statistic)
 
 
 def test_intervals_hold_the_truth(monkeypatch):
     """Of normal pairs, whose correlations are known; within classes, that are shifted against each other."""
-    monkeypatch.setattr(module, "RESAMPLES", 200)
+    monkeypatch.setattr(module, "RESAMPLES", 100)
     generator = np.random.default_rng(0)
     r = 0.7
-    truth = {"spearman": 6 / np.pi * np.arcsin(r / 2), "kendall": 2 / np.pi * np.arcsin(r)}
+    truth = 6 / np.pi * np.arcsin(r / 2)
     hits, widths = [], []
-    for seed in range(40):
+    for seed in range(20):
         one, other = generator.multivariate_normal([0, 0], [[1, r], [r, 1]], 300).T
         labels = np.arange(300) % 2
         plain = compare(one, other, seed=seed).loc["plain"]
         shifted = compare(one + 5 * labels, other - 5 * labels, labels, seed=seed).loc["within-class"]
         for found in (plain, shifted):
-            hits.append([found[f"{name}_low"] <= truth[name] <= found[f"{name}_high"] for name in truth])
-            widths.append([found[f"{name}_high"] - found[f"{name}_low"] for name in truth])
-    assert (np.mean(hits, axis=0) > 0.9).all()
-    assert (np.mean(widths, axis=0) < 0.18).all()
+            hits.append(found["spearman_low"] <= truth <= found["spearman_high"])
+            widths.append(found["spearman_high"] - found["spearman_low"])
+    assert np.mean(hits) > 0.9
+    assert np.mean(widths) < 0.18
 
 
 def test_agreement_that_is_the_classes_alone():
@@ -205,24 +198,6 @@ def test_many_examples_are_sampled(monkeypatch):
     assert found["num_examples"].tolist() == [1_500] * 2  # 50 a class
     pd.testing.assert_frame_equal(found, compare(one, other, labels))
     assert not found.equals(compare(one, other, labels, seed=1))
-    # More pairs than are looked at.
-    found = compare(one[:1_000], other[:1_000]).loc["plain"]
-    expected = stats.kendalltau(one[:1_000], other[:1_000]).statistic
-    assert 0 < abs(found["kendall"] - expected) < 0.01
-
-
-def test_pairs_of_examples_are_of_one_class(monkeypatch):
-    generator = np.random.default_rng(0)
-    classes = np.array([2, 0, 1, 2, 0, 2])
-    one, other = module._example_pairs(classes, generator)
-    assert {frozenset(pair) for pair in zip(one, other, strict=True)} == {
-        frozenset(pair) for pair in ((1, 4), (0, 3), (0, 5), (3, 5))
-    }
-    monkeypatch.setattr(module, "MOST_PAIRS", 3)
-    drawn = np.concatenate([module._example_pairs(classes, generator) for _ in range(400)], axis=1)
-    counts = pd.Series([tuple(sorted(pair)) for pair in drawn.T.tolist()]).value_counts()
-    assert set(counts.index) == {(1, 4), (0, 3), (0, 5), (3, 5)}
-    assert counts.between(240, 360).all()
 
 
 def test_what_not_every_run_could_read_is_left_out():
@@ -236,5 +211,5 @@ def test_what_not_every_run_could_read_is_left_out():
     assert found["num_examples"].tolist() == [4, 4]
     rest = [each.drop(index=2) for each in (one, other)]
     pd.testing.assert_frame_equal(agreement(rest, np.array([0, 1, 1, 0]), runs), found)
-    with pytest.raises(UserError, match="two examples or more that every run could read; found 0"):
+    with refused("too-few-examples", num=0):
         agreement([one.assign(mean_loss=np.nan), other], np.zeros(5), runs)

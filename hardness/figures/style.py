@@ -4,14 +4,16 @@ Colours are of Okabe and Ito's palette (2008), told apart by colour-blind reader
 colour alone where its kind has a dash of its own.
 """
 
+import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.cells import cell_len
 
 from hardness.figures.fonts import drawable, families, without_remarks
@@ -44,9 +46,8 @@ _SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
 GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of groups of runs that are compared."""
-_METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-SUFFIXES = (*_METADATA, "csv")
-"""Of the files of a figure."""
+DPI = 160
+_METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
@@ -94,8 +95,14 @@ def wrapped(text: str, width: int) -> list[str]:
     return [line.replace("\0", "") for line in textwrap.wrap(doubled, width)]
 
 
-def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw, and write PATH.png, PATH.svg, PATH.pdf and, with the numbers that were drawn, PATH.csv.
+def save(
+    draw: Callable[[pd.DataFrame, str], Figure],
+    table: pd.DataFrame,
+    title: str,
+    path: Path,
+    formats: Collection[str] = ("png",),
+) -> None:
+    """Draw a figure, and write it in each of ``formats`` (png, svg, pdf), and its numbers as PATH.csv.
 
     The same table gives the same bytes, as long as the installed fonts are the same.
     """
@@ -104,11 +111,23 @@ def save(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataFrame, title
     fonts = {"font.family": families("".join(words))}
     with matplotlib.style.context([STYLE, fonts]), without_remarks():
         figure = draw(table, title)
-        # One layout for all of them: finding it takes longer than drawing.
+        # One layout for all formats: computing it takes longer than drawing.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for suffix, metadata in _METADATA.items():
+        for suffix in formats:
             with replacing(path.parent / f"{path.name}.{suffix}") as temporary:
-                figure.savefig(temporary, format=suffix, metadata=metadata)
+                if suffix == "png":
+                    _save_png(figure, temporary)
+                else:
+                    figure.savefig(temporary, format=suffix, metadata=_METADATA[suffix])
     with replacing(path.parent / f"{path.name}.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """With 256 colors: a third of the size, and no visible difference."""
+    pixels = io.BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=DPI)
+    size = figure.canvas.get_width_height(physical=True)
+    image = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(path, "PNG", optimize=True, dpi=(DPI, DPI))

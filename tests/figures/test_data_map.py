@@ -43,7 +43,7 @@ def test_what_a_bin_says_by_hand():
 def test_many_examples_are_a_small_drawing(tmp_path):
     table = data_map.prepare(everywhere(200_000), 1)
     assert table["num_examples"].sum() == 200_000
-    style.save(data_map.draw, table, "title", tmp_path / "figure")
+    style.save(data_map.draw, table, "title", tmp_path / "figure", ("svg", "pdf"))
     assert (tmp_path / "figure.svg").stat().st_size < 300_000
     assert (tmp_path / "figure.pdf").stat().st_size < 300_000
 

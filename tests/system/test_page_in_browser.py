@@ -48,7 +48,7 @@ def test_all_is_to_be_seen_and_read(visit, path, width, scheme):
     ):
         assert contrast(page.locator(where).first) >= 4.5, where
     figures = page.locator("figure img")
-    assert figures.count() == len(list((path.parent / "figures").glob("*.svg")))
+    assert figures.count() == len(list((path.parent / "figures").glob("*.png")))
     for image in figures.all():
         drawn, natural = image.evaluate("e => [e.getBoundingClientRect().width, e.width && e.naturalWidth]")
         # Letters of 8 points, 10.7 pixels, are 7.5 at least.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ from hardness.stages.run_folder import RUNS, finished_info, finished_runs
 
 
 def report(config: Report) -> Path:
-    """Draw the report -> its folder: index.html, summary.json, summary.md, figures/*.{png,svg,pdf,csv}."""
+    """Draw the report -> its folder: index.html, summary.json, summary.md, figures/*.png and .csv."""
     paths = config.runs or tuple(finished_runs())
     if not paths:
         raise UserError(f"finished runs under {RUNS}/", "none", "track a run first, or name --runs")
@@ -34,9 +35,12 @@ def report(config: Report) -> Path:
     numbers = in_numbers(config, runs, sections, shown)
     # First of all: by it the folder is known for a report's, should we be killed before the rest is there.
     files.write_json(config.out / "summary.json", numbers)
-    _draw(sections, config.out / "figures")
+    # The page has the figures as PNG.
+    formats = list(dict.fromkeys(("png", *config.formats)))
+    _draw(sections, config.out / "figures", formats)
     files.write_text(config.out / "summary.md", in_markdown(numbers))
-    files.write_text(config.out / "index.html", render(numbers, sections, shown, config.out / "figures"))
+    page = render(numbers, sections, shown, config.out / "figures", formats)
+    files.write_text(config.out / "index.html", page)
     for section in sections:
         if section.words.headline:
             say(f"{section.title} {section.words.headline}")
@@ -44,7 +48,7 @@ def report(config: Report) -> Path:
     return config.out
 
 
-def _draw(sections: list[Section], folder: Path) -> None:
+def _draw(sections: list[Section], folder: Path, formats: Sequence[str]) -> None:
     """All figures, in a folder that takes the place of an older one."""
     beside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
@@ -53,7 +57,7 @@ def _draw(sections: list[Section], folder: Path) -> None:
         drawn.mkdir()
         drawings = [(drawing, section.settings) for section in sections for drawing in section.drawings]
         for drawing, title in progress(drawings, len(drawings), "drawing"):
-            style.save(drawing.draw, drawing.table, title, drawn / drawing.name)
+            style.save(drawing.draw, drawing.table, title, drawn / drawing.name, formats)
         shutil.copytree(drawn, beside)
     older = folder.with_name(f".{folder.name}.older")
     shutil.rmtree(older, ignore_errors=True)

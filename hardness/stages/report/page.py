@@ -1,21 +1,22 @@
 """The page: one file that needs no other, no network and no script but its own."""
 
 import base64
+import io
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
-from hardness.figures.style import SUFFIXES
+from hardness.figures.style import DPI
 from hardness.stages.report.describe import distinct
 from hardness.stages.report.gallery import Shown
 from hardness.stages.report.section import Drawing, Section
 
-_PIXELS_PER_POINT = 96 / 72
+_CSS_DPI = 96
 _COLUMNS = (
     *("run", "stage", "seed", "data", "training", "took", "device"),
     *("fingerprint", "commit", "started"),
@@ -53,7 +54,11 @@ class _Question:
 
 
 def render(
-    summary: dict[str, Any], sections: Sequence[Section], shown: Sequence[Shown], figures: Path
+    summary: dict[str, Any],
+    sections: Sequence[Section],
+    shown: Sequence[Shown],
+    figures: Path,
+    formats: Sequence[str],
 ) -> str:
     """The HTML of a report whose figures lie, drawn, in a folder."""
     environment = jinja2.Environment(
@@ -72,7 +77,7 @@ def render(
         galleries=shown,
         runs=runs,
         columns=_COLUMNS,
-        suffixes=SUFFIXES,
+        suffixes=[*formats, "csv"],
         commands=summary["commands"],
     )
 
@@ -99,13 +104,11 @@ def _questions(sections: Sequence[Section], figures: Path) -> list[_Question]:
 
 
 def _picture(drawing: Drawing, figures: Path) -> _Picture:
-    """The SVG as a data URI."""
-    svg = (figures / f"{drawing.name}.svg").read_bytes()
-    width, height = (
-        round(_PIXELS_PER_POINT * float(re.search(rb'<svg[^>]* %s="([\d.]+)pt"' % side, svg)[1]))
-        for side in (b"width", b"height")
-    )
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    """The PNG as a data URI."""
+    png = (figures / f"{drawing.name}.png").read_bytes()
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = (round(size * _CSS_DPI / DPI) for size in image.size)
+    uri = "data:image/png;base64," + base64.b64encode(png).decode()
     title = drawing.name.rstrip("0123456789").replace("-", " ").strip().capitalize()
     return _Picture(drawing.name, title, drawing.caption, uri, width, height)
 

@@ -27,6 +27,8 @@ def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
                 made += _scores(path, info) if stage == "track" else []
     # Every run by name, also where all that were there were taken.
     told = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
+    if config.formats != Report().formats:
+        told["formats"] = config.formats
     return [*dict.fromkeys(made), command("report", told)]
 
 
