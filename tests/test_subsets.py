@@ -114,7 +114,7 @@ def situations(draw):
     return table(epochs, losses), classes, seed
 
 
-@settings(max_examples=60)
+@settings(max_examples=80)
 @given(
     situations(),
     st.floats(0.1, 0.5),

@@ -112,11 +112,10 @@ def test_a_run_that_another_process_finished_in_between_is_not_overwritten(here)
     assert run_folder.read_info(here / "r")["config"]["seed"] == 0
 
 
-def test_the_resume_command_starts_the_same_number_of_processes(here, monkeypatch):
-    monkeypatch.setattr(run_folder.distributed, "launch", lambda: run_folder.distributed.Launch(0, 6, 0, 3))
+def test_the_command_that_resumes_starts_as_many_processes(here):
     with start(here / "r") as run:
         pass
-    info = run_folder.read_info(run.path) | {"num_ranks": 6}
+    info = run_folder.read_info(run.path) | {"num_ranks": 6, "num_local_ranks": 3}
     command = run_folder.resume_command(run.path, info)
     assert command.startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
     # An older version did not store the number of processes per machine.
@@ -136,7 +135,7 @@ def test_the_log_drops_an_incomplete_line_and_epochs_that_are_trained_again(here
 
 def test_a_broken_run_json_is_refused(here):
     (here / "run.json").write_text("{")
-    with refused("invalid-json", path=str(here / "run.json")):
+    with pytest.raises(UserError, match=r"\[invalid-json\]"):
         run_folder.read_info(here)
     with refused("not-a-run", run=str(here / "nowhere")):
         run_folder.read_info(here / "nowhere")
