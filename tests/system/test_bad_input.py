@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.conftest import assert_refused
+
 
 def refuse(answer, *told):
     assert answer.status == 2, answer
@@ -108,8 +110,8 @@ def test_a_run_that_is_not_finished(hardness, tracked, here):
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"status": "interrupted"}))
     before = snapshot(here)
-    refuse(hardness("split", "--run", "run"), "a finished run in run", "interrupted", "--resume")
-    refuse(hardness("report", "--runs", "run"), "a finished run in run", "interrupted")
+    for words in (("split", "--run", "run"), ("report", "--runs", "run")):
+        assert_refused(hardness(*words), "run-not-finished", "run", "interrupted", "--resume")
     assert snapshot(here) == before
 
 
@@ -125,19 +127,17 @@ def test_a_run_of_another_format_version(hardness, tracked, here):
 
 def test_a_folder_that_is_no_run(hardness, here):
     (here / "empty").mkdir()
-    refuse(hardness("split", "--run", "empty"), "found no run.json in empty")
-    refuse(hardness("split", "--run", "nowhere"), "found no folder nowhere")
+    assert_refused(hardness("split", "--run", "empty"), "not-a-run", "empty", "run.json")
+    assert_refused(hardness("split", "--run", "nowhere"), "not-a-run", "nowhere")
     refuse(hardness("retrain", "--split", "nowhere.parquet"), "a file nowhere.parquet")
-    refuse(hardness("retrain"), "hardness split")
+    assert_refused(hardness("retrain"), "no-split", "hardness split")
 
 
 def test_an_output_folder_that_holds_another_run(hardness, tracked, here):
     shutil.copytree(tracked, here / "run")
     before = snapshot(here)
-    refuse(
-        hardness("track", "--out", "run", "--seed", 5), "expected", "found a run with", "choose another --out"
-    )
-    refuse(hardness("memorize", "--out", "run"), "a run of memorize", "a run of track in run")
+    assert_refused(hardness("track", "--out", "run", "--seed", 5), "other-settings", "run", "--out")
+    assert_refused(hardness("memorize", "--out", "run"), "other-stage", "run", "track", "memorize")
     assert snapshot(here) == before
 
 
@@ -226,7 +226,7 @@ def test_going_on_with_other_data(track, hardness, image_folder, here):
     for part in ("train", "val"):
         shutil.copytree(image_folder / part / "cat", image_folder / part / "ant")
     before = snapshot(here / "r/dynamics")
-    refuse(track("--out", "r", "--resume"), info["fingerprint"], "restore the data")
+    assert_refused(track("--out", "r", "--resume"), "resumed-differently", info["fingerprint"])
     assert json.loads((here / "r/run.json").read_text())["fingerprint"] == info["fingerprint"]
     assert snapshot(here / "r/dynamics") == before
 
@@ -261,7 +261,8 @@ def test_going_on_with_other_given_labels(track, here):
     assert track("--given-labels", "labels.csv", "--out", "r").status == 0
     interrupt(here / "r")
     table.assign(label=1).to_csv("labels.csv", index=False)
-    refuse(track("--given-labels", "labels.csv", "--out", "r", "--resume"), "given labels", "was begun")
+    answer = track("--given-labels", "labels.csv", "--out", "r", "--resume")
+    assert_refused(answer, "resumed-differently", "labels fingerprint")
 
 
 def test_going_on_from_damaged_files(track, here):
@@ -270,7 +271,7 @@ def test_going_on_from_damaged_files(track, here):
     log, checkpoint = here / "r/log.jsonl", here / "r/checkpoints/last.pt"
     whole = log.read_text()
     log.write_text("garbage\n" + whole)
-    refuse(track("--out", "r", "--resume"), "JSON on every line", "log.jsonl")
+    assert_refused(track("--out", "r", "--resume"), "invalid-log", "r/log.jsonl")
     log.write_text(whole)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     refuse(track("--out", "r", "--resume"), "a whole checkpoint", "last.pt")
@@ -311,7 +312,8 @@ def test_a_report_over_files_of_the_users_own(hardness, tracked, here):
 
 
 def test_a_file_that_is_no_split(hardness, tracked):
-    refuse(hardness("retrain", "--split", tracked / "examples.parquet"), "a split's file")
+    path = tracked / "examples.parquet"
+    assert_refused(hardness("retrain", "--split", path), "not-a-split", path)
 
 
 def test_a_mistyped_stage(hardness):
@@ -320,19 +322,19 @@ def test_a_mistyped_stage(hardness):
 
 def test_synchronised_batch_normalisation_is_for_cuda(track):
     answer = track("--sync-batchnorm", "--device", "cpu", "--out", "r")
-    refuse(answer, "CUDA for --sync-batchnorm", "found cpu")
+    assert_refused(answer, "sync-batchnorm-on-cpu", "--sync-batchnorm", "cpu")
 
 
 def test_a_folder_to_show_that_is_no_run(hardness, here):
-    refuse(hardness("show"), "a run under runs/", "none", "hardness track")
-    refuse(hardness("show", "nowhere"), "a run folder", "no folder nowhere")
+    assert_refused(hardness("show"), "no-runs", "runs/", "hardness track")
+    assert_refused(hardness("show", "nowhere"), "not-a-run", "nowhere")
     (here / "pictures").mkdir()
-    refuse(hardness("show", "pictures"), "a run folder", "no run.json in pictures")
+    assert_refused(hardness("show", "pictures"), "not-a-run", "pictures", "run.json")
     (here / "pictures/run.json").write_text("[]")
     refuse(hardness("show", "pictures"), "format version 1 in pictures/run.json")
     foreign = {"config": {}, "status": "finished", "times": {}, "versions": {}, "git_commit": None}
     (here / "pictures/run.json").write_text(json.dumps({"format_version": "1", "stage": "bake", **foreign}))
-    refuse(hardness("show", "pictures"), "a run of track, retrain, memorize", "of bake")
+    assert_refused(hardness("show", "pictures"), "other-stage", "pictures", "bake", "track")
 
 
 def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
@@ -349,8 +351,8 @@ def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
     answer = hardness("show", "run")
     assert (answer.status, answer.err) == (0, "")
     for told in (
-        r"^log.jsonl: expected JSON on every line of run/log.jsonl",
-        r"^run.json: not as this version writes it \(KeyError: 'image_shape'\)$",
+        r"^log.jsonl: .*run/log.jsonl.* \[invalid-log\]$",
+        r"^run.json: .*\(KeyError: 'image_shape'\)$",
         r"^run/splits/mine.parquet: expected a whole Parquet file",
         r"^scores.parquet: expected a whole Parquet file at run/scores.parquet",
         r"^files .*dynamics/ \(6 files",
