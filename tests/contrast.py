@@ -1,8 +1,8 @@
-"""How well a text on a page stands out."""
+"""The contrast of a text on a page with its background."""
 
 import numpy as np
 
-# Of a text, and of the first thing behind it that has any: three numbers of 0..255 each.
+# The color of a text, and of the nearest opaque background: three numbers in 0..255 each.
 COLOURS = """element => {
     const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
     const rgba = (colour) => {
@@ -22,13 +22,13 @@ COLOURS = """element => {
 
 
 def contrast(locator) -> float:
-    """Of the element's text against what is behind it, 1 to 21 (WCAG 2.2)."""
+    """Contrast of the element's text with its background, 1 to 21 (WCAG 2.2)."""
     bright, dark = sorted(map(luminance, locator.evaluate(COLOURS)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
 
 
 def luminance(colour):
-    """Relative luminance (WCAG 2.2) of three numbers of 0..255."""
+    """Relative luminance (WCAG 2.2) of three numbers in 0..255."""
     scaled = np.array(colour) / 255
     linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
     return linear @ [0.2126, 0.7152, 0.0722]

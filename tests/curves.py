@@ -1,4 +1,4 @@
-"""Curves of retraining and of training under label noise, worked out by hand."""
+"""Curves of retraining and of training under label noise, for estimates computed by hand."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from hardness.subsets import SUBSETS
 
 
 def retraining(easy, hard, easy_control=0.9, hard_control=0.3, seeds=3) -> pd.DataFrame:
-    """Curves of two epochs whose first is a decoy, two retrainings a tracking seed that differ by 0.02."""
+    """Two epochs, of which only the last counts; two retrainings per tracking seed that differ by 0.02."""
     cells = {("easy", "easy"): easy, ("hard", "hard"): hard}
     cells |= {("easy-control", "easy"): easy_control, ("hard-control", "hard"): hard_control}
     rows = []
@@ -22,7 +22,7 @@ def retraining(easy, hard, easy_control=0.9, hard_control=0.3, seeds=3) -> pd.Da
 
 
 def with_controls(easy, controls) -> pd.DataFrame:
-    """``retraining`` whose easy control is ``controls[0]`` on easy, with others beside it; hard has one."""
+    """``retraining`` with those accuracies of the easy controls on easy; hard has one control."""
     curves = retraining(easy, 0.4, easy_control=controls[0], seeds=1)
     first = curves[curves["trained_on"] == "easy-control"]
     others = [

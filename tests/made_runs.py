@@ -166,7 +166,8 @@ def memorized_run(out: Path, accuracy: Accuracy = memorization_accuracy, **setti
     data = _digits()
     num_train = len(data.train)
     with RunFolder("memorize", config) as run:
-        rates = {f"{noise:g}": 0.9 * noise for noise in config.noise}
+        noisy = [data.train.with_labels(given_labels(data, config, noise)) for noise in config.noise]
+        rates = {f"{noise:g}": noise_rate(train) for noise, train in zip(config.noise, noisy, strict=True)}
         run.update(
             fingerprint=data.fingerprint,
             learning_rates=dict.fromkeys(config.optimizers, config.lr),
@@ -174,7 +175,7 @@ def memorized_run(out: Path, accuracy: Accuracy = memorization_accuracy, **setti
             precision="float32",
             data=data.describe(),
             num_unreadable=0,
-            labels_fingerprint=labels_fingerprint(data.train.clean_labels),
+            labels_fingerprint=labels_fingerprint(torch.cat([train.given_labels for train in noisy])),
             noise_rates=rates,
         )
         members = [

@@ -7,7 +7,7 @@ from hardness.wording import coherence_words
 
 
 def curves(seeds=2) -> pd.DataFrame:
-    """Easy: coherence is 0.4 times the loss, whatever the epoch; hard 0.1 times; and less still by seed."""
+    """Coherence is 0.4 times the loss for easy, and 0.1 times the loss minus 0.01 times the seed for hard."""
     rows = []
     for seed in range(seeds):
         for epoch, (easy, hard) in enumerate([(2.0, 2.2), (1.0, 2.0), (0.2, 1.0), (0.1, 0.5)]):
@@ -16,12 +16,12 @@ def curves(seeds=2) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measured_on", "seed", "epoch", "mean_loss", "coherence"])
 
 
-def test_groups_are_read_where_their_losses_are_equal():
-    across = equal_loss(curves())
-    # From where easy began, the lower one, to where hard ended, the higher one.
-    assert (across.grid[0], across.grid[-1]) == (2.0, 0.5)
-    np.testing.assert_allclose(across.coherence["easy", "0"], 0.4 * across.grid)
-    np.testing.assert_allclose(across.coherence["hard", "1"], 0.1 * across.grid - 0.01)
+def test_groups_are_compared_where_their_losses_are_equal():
+    equal = equal_loss(curves())
+    # From the initial loss of easy, the lower one, to the final loss of hard, the higher one.
+    assert (equal.grid[0], equal.grid[-1]) == (2.0, 0.5)
+    np.testing.assert_allclose(equal.coherence["easy", "0"], 0.4 * equal.grid)
+    np.testing.assert_allclose(equal.coherence["hard", "1"], 0.1 * equal.grid - 0.01)
 
 
 def test_estimates_worked_by_hand():
@@ -40,7 +40,7 @@ def test_estimates_worked_by_hand():
     assert "agree more than those of hard ones" in " ".join(coherence_words(found).sentences)
 
 
-def test_the_sign_is_said_whatever_it_is():
+def test_the_sentence_follows_the_sign():
     swapped = curves().replace({"measured_on": {"easy": "hard", "hard": "easy"}})
     assert "agree less than those of hard ones" in coherence_words(coherence_estimates(swapped)).headline
     one_seed = coherence_words(coherence_estimates(curves(seeds=1))).sentences
@@ -48,7 +48,7 @@ def test_the_sign_is_said_whatever_it_is():
     assert "one seed cannot tell" in one_seed[1]
 
 
-def test_without_a_common_loss_or_a_second_group_nothing_is_read():
+def test_without_a_common_loss_or_a_second_group_there_is_no_estimate():
     apart = pd.DataFrame(
         [
             ("easy", "0", 0, 1.0, 0.1),
@@ -63,7 +63,7 @@ def test_without_a_common_loss_or_a_second_group_nothing_is_read():
     assert coherence_estimates(apart[apart["measured_on"] == "easy"]) == {}
 
 
-def test_epochs_and_seeds_without_a_coherence_are_passed_over():
+def test_epochs_and_seeds_without_coherence_are_skipped():
     table = curves()
     # The second seed has no hard group, and at epoch 3 the first one's gradients are all zero.
     table = table[~((table["seed"] == "1") & (table["measured_on"] == "hard"))]

@@ -21,7 +21,7 @@ def test_one_seed_gives_no_interval_and_no_sign():
 
 
 @pytest.mark.parametrize(("values", "sign"), [([1, 1.1], 1), ([-1, -1.1], -1), ([-1, 1], 0)])
-def test_the_sign_is_clear_where_the_interval_leaves_out_zero(values, sign):
+def test_the_sign_is_that_of_an_interval_that_excludes_0(values, sign):
     assert Estimate.of(values).sign == sign
 
 

@@ -21,6 +21,7 @@ from hardness.subsets import (
     one_class_subsets,
     rank,
 )
+from tests.conftest import refused
 
 
 def table(first_learned, mean_loss) -> pd.DataFrame:
@@ -35,7 +36,7 @@ def table(first_learned, mean_loss) -> pd.DataFrame:
 
 
 def test_ranking_by_hand():
-    # Learned at 2, 1, never, 1; example 4 is unreadable; 5 ties with 1 and 3, and in loss with 1.
+    # Example 4 is unreadable; 5 ties with 1 and 3 in the score, and with 1 in the loss.
     some = table([2, 1, None, 1, None, 1], [0.1, 0.5, 0.2, 0.4, np.nan, 0.5])
     ranked = rank([some], "first_learned_epoch")
     assert ranked["example_id"].tolist() == [3, 1, 5, 0, 2]
@@ -43,7 +44,7 @@ def test_ranking_by_hand():
     assert ranked["score"].fillna(-1).tolist() == [1, 1, 1, 2, -1]
 
 
-def test_a_score_whose_large_values_are_easy_is_turned_around():
+def test_a_score_with_a_negative_sign_ranks_large_values_first():
     assert rank([table([1, 1, 1], [0.3, 0.1, 0.2])], "aum")["example_id"].tolist() == [1, 2, 0]
 
 
@@ -55,7 +56,7 @@ def test_several_runs_are_pooled_by_mean_rank():
 
 
 def test_the_share_of_ties_at_the_border():
-    # Ranks by epoch 1 1 1 | 1 2 2 3 3 | 3 4: of three easy all tie with the fourth; of two hard one does.
+    # Epochs 1 1 1 | 1 2 2 3 | 3 3 4: three easy examples tie with the fourth, two of three hard ones with it.
     ranked = rank([table([1, 1, 1, 1, 2, 2, 3, 3, 3, 4], np.arange(10.0))], "first_learned_epoch")
     cut = cut_quantile(ranked, np.zeros(10, int), 0.3, by_class=False)
     assert cut.group.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
@@ -88,16 +89,16 @@ def test_subsets_that_train_on_one_class():
 
 def test_too_small_a_quantile_is_refused():
     ranked = rank([table(range(1, 11), np.zeros(10))], "first_learned_epoch")
-    with pytest.raises(UserError, match="raise --quantile"):
+    with refused("quantile-too-small", quantile=0.05, count=10):
         cut_quantile(ranked, np.zeros(10, int), 0.05, by_class=False)
-    with pytest.raises(UserError, match="raise --quantile"):
+    with refused("subset-too-small", count=1, train=1, test=1):
         draw_folds(np.array([0, 1, 2]), np.zeros(3, int), 0.5, seeding.generator(0))
 
 
-def test_learned_by_says_how_many_there_are():
+def test_learned_by_needs_enough_correct_and_incorrect_examples():
     correct = np.array([True] * 6 + [False] * 4)
     assert cut_learned_by(correct, 3, 1, epoch=2).group.tolist() == [0] * 6 + [2] * 4
-    with pytest.raises(UserError, match="6 correct and 4 not correct"):
+    with refused("too-few-examples", size=5, epoch=2, correct=6, wrong=4):
         cut_learned_by(correct, 4, 1, epoch=2)
 
 
@@ -121,7 +122,7 @@ def situations(draw):
     st.floats(0.1, 0.9),
     st.sampled_from([None, (2, 1), (3, 2)]),
 )
-def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
+def test_no_training_example_of_a_subset_is_tested_in_any_subset(
     situation, quantile, by_class, test_fraction, sizes
 ):
     some, classes, seed = situation
@@ -132,7 +133,7 @@ def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
         cut = cut_quantile(ranked, classes, quantile, by_class)
         is_test = draw_folds(cut.group, classes, test_fraction, seeding.generator(seed), sizes or (1, 1))
     except UserError:
-        return  # classes so small that a quantile of each is empty
+        return  # the classes are too small for this quantile
     subsets = form(cut.group, classes, is_test, seeding.generator(seed, "controls"), sizes, num_controls)
     assert list(subsets)[:5] == list(SUBSETS)
     assert len(subsets) == 3 + 2 * num_controls
@@ -156,7 +157,7 @@ def test_nothing_that_a_subset_trains_on_is_tested_anywhere(
                 assert np.array_equal(*counts)
     for value in (0, 1, 2):
         members = cut.group == value
-        # The test fold has its share of easy, of hard and of the rest, to within rounding.
+        # The test fold has its share of easy, hard and the rest, up to rounding.
         if sizes is None and members.sum() > 20:
             assert abs(is_test[members].sum() - test_fraction * members.sum()) <= 1
 
@@ -172,7 +173,7 @@ def test_folds_and_controls_depend_on_the_seed():
     assert not any(np.array_equal(one, other) for one, other in zip(draw(0), draw(1), strict=True))
 
 
-def test_more_controls_leave_the_first_ones_as_they_are_and_are_others():
+def test_more_controls_are_independent_and_do_not_change_the_first_ones():
     group, classes = np.repeat([0, 1, 2], 40), np.arange(120) % 4
     is_test = draw_folds(group, classes, 0.25, seeding.generator(0, "folds"))
     one, five = (form(group, classes, is_test, seeding.generator(0), num_controls=r) for r in (1, 5))
@@ -180,7 +181,7 @@ def test_more_controls_leave_the_first_ones_as_they_are_and_are_others():
     assert all(np.array_equal(members, five[name]) for name, members in one.items())
     drawn = {name: set(members.tolist()) for name, members in five.items() if "easy-control" in name}
     assert len(drawn) == 5
-    # Of a third of the examples each: two independent ones share a third of theirs, 13.3 of 40.
+    # Each has a third of the examples, so two independent ones share a third of theirs: 13.3 of 40.
     shared = [len(a & b) for a, b in itertools.combinations(drawn.values(), 2)]
     assert 9 < np.mean(shared) < 18
 
@@ -191,14 +192,16 @@ def test_class_histograms_are_compared():
     assert class_difference(np.array([5, 0]), np.array([5, 0])) == 1
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=8))
-def test_their_comparison_is_scipys(counts):
+def test_the_comparison_of_histograms_equals_scipy(counts):
     easy, hard = np.array([*counts, (1, 2), (3, 1)]).T
     some = easy + hard > 0
     expected = scipy.stats.chi2_contingency([easy[some], hard[some]], correction=False).pvalue
     assert class_difference(easy, hard) == pytest.approx(expected)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 40))
 def test_matched_samples_have_as_many_of_each_class(seed, size):
     generator = np.random.default_rng(seed)

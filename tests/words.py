@@ -1,16 +1,16 @@
-"""The words of a report's page, and the numbers in them."""
+"""The text of a report's page, and the numbers in it."""
 
 import re
 from html.parser import HTMLParser
 
-# A number that is no part of a name (el2n_1_10, easy-control-2, rm3, figures/a-1.csv, arXiv:2003.07422).
+# A number that is not part of a name (el2n_1_10, easy-control-2, rm3, figures/a-1.csv, arXiv:2003.07422).
 _NUMBER = re.compile(r"(?<![\w.:/–-])[+-]?\d[\d,]*(?:\.\d+)?(?![\w/]|-[a-z]|\.\w)(?:\s?%)?")
 _SKIPPED = {"style", "script", "pre", "code", "svg", "table", "title", "select"}
 _VOID = {"meta", "link", "img", "br", "input", "hr", "path", "line", "polyline", "circle", "rect"}
 
 
 class Words(HTMLParser):
-    """Text outside of tables of runs, code, the style sheet, the script and the examples of a gallery."""
+    """The text outside tables of runs, code, the style sheet, the script and the examples of a gallery."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ def numbers_in(text: str) -> list[str]:
 
 
 def leaves(value) -> list[float]:
-    """Every number of a JSON value, none of those inside strings."""
+    """Every number in a JSON value, without numbers in strings."""
     if isinstance(value, dict):
         return [leaf for each in value.values() for leaf in leaves(each)]
     if isinstance(value, list):
@@ -45,7 +45,7 @@ def leaves(value) -> list[float]:
 
 
 def is_told(number: str, known: list[float]) -> bool:
-    """Is it one of the known numbers, rounded to as many places?"""
+    """Whether it is one of the known numbers, rounded to its number of digits."""
     text = number.replace(",", "").replace("%", "").strip()
     shown = float(text) / (100 if "%" in number else 1)
     places = len(text.partition(".")[2]) + 2 * ("%" in number)

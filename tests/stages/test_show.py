@@ -1,4 +1,4 @@
-"""What ``hardness show`` says of each stage's run, in each status, and that it leaves the folder alone."""
+"""What ``hardness show`` prints for a run of each stage, in each status; it never writes to the folder."""
 
 import json
 import re
@@ -9,13 +9,14 @@ import pytest
 
 from hardness import files
 from hardness.config import Memorize, Retrain, Show, Split, Track
-from hardness.errors import UserError
 from hardness.stages import grid
 from hardness.stages.memorize import memorize
 from hardness.stages.run_folder import RunFolder, read_info, read_log
 from hardness.stages.run_settings import resume_command
 from hardness.stages.show import show
 from hardness.stages.split import split
+from tests.conftest import refused
+from tests.made_runs import change_info
 
 DATA = {
     "num_train": 100,
@@ -27,9 +28,9 @@ DATA = {
 
 @pytest.fixture
 def shown(capsys):
-    """What is printed of a run, whose folder must stay as it was, to the times of its files."""
+    """What is printed for a run; its folder must not change, not even the times of its files."""
 
-    def tell(run) -> str:
+    def output(run) -> str:
         def state():
             return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.rglob("*")}
 
@@ -40,46 +41,46 @@ def shown(capsys):
         assert state() == before
         assert err == ""
         assert "\x1b" not in out
-        # The command to go on with may be long.
-        assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("go on")) <= 100
+        # The command that resumes the run may be long.
+        assert max(len(line.rstrip()) for line in out.splitlines() if " --resume" not in line) <= 100
         return out
 
-    return tell
+    return output
 
 
-def fact(told: str, name: str) -> str:
-    (found,) = re.findall(rf"^{name}  +(\S.*?) *$", told, re.MULTILINE)
+def fact(out: str, name: str) -> str:
+    (found,) = re.findall(rf"^{name}  +(\S.*?) *$", out, re.MULTILINE)
     return found
 
 
-def test_a_finished_track(tracked, tmp_path, shown):
-    run = shutil.copytree(tracked, tmp_path / "run")
+def test_a_finished_track(made_run, tmp_path, shown):
+    run = shutil.copytree(made_run, tmp_path / "run")
     split(Split(run=(run,), quantile=0.1, controls=3, name="mine"))
-    told = shown(run)
-    assert told.splitlines()[0].rstrip() == f"{run}: track, finished"
-    assert fact(told, "data") == "digits: 1,437 training and 360 validation images of 8 x 8, 10 classes"
-    assert fact(told, "training") == "mlp (85,002 parameters), sgdm, lr 0.005, batch size 64, 6 epochs"
-    assert fact(told, "fingerprint") == read_info(run)["fingerprint"]
-    assert fact(told, "progress") == "epoch 6 of 6"
-    assert not re.search("^(settings|corrupt)", told, re.MULTILINE)
+    out = shown(run)
+    assert out.splitlines()[0].rstrip() == f"{run}: track, finished"
+    assert fact(out, "data") == "digits: 1,437 training and 360 validation images of 8 x 8, 10 classes"
+    assert fact(out, "training") == "mlp (85,002 parameters), sgdm, lr 0.02, batch size 64, 6 epochs"
+    assert fact(out, "fingerprint") == read_info(run)["fingerprint"]
+    assert fact(out, "progress") == "epoch 6 of 6"
+    assert not re.search("^(settings|corrupt)", out, re.MULTILINE)
     log = read_log(run)
     for name, key in (("train loss", "train_loss"), ("learned so far", "learned")):
-        first, curve, last = fact(told, name).split()
+        first, curve, last = fact(out, name).split()
         assert (first, last) == (f"{log[0][key]:.3f}", f"{log[-1][key]:.3f}")
         assert len(curve) == 6
         assert {curve[0], curve[-1]} == {"▁", "█"}
     table = pd.read_parquet(run / "scores.parquet")
     in_first, never = (table["first_learned_epoch"] == 1).sum(), table["first_learned_epoch"].isna().sum()
     shares = f"in epoch 1 {in_first} ({in_first / 1437:.3f}), never {never} ({never / 1437:.3f})"
-    assert fact(told, "learned").endswith(f"{shares} of 1,437 examples")
-    assert "first_learned_epoch, learned_epoch," in fact(told, "scores")
+    assert fact(out, "learned").endswith(f"{shares} of 1,437 examples")
+    assert "first_learned_epoch, learned_epoch," in fact(out, "scores")
     sizes = pd.read_parquet(run / "splits/mine.parquet").value_counts(["subset", "fold"])
     train, test = sizes["easy", "train"], sizes["easy", "test"]
     assert train + test == 143
-    made = fact(told, "mine: quantile 0.1 by first_learned_epoch")
+    made = fact(out, "mine: quantile 0.1 by first_learned_epoch")
     assert re.fullmatch(rf"{train} \+ {test} .* 3 of each", made)
-    assert "dynamics/ (6 files, " in fact(told, "files")
-    assert "go on" not in told
+    assert "dynamics/ (6 files, " in fact(out, "files")
+    assert "--resume" not in out
 
 
 LINE = {"train_loss": 2.0, "train_top1": 0.25, "images_per_second": 1234.5}
@@ -90,7 +91,7 @@ def write_log(run, lines):
 
 
 def leave(stage, config, error, work=lambda run: None):
-    """A run that ends in an error."""
+    """A run that an error ended."""
 
     def begin():
         with RunFolder(stage, config) as run:
@@ -103,65 +104,51 @@ def leave(stage, config, error, work=lambda run: None):
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_a_track_that_is_not_finished(here, shown, status):
-    """Seven epochs of twenty, 8 s each, but for a night after the third."""
+    """Seven epochs of twenty, 8 s each, with a night after the third."""
     settings = {"out": here / "r", "noise": 0.25, "optimizer": "rm3", "seed": 5, "checkpoint_every": 2}
-    days, told = [1, 1, 1, 2, 2, 2, 2], []
+    days, out = [1, 1, 1, 2, 2, 2, 2], []
 
     def work(run):
         run.update(data=DATA, fingerprint="abc", device="cpu", noise_rate=0.125, num_unreadable=3)
         times = [f"2026-01-0{day}T10:00:{8 * k:02d}+00:00" for k, day in enumerate(days)]
         write_log(run.path, [{"epoch": k + 1, "time": time, **LINE} for k, time in enumerate(times)])
         if status == "running":
-            told.append(shown(run.path))
-            # The lock is still its own.
-            with pytest.raises(UserError, match="another process at work"):
+            out.append(shown(run.path))
+            # The run still has its lock.
+            with refused("run-in-use"):
                 RunFolder("track", Track(resume=True, **settings)).__enter__()
 
     error = KeyboardInterrupt() if status == "interrupted" else OSError()
     leave("track", Track(**settings), error, work)
     run = here / "r"
-    told = told[0] if told else shown(run)
-    assert told.startswith(f"{here / 'r'}: track, {status}")
-    assert fact(told, "progress") == "epoch 7 of 20; about 0:01:44 left"
-    assert fact(told, "settings") == "checkpoint every 2, noise 0.25"
-    assert fact(told, "corrupt") == "0.1250 at noise 0.25"
-    assert fact(told, "seed") == "5"
-    assert fact(told, "data").endswith("images of 32 x 16, 2 classes, 3 unreadable")
-    assert fact(told, "train loss").split() == ["2.000", "▁▁▁▁▁▁▁", "2.000"]
-    assert fact(told, "images/s").split()[0] == "1,234"
-    assert "record accuracy" not in told
-    killed = ", should it have been killed" if status == "running" else ""
-    command = resume_command(run, read_info(run))
-    assert told.splitlines()[-1] == f"go on with it{killed}: {command}"
-    assert ("; last epoch " in fact(told, "times")) == (status == "running")
+    out = out[0] if out else shown(run)
+    assert out.startswith(f"{here / 'r'}: track, {status}")
+    assert fact(out, "progress") == "epoch 7 of 20; about 0:01:44 left"
+    assert fact(out, "settings") == "checkpoint every 2, noise 0.25"
+    assert fact(out, "corrupt") == "0.1250 at noise 0.25"
+    assert fact(out, "seed") == "5"
+    assert fact(out, "data").endswith("images of 32 x 16, 2 classes, 3 unreadable")
+    assert fact(out, "train loss").split() == ["2.000", "▁▁▁▁▁▁▁", "2.000"]
+    assert fact(out, "images/s").split()[0] == "1,234"
+    assert "record accuracy" not in out
+    assert out.splitlines()[-1].endswith(f": {resume_command(run, read_info(run))}")
+    assert ("; last epoch " in fact(out, "times")) == (status == "running")
 
 
-def test_a_run_that_has_not_come_to_its_data(here, shown):
+def test_a_run_that_has_not_loaded_its_data(here, shown):
     settings = {"model": "mlp", "optimizer": "sgd", "lr": 0.1, "batch_size": 32, "epochs": 3}
     leave("retrain", Retrain(out=here / "r", **settings), KeyboardInterrupt())
-    told = shown(here / "r")
-    assert fact(told, "progress") == "none yet"
-    assert fact(told, "files") == "none yet"
+    out = shown(here / "r")
+    assert fact(out, "progress") == "none yet"
+    assert fact(out, "files") == "none yet"
 
 
 def test_an_unfinished_retrain(here, shown):
-    """Both seeds of easy are finished, one of hard, whose other is at work; there are three controls each."""
-    tracked = {"data": "digits", "batch_size": 32, "noise": 0.0, "augment": "none"} | {
-        "model": "mlp",
-        "optimizer": "sgd",
-    }
-    config = Retrain(
-        out=here / "r",
-        split=here / "q.parquet",
-        seeds=2,
-        epochs=3,
-        lr=0.1,
-        model="mlp",
-        optimizer="sgd",
-        batch_size=32,
-        weight_decay=0.5,
-        augment="none",
-    )
+    """Both seeds of easy and one of hard are finished, the other is in training; three controls each."""
+    shared = {"model": "mlp", "optimizer": "sgd", "batch_size": 32, "augment": "none"}
+    tracked = {"data": "digits", "noise": 0.0, **shared}
+    settings = {"out": here / "r", "split": here / "q.parquet", "seeds": 2, "epochs": 3, "lr": 0.1}
+    config = Retrain(**settings, weight_decay=0.5, **shared)
 
     def work(run):
         run.update(data=DATA, fingerprint="abc", device="cpu", tracked=tracked, split={"controls": 3})
@@ -179,18 +166,19 @@ def test_an_unfinished_retrain(here, shown):
         write_log(run.path, log)
 
     leave("retrain", config, KeyboardInterrupt(), work)
-    told = shown(here / "r")
-    assert fact(told, "progress") == "18 networks, epoch 10 of 54; the last was 1/3 of hard, seed 1"
-    assert fact(told, "data").startswith("digits: ")
-    assert fact(told, "settings") == "weight decay 0.5"  # the rest is as tracked
-    assert fact(told, "easy").split() == ["finished", "0.750", "0.750"]
-    assert fact(told, "hard") == "1/2 finished  0.250  0.250"
+    out = shown(here / "r")
+    assert fact(out, "progress") == "18 networks, epoch 10 of 54; last: 1/3 of hard, seed 1"
+    assert fact(out, "data").startswith("digits: ")
+    assert fact(out, "settings") == "weight decay 0.5"  # the rest is as tracked
+    assert fact(out, "easy").split() == ["finished", "0.750", "0.750"]
+    assert fact(out, "hard") == "1/2 finished  0.250  0.250"
     for name in ("random", "easy-control", "hard-control", "easy-control-3"):
-        assert fact(told, name) == "to come"
+        assert fact(out, name) == "not started"
 
 
 def test_a_memorize_cut_off_and_finished(here, monkeypatch, shown):
     config = {"noise": (0.5,), "optimizers": ("sgd", "rm3"), "epochs": 2, "out": here / "r"}
+    config["batch_size"] = 256
     log = RunFolder.log
 
     def log_and_stop(self, **line):
@@ -202,29 +190,26 @@ def test_a_memorize_cut_off_and_finished(here, monkeypatch, shown):
     with pytest.raises(KeyboardInterrupt):
         memorize(Memorize(**config))
     monkeypatch.setattr(grid.RunFolder, "log", log)
-    told = shown(here / "r")
-    assert fact(told, "progress").startswith(
-        "2 networks, epoch 3 of 4; the last was 1/2 of rm3, noise 0.5, seed 0"
-    )
-    assert fact(told, "corrupt") == "0.4600 at noise 0.5"
-    assert fact(told, "rm3, noise 0.5") == "epoch 1/2"
+    out = shown(here / "r")
+    assert fact(out, "progress").startswith("2 networks, epoch 3 of 4; last: 1/2 of rm3, noise 0.5, seed 0")
+    assert fact(out, "corrupt") == "0.4600 at noise 0.5"
+    assert fact(out, "rm3, noise 0.5") == "epoch 1/2"
     memorize(Memorize(**config, resume=True))
-    told = shown(here / "r")
+    out = shown(here / "r")
     curves = pd.read_parquet(here / "r/curves.parquet").query("epoch == 2")
     for optimizer in ("sgd", "rm3"):
         top1 = curves[curves["optimizer"] == optimizer].set_index("measured_on")["top1"]
         names = ("pristine", "corrupt", "corrupt-clean", "train", "validation")
         expected = ["finished", *(f"{top1[name]:.3f}" for name in names)]
-        assert fact(told, f"{optimizer}, noise 0.5").split() == expected
-    assert fact(told, "progress") == "2 networks, epoch 4 of 4"
+        assert fact(out, f"{optimizer}, noise 0.5").split() == expected
+    assert fact(out, "progress") == "2 networks, epoch 4 of 4"
 
 
-def test_the_one_that_began_last_unless_told(here, capsys):
+def test_by_default_the_run_that_started_last(here, capsys):
     for number in (1, 2):
         with RunFolder("track", Track()) as run:
             run.log(epoch=1)
-        info = read_info(run.path)
-        info["times"]["started"] = f"2026-01-0{3 - number}T00:00:00+00:00"
-        (run.path / "run.json").write_text(json.dumps(info))
+        times = {"started": f"2026-01-0{3 - number}T00:00:00+00:00"}
+        change_info(run.path, times=read_info(run.path)["times"] | times)
     assert show(Show()).as_posix() == "runs/track-1"
     assert capsys.readouterr().out.startswith("runs/track-1: track, finished")

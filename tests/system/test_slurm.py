@@ -41,5 +41,5 @@ def test_the_slurm_script_tracks_and_goes_on(here, monkeypatch):
     info = read_info(Path("runs/imagenet"))
     assert (info["status"], info["num_ranks"]) == ("finished", 2)
     assert info["config"]["batch_size"] == 256
-    assert "finished already" in submit()
+    assert "already finished" in submit()
     assert Path("asked").read_text().splitlines() == ["show hostnames localhost"] * 2
