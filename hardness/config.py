@@ -307,6 +307,8 @@ class Report:
     out: Path = Path("reports/report")
     """The report's folder; an older report there is drawn anew."""
     title: str = "Easy and hard examples"
+    formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Formats of the figures' files; the page shows PNG."""
     images: bool = True
     """With --no-images examples are shown without their pictures: for reports that travel."""
 

@@ -118,11 +118,19 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope="session")
 def tracked(tmp_path_factory) -> Path:
-    """A finished run of six epochs on digits. Shared: tests copy it before they write to it."""
+    """A trained run of six epochs on digits. Shared: tests copy it before they write to it."""
     from hardness.config import Track
     from hardness.stages.track import track
 
     return track(Track(epochs=6, lr=0.005, out=tmp_path_factory.mktemp("shared") / "tracked"))
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory) -> Path:
+    """A run of track on digits, made without training. Shared: tests copy it before they write to it."""
+    from tests.made_runs import tracked_run
+
+    return tracked_run(tmp_path_factory.mktemp("shared") / "made")
 
 
 @pytest.fixture(scope="session")
@@ -136,22 +144,20 @@ def split_file(tracked, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def retrained(split_file, tmp_path_factory) -> Path:
-    """Two seeds of three epochs on that split."""
-    from hardness.config import Retrain
-    from hardness.stages.retrain import retrain
+    """A run of retrain on that split, made without training: two seeds of three epochs."""
+    from tests.made_runs import retrained_run
 
     out = tmp_path_factory.mktemp("retrain") / "retrained"
-    return retrain(Retrain(split=split_file, seeds=2, epochs=3, lr=0.1, out=out))
+    return retrained_run(out, split_file, seeds=2, epochs=3, lr=0.1)
 
 
 @pytest.fixture(scope="session")
 def memorized(tmp_path_factory) -> Path:
-    """Two seeds of three epochs with three optimizers at two noise levels."""
-    from hardness.config import Memorize
-    from hardness.stages.memorize import memorize
+    """A run of memorize made without training: two seeds of three epochs, at two noise levels."""
+    from tests.made_runs import memorized_run
 
     out = tmp_path_factory.mktemp("memorize") / "memorized"
-    return memorize(Memorize(noise=(0.5, 1.0), optimizers=("sgd", "m3", "rm3"), seeds=2, epochs=3, out=out))
+    return memorized_run(out, noise=(0.5, 1.0), optimizers=("sgd", "m3", "rm3"))
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>gallery</title>
