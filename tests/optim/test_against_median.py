@@ -1,4 +1,4 @@
-"""Every robust entry of the registry against torch.median and the mean: shapes, dtypes, ties, layouts."""
+"""Every robust optimizer of the registry against torch.median and the mean: shapes, dtypes, ties, layouts."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Several processes step as one would: DDP, FSDP2 (fully_shard), torch.distributed.checkpoint; over gloo."""
+"""Several processes step as one does: DDP, FSDP2 (fully_shard), torch.distributed.checkpoint; over gloo."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from hardness.training.step import train_step
+from tests import processes
 from tests.optim import ranks
-from tests.processes import main_of, run_ranks
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def folder(request, tmp_path_factory) -> Path:
-    """What as many ranks wrote."""
+    """The results of that many ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    run_ranks(request.param, main_of("tests.optim.ranks", folder), folder)
+    processes.run_ranks(request.param, processes.main_of("tests.optim.ranks", folder), folder)
     return folder
 
 
@@ -28,7 +28,7 @@ def alone(name: str, steps: range, resume: Path | None = None) -> dict[str, torc
     return ranks.whole(model)
 
 
-# A checkpoint of several ranks is loaded by one process, on purpose.
+# One process loads a checkpoint of several ranks on purpose.
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
 @pytest.mark.parametrize("name", ranks.NAMES)
 def test_ranks_step_as_one_process_does(folder, name):
@@ -38,6 +38,6 @@ def test_ranks_step_as_one_process_does(folder, name):
     for kind in ("ddp", "ddp-views", "fsdp", "resumed"):
         found = torch.load(folder / f"{kind}-{name}.pt", weights_only=True)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=kind: f"{k}: {m}")
-    # A checkpoint of several ranks goes on in one process.
+    # Resume a checkpoint of several ranks in one process.
     found = alone(name, steps[ranks.SAVED_AFTER :], resume=folder / f"dcp-{name}")
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -14,12 +14,11 @@ from hardness import datasets, models
 from hardness.config import Data
 from hardness.datasets.base import DataSet, in_memory
 from hardness.dynamics.scores import SCORES
-from hardness.errors import UserError
 from hardness.models import Network, Normalize
 from hardness.probes.grand import grand, grand_last_layer
 from hardness.probes.prediction_depth import _flat, depth, prediction_depth, stages, vote
 from hardness.probes.prototypicality import prototypicality
-from hardness.probes.self_confidence import FOLDS, folds, out_of_fold, self_confidence
+from hardness.probes.self_confidence import folds, out_of_fold, self_confidence
 from hardness.probes.tracked_model import TrackedModel
 from tests.jobs import job
 
@@ -145,7 +144,7 @@ def test_a_network_without_a_last_linear_layer_is_refused(tmp_path):
     body = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = Network(Normalize(data.mean, data.std, 3), body, image_size=(8, 8), precision="float32")
     for probe in (grand_last_layer, prototypicality):
-        with pytest.raises(UserError, match="expected a network that ends in a linear layer; found mlp"):
+        with refused("no-last-linear-layer", model="mlp"):
             probe(tracked(tmp_path, data, model))
 
 
@@ -177,7 +176,7 @@ def test_folds_cover_every_example_once_and_spread_each_class():
     counts = np.array([np.bincount(labels[fold], minlength=3) for fold in found])
     assert np.ptp(counts, axis=0).max() <= 1
     assert np.ptp([len(fold) for fold in found]) <= 1
-    with pytest.raises(UserError, match=f"expected {FOLDS} examples or more"):
+    with refused("fewer-examples-than-folds"):
         folds(labels, ids[:4], seed=3)
 
 
@@ -201,7 +200,7 @@ def test_self_confidence_is_of_networks_that_never_saw_the_example(tmp_path):
     np.testing.assert_array_equal(self_confidence(asked), found)
     assert parts[0].read_bytes() == before
     parts[0].write_bytes(parts[1].read_bytes())
-    with pytest.raises(UserError, match="the fold's examples"):
+    with refused("wrong-fold"):
         self_confidence(asked)
 
 
