@@ -5,9 +5,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from hardness import files
+from hardness import files, optim
 from hardness.config import Compare, Memorize, Show
-from hardness.stages import grid
 from hardness.stages.compare import compare
 from hardness.stages.learning_rates import best_rates
 from hardness.stages.memorize import memorize
@@ -65,8 +64,8 @@ def searched(tmp_path_factory):
 
 
 def test_each_optimizer_is_trained_with_its_own_rate(searched, here, monkeypatch, capsys):
-    built, build = [], grid.optim.build
-    monkeypatch.setattr(grid.optim, "build", lambda *a: built.append((a[0], a[2])) or build(*a))
+    built, build = [], optim.build
+    monkeypatch.setattr(optim, "build", lambda *a: built.append((a[0], a[2])) or build(*a))
     config = {**QUICK, "optimizers": ("rm3", "sgd"), "lr_from": searched}
     run = memorize(Memorize(**config, out=here / "r"))
     assert built == [("rm3", 0.2), ("sgd", 0.1)]

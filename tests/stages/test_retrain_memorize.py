@@ -8,7 +8,6 @@ import torch
 
 from hardness import datasets, models, seeding
 from hardness.config import Memorize, Retrain, Split
-from hardness.stages import grid
 from hardness.stages.memorize import memorize
 from hardness.stages.report.sections import all_sections
 from hardness.stages.retrain import retrain
@@ -94,7 +93,7 @@ def test_measured_accuracy_is_that_of_the_given_labels(memorized):
 
 
 def test_finished_members_are_not_trained_again(here, monkeypatch, memorized):
-    build, built = grid.models.build, []
+    build, built = models.build, []
 
     def stop_at_the_third(*args, **kwargs):
         if len(built) == 2:
@@ -102,11 +101,11 @@ def test_finished_members_are_not_trained_again(here, monkeypatch, memorized):
         built.append(kwargs["seed"])
         return build(*args, **kwargs)
 
-    monkeypatch.setattr(grid.models, "build", stop_at_the_third)
+    monkeypatch.setattr(models, "build", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         memorize(Memorize(**GRID, out=here / "cut"))
     assert len(list((here / "cut/members").iterdir())) == 2
-    monkeypatch.setattr(grid.models, "build", lambda *a, **k: built.append(k["seed"]) or build(*a, **k))
+    monkeypatch.setattr(models, "build", lambda *a, **k: built.append(k["seed"]) or build(*a, **k))
     memorize(Memorize(**GRID, out=here / "cut", resume=True))
     assert len(built) == 8
     pd.testing.assert_frame_equal(
@@ -169,7 +168,7 @@ def test_a_trained_grid_is_not_trained_again(here, monkeypatch, made_split):
     with pytest.raises(ZeroDivisionError):
         retrain(Retrain(**config))
     monkeypatch.undo()
-    monkeypatch.setattr(grid.models, "build", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(models, "build", lambda *a, **k: 1 / 0)
     retrain(Retrain(**config, resume=True))
     assert read_info(here / "r")["status"] == "finished"
 
