@@ -20,6 +20,7 @@ from hardness.probes.prediction_depth import _flat, depth, prediction_depth, sta
 from hardness.probes.prototypicality import prototypicality
 from hardness.probes.self_confidence import folds, out_of_fold, self_confidence
 from hardness.probes.tracked_model import TrackedModel
+from tests.conftest import refused
 from tests.jobs import job
 
 
