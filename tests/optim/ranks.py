@@ -1,8 +1,7 @@
-"""What each rank of test_ranks.py does: python -m torch.distributed.run ... -m tests.optim.ranks FOLDER"""
+"""What each rank of test_ranks.py does."""
 
 import gc
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,9 +20,9 @@ from hardness.training.step import train_step
 
 NAMES = ("sgd", "rm3", "ra3", "m3", "a3", "rm3+adamw", "m3+adamw")
 BATCH_SIZES = (8, 8, 7, 8, 5, 8, 4)
-"""Of 4 and 5 examples, three ranks have groups without any."""
+"""With 4 and 5 examples, some ranks of three have empty groups."""
 SAVED_AFTER = 4
-"""Steps: two of them moved nothing with RM3, and its buffers have changed roles twice."""
+"""Steps: RM3 did not move in two of them, and swapped its buffers twice."""
 
 
 def network() -> nn.Module:
@@ -61,13 +60,13 @@ def whole(model: nn.Module) -> dict[str, Tensor]:
 
 def sharded() -> nn.Module:
     model = fully_shard(network(), mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
-    # Sum, then divide: where torch 2.8 asks gloo for an average, it gets a sum.
+    # Sum, then divide: with gloo, the average of torch 2.8 is a sum.
     model.set_force_sum_reduction_for_comms(True)
     return model
 
 
-def step_along_sums_left_to_the_reader() -> Tensor:
-    """Tensor parallelism: a replicated parameter whose gradient is a part of a sum on each rank."""
+def step_along_partial_sums() -> Tensor:
+    """Tensor parallelism: a replicated parameter whose gradient is a partial sum on each rank."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     weight = nn.Parameter(distribute_tensor(torch.zeros(2, 1), mesh, [Replicate()]))
     optimizer = optim.RM3([weight], lr=1.0)
@@ -81,7 +80,7 @@ def step_along_sums_left_to_the_reader() -> Tensor:
 
 
 def num_seen_where_a_shard_has_no_gradient() -> int:
-    """Of a first step at learning rate 0, as in a warm-up, whose gradient is 0 on all ranks but the first."""
+    """A first step at learning rate 0, as in a warm-up, with a gradient that is 0 except on rank 0."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     weight = nn.Parameter(distribute_tensor(torch.zeros(6), mesh, [Shard(0)]))
     weight.grad = distribute_tensor(torch.tensor([1.0, 0, 0, 0, 0, 0]), mesh, [Shard(0)])
@@ -90,9 +89,9 @@ def num_seen_where_a_shard_has_no_gradient() -> int:
     return optimizer.state[weight]["num_seen"]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: Sequence[str]) -> None:
     dist.init_process_group("gloo")
-    assert step_along_sums_left_to_the_reader().tolist() == [-12, -12]
+    assert step_along_partial_sums().tolist() == [-12, -12]
     assert num_seen_where_a_shard_has_no_gradient() == 1
     wrappers: dict[str, Callable[[], nn.Module]] = {
         "ddp": lambda: DistributedDataParallel(network()),
@@ -100,7 +99,7 @@ def main(folder: Path) -> None:
         "fsdp": sharded,
     }
     steps = range(len(BATCH_SIZES))
-    for name in NAMES:
+    for name in names:
         for kind, wrap in wrappers.items():
             model = wrap()
             train_on_my_slice(model, build(name, model), steps)
@@ -116,7 +115,7 @@ def main(folder: Path) -> None:
         load(model, optimizer, folder / f"dcp-{name}")
         train_on_my_slice(model, optimizer, steps[SAVED_AFTER:])
         save(whole(model), folder / f"resumed-{name}.pt")
-    # What still holds the process group when it goes may take the process down at its exit.
+    # Objects that outlive the process group may crash the process at exit.
     del model, optimizer
     gc.collect()
     dist.barrier()
@@ -132,7 +131,3 @@ def load(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
 def save(tensors: dict[str, Tensor], path: Path) -> None:
     if dist.get_rank() == 0:
         torch.save(tensors, path)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,8 +1,8 @@
-"""Every robust entry of the registry against torch.median and the mean: shapes, dtypes, ties, layouts."""
+"""Every robust optimizer of the registry against torch.median and the mean: shapes, dtypes, ties, layouts."""
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -25,6 +25,7 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(0, 4), max_size=4),
     dtype=st.sampled_from(DTYPES),

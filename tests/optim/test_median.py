@@ -16,13 +16,13 @@ def test_it_is_torchs_median(data, shape, dtype):
     assert torch.equal(median_of_three(*three), torch.stack(three).median(0).values)
 
 
-def test_nan_propagates_from_every_place():
-    for place in range(3):
+def test_nan_propagates_from_every_argument():
+    for position in range(3):
         three = [torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])]
-        three[place] = torch.tensor([NAN])
+        three[position] = torch.tensor([NAN])
         assert median_of_three(*three).isnan().all()
 
 
-def test_one_infinity_is_outvoted_and_two_are_not():
+def test_a_single_infinity_is_ignored_and_two_are_not():
     a, b, c = torch.tensor([INF, -INF, INF]), torch.tensor([1.0, 2.0, INF]), torch.tensor([3.0, 4.0, 0.0])
     assert median_of_three(a, b, c).tolist() == [3.0, 2.0, INF]

@@ -18,7 +18,7 @@ def draws(number: int, seed: int = 0) -> torch.Tensor:
 
 
 def feed(optimizer, parameter, gradients, already=0) -> None:
-    """A step a gradient, or with collect() one for three; ``already`` many were fed before."""
+    """One step per gradient, or per three with collect(); ``already`` gradients were fed before."""
     for number, gradient in enumerate(gradients, start=already + 1):
         parameter.grad = gradient.clone().view_as(parameter)
         if hasattr(optimizer, "collect"):
@@ -30,18 +30,18 @@ def feed(optimizer, parameter, gradients, already=0) -> None:
 
 @pytest.mark.parametrize(("method", "own"), [("rm3", RM3), ("ra3", RA3), ("m3", M3), ("a3", A3)])
 def test_sgd_made_robust_is_our_own(method, own):
-    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
-    feed(own([twin], lr=0.1), twin, draws(9))
-    torch.testing.assert_close(parameter, twin)
+    feed(own([parallel], lr=0.1), parallel, draws(9))
+    torch.testing.assert_close(parameter, parallel)
 
 
 @pytest.mark.parametrize("method", ["rm3", "ra3"])
 def test_capturable_moves_contents_and_gives_the_same(method):
-    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
-    feed(robust(torch.optim.SGD([twin], lr=0.1), method, capturable=True), twin, draws(9))
-    assert torch.equal(parameter, twin)
+    feed(robust(torch.optim.SGD([parallel], lr=0.1), method, capturable=True), parallel, draws(9))
+    assert torch.equal(parameter, parallel)
 
 
 BASES = ["AdamW", "NAdam", "Adagrad", "Muon"]
@@ -51,16 +51,16 @@ BASES = ["AdamW", "NAdam", "Adagrad", "Muon"]
 @pytest.mark.parametrize("method", ["rm3", "m3"])
 def test_the_base_sees_the_median_and_nothing_before(base, method):
     # Two by two: Muon takes matrices only.
-    parameter, twin = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    parameter, parallel = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
     gradients = draws(9)
     feed(robust(base([parameter], lr=0.1), method), parameter, gradients)
     starts = range(0, 9, 3) if method == "m3" else range(7)
     medians = [gradients[start : start + 3].median(0).values for start in starts]
-    feed(base([twin], lr=0.1), twin, medians)
-    assert torch.equal(parameter, twin)
+    feed(base([parallel], lr=0.1), parallel, medians)
+    assert torch.equal(parameter, parallel)
 
 
-def test_gradients_are_the_directions_and_early_ones_come_back():
+def test_gradients_become_the_directions_and_early_ones_are_restored():
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = robust(torch.optim.SGD([parameter], lr=1.0))
     for gradient, left in ((5.0, 5.0), (1.0, 1.0), (2.0, 2.0), (9.0, 2.0)):
@@ -73,19 +73,19 @@ def test_gradients_are_the_directions_and_early_ones_come_back():
 @pytest.mark.parametrize("method", ["rm3", "ra3", "m3", "a3"])
 @pytest.mark.parametrize("saved_after", [0, 1, 2, 3, 4, 5])
 def test_the_state_continues_bit_for_bit(method, saved_after, tmp_path):
-    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
     gradients = draws(9)
     feed(optimizer, parameter, gradients[:saved_after])
     torch.save([optimizer.state_dict(), parameter.detach()], tmp_path / "state")
-    restored = robust(torch.optim.AdamW([twin], lr=9.0), method)
-    feed(restored, twin, draws(3, seed=1))
+    restored = robust(torch.optim.AdamW([parallel], lr=9.0), method)
+    feed(restored, parallel, draws(3, seed=1))
     state, value = torch.load(tmp_path / "state", weights_only=True)
     restored.load_state_dict(state)
-    twin.data.copy_(value)
-    for one, its in ((optimizer, parameter), (restored, twin)):
+    parallel.data.copy_(value)
+    for one, its in ((optimizer, parameter), (restored, parallel)):
         feed(one, its, gradients[saved_after:], already=saved_after)
-    assert torch.equal(parameter, twin)
+    assert torch.equal(parameter, parallel)
     assert not torch.equal(parameter, torch.ones(4))
 
 
@@ -99,18 +99,18 @@ def test_a_distributed_checkpoint_continues_bit_for_bit(name, saved_after, tmp_p
         nn.init.ones_(model.weight)
         return model, optim.build(name, model.parameters(), lr=0.1)
 
-    (model, optimizer), (twin, restored) = start(), start()
+    (model, optimizer), (parallel, restored) = start(), start()
     gradients = draws(9)
     feed(optimizer, model.weight, gradients[:saved_after])
     optimizer.zero_grad()
     parts = ("model", "optimizer")
     dcp.save(dict(zip(parts, get_state_dict(model, optimizer), strict=True)), checkpoint_id=tmp_path / "c")
-    states = dict(zip(parts, get_state_dict(twin, restored), strict=True))
+    states = dict(zip(parts, get_state_dict(parallel, restored), strict=True))
     dcp.load(states, checkpoint_id=tmp_path / "c")
-    set_state_dict(twin, restored, model_state_dict=states["model"], optim_state_dict=states["optimizer"])
-    for one, its in ((optimizer, model.weight), (restored, twin.weight)):
+    set_state_dict(parallel, restored, model_state_dict=states["model"], optim_state_dict=states["optimizer"])
+    for one, its in ((optimizer, model.weight), (restored, parallel.weight)):
         feed(one, its, gradients[saved_after:], already=saved_after)
-    assert torch.equal(model.weight, twin.weight)
+    assert torch.equal(model.weight, parallel.weight)
     assert not torch.equal(model.weight, torch.ones(1, 4))
 
 
@@ -151,11 +151,11 @@ def test_a_base_that_calls_its_parent_and_one_that_fails():
                 raise ArithmeticError
             return super().step(closure)
 
-    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(Child([parameter], lr=0.1))
     feed(optimizer, parameter, draws(7))
-    feed(robust(torch.optim.SGD([twin], lr=0.1)), twin, draws(7))
-    assert torch.equal(parameter, twin)
+    feed(robust(torch.optim.SGD([parallel], lr=0.1)), parallel, draws(7))
+    assert torch.equal(parameter, parallel)
 
     fresh = robust(Child([parameter], lr=9.0))
     parameter.grad = torch.ones(4)
@@ -166,7 +166,7 @@ def test_a_base_that_calls_its_parent_and_one_that_fails():
 
 @pytest.mark.parametrize("method", ["rm3", "m3"])
 def test_hooks_are_called_once(method):
-    # Its parent's step is wrapped by torch once there is one of those.
+    # torch wraps the step of the parent class when the first instance is created.
     robust(torch.optim.SGD([nn.Parameter(torch.ones(4))], lr=0.1))
     parameter, called = nn.Parameter(torch.ones(4)), []
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
@@ -180,16 +180,16 @@ def test_hooks_are_called_once(method):
 
 
 def test_a_state_that_does_not_fit_changes_nothing():
-    parameter, twin = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
     feed(optimizer, parameter, draws(4))
     before = copy.deepcopy(optimizer.state_dict())
-    longer = robust(torch.optim.AdamW([{"params": [twin]}, {"params": [nn.Parameter(torch.ones(4))]}]))
-    feed(longer, twin, draws(1))
-    alone = RM3([twin], lr=0.1)
-    feed(alone, twin, draws(3))
-    for other, told in ((longer, "number of parameter groups"), (alone, "found that of M3, A3, RM3 or RA3")):
-        with pytest.raises(ValueError, match=told):
+    longer = robust(torch.optim.AdamW([{"params": [parallel]}, {"params": [nn.Parameter(torch.ones(4))]}]))
+    feed(longer, parallel, draws(1))
+    alone = RM3([parallel], lr=0.1)
+    feed(alone, parallel, draws(3))
+    for other, message in ((longer, "number of parameter groups"), (alone, "but of M3, A3, RM3 or RA3")):
+        with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(other.state_dict())
         after = optimizer.state_dict()
         assert after["state"][0]["robust_num_seen"] == 2
@@ -197,7 +197,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(after["state"][0][name])), name
 
 
-def test_it_says_what_it_is():
+def test_repr():
     optimizer = robust(torch.optim.AdamW([nn.Parameter(torch.ones(4))]), "m3")
     assert repr(optimizer).startswith("M3 on AdamW (")
 
@@ -220,7 +220,7 @@ def test_a_closure_is_called_once():
 
 
 @pytest.mark.parametrize(("options", "compiles"), [({"fused": True}, 1), ({"foreach": True}, 0), ({}, 0)])
-def test_the_way_of_the_filter_can_be_chosen(monkeypatch, options, compiles):
+def test_fused_and_foreach_apply_to_the_statistic(monkeypatch, options, compiles):
     compiled = []
     monkeypatch.setattr(kernels, "_compiled", lambda kernel: compiled.append(kernel) or kernel)
     parameter = nn.Parameter(torch.ones(4))
@@ -228,7 +228,7 @@ def test_the_way_of_the_filter_can_be_chosen(monkeypatch, options, compiles):
     assert len(compiled) == compiles
 
 
-def test_the_base_is_not_given_our_state_and_a_plain_state_begins_anew():
+def test_the_base_never_sees_our_state_and_a_plain_state_starts_again():
     parameter = nn.Parameter(torch.ones(4))
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
     feed(optimizer, parameter, draws(5))
@@ -243,7 +243,7 @@ def test_the_base_is_not_given_our_state_and_a_plain_state_begins_anew():
     optimizer.load_state_dict(before)
     assert optimizer.state_dict()["state"][0]["robust_num_seen"] == 2
 
-    with pytest.raises(ValueError, match="expected the state of M3"):
+    with pytest.raises(ValueError, match="not the state of M3"):
         robust(torch.optim.AdamW([nn.Parameter(torch.ones(4))], lr=0.1), "m3").load_state_dict(before)
 
 
@@ -252,13 +252,16 @@ def test_the_state_goes_to_another_device_or_dtype():
         parameter = nn.Parameter(torch.ones(4, dtype=torch.float64))
         optimizer = build([parameter])
         feed(optimizer, parameter, draws(2).double())
-        twin = nn.Parameter(torch.ones(4))
-        restored = build([twin])
+        parallel = nn.Parameter(torch.ones(4))
+        restored = build([parallel])
         restored.load_state_dict(optimizer.state_dict())
-        for one, its, gradient in ((optimizer, parameter, draws(1).double()), (restored, twin, draws(1))):
+        for one, its, gradient in (
+            (optimizer, parameter, draws(1).double()),
+            (restored, parallel, draws(1)),
+        ):
             feed(one, its, gradient)
-        torch.testing.assert_close(twin.double(), parameter)
-        assert not torch.equal(twin, torch.ones(4))
+        torch.testing.assert_close(parallel.double(), parameter)
+        assert not torch.equal(parallel, torch.ones(4))
 
 
 def test_parameters_added_later_are_collected():
@@ -289,9 +292,9 @@ def test_parameters_added_later_and_a_schedule():
     assert (parameter.item(), later.item()) == (-1.5, -0.5)
 
 
-def test_what_cannot_work_is_said():
+def test_unsupported_methods_bases_and_steps():
     parameter = nn.Parameter(torch.zeros(1))
-    with pytest.raises(ValueError, match="expected a method among m3, a3, rm3, ra3; found 'median'"):
+    with pytest.raises(ValueError, match="must be one of m3, a3, rm3, ra3, not 'median'"):
         robust(torch.optim.SGD([parameter], lr=1.0), "median")
     for other in (
         robust(torch.optim.SGD([parameter], lr=1.0)),
@@ -299,20 +302,20 @@ def test_what_cannot_work_is_said():
         WinsorizedSGD([parameter], lr=1.0),
         torch.optim.LBFGS([parameter]),
     ):
-        with pytest.raises(ValueError, match="expected a plain optimizer to make robust; found"):
+        with pytest.raises(ValueError, match="cannot be made robust"):
             robust(other)
     optimizer = robust(torch.optim.SGD([parameter], lr=1.0), "m3")
-    with pytest.raises(RuntimeError, match="no closure"):
+    with pytest.raises(RuntimeError, match="closure"):
         optimizer.step(lambda: 0)
     with pytest.raises(RuntimeError, match="M3 needs 3 collects before a step, not 0"):
         optimizer.step()
 
 
-def test_it_says_once_that_the_base_keeps_its_momentum(capsys):
+def test_it_warns_once_that_the_base_applies_its_momentum(capsys):
     robust.__globals__["_warn_once"].cache_clear()
     for _ in range(2):
         robust(torch.optim.AdamW([nn.Parameter(torch.zeros(1))]), "ra3")
-    assert capsys.readouterr().err.count("AdamW keeps its own momentum") == 1
+    assert capsys.readouterr().err.count("AdamW applies its momentum") == 1
 
 
 @pytest.mark.parametrize("name", ["rm3+adamw", "m3+adamw"])
