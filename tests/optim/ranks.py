@@ -1,7 +1,7 @@
 """What each rank of test_ranks.py does."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -89,7 +89,7 @@ def num_seen_where_a_shard_has_no_gradient() -> int:
     return optimizer.state[weight]["num_seen"]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: Sequence[str]) -> None:
     dist.init_process_group("gloo")
     assert step_along_partial_sums().tolist() == [-12, -12]
     assert num_seen_where_a_shard_has_no_gradient() == 1
@@ -99,7 +99,7 @@ def main(folder: Path) -> None:
         "fsdp": sharded,
     }
     steps = range(len(BATCH_SIZES))
-    for name in NAMES:
+    for name in names:
         for kind, wrap in wrappers.items():
             model = wrap()
             train_on_my_slice(model, build(name, model), steps)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -25,6 +25,7 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(0, 4), max_size=4),
     dtype=st.sampled_from(DTYPES),

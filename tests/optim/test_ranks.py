@@ -9,13 +9,15 @@ from hardness.training.step import train_step
 from tests import processes
 from tests.optim import ranks
 
+NAMES = {2: ("rm3", "m3+adamw"), 3: ranks.NAMES}
 
-@pytest.fixture(scope="module", params=[2, 3])
-def folder(request, tmp_path_factory) -> Path:
-    """The results of that many ranks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    processes.run_ranks(request.param, processes.main_of("tests.optim.ranks", folder), folder)
-    return folder
+
+@pytest.fixture(scope="module", params=NAMES)
+def results(request, tmp_path_factory) -> tuple[tuple[str, ...], Path]:
+    """The names that so many ranks trained, and the folder with their results."""
+    names, folder = NAMES[request.param], tmp_path_factory.mktemp("ranks")
+    processes.run_ranks(request.param, processes.main_of("tests.optim.ranks", folder, names), folder)
+    return names, folder
 
 
 def alone(name: str, steps: range, resume: Path | None = None) -> dict[str, torch.Tensor]:
@@ -30,14 +32,20 @@ def alone(name: str, steps: range, resume: Path | None = None) -> dict[str, torc
 
 # One process loads a checkpoint of several ranks on purpose.
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
-@pytest.mark.parametrize("name", ranks.NAMES)
-def test_ranks_step_as_one_process_does(folder, name):
+def test_ranks_step_as_one_process_does(results):
+    names, folder = results
     steps = range(len(ranks.BATCH_SIZES))
-    expected = alone(name, steps)
-    assert any(not torch.equal(expected[key], value) for key, value in ranks.whole(ranks.network()).items())
-    for kind in ("ddp", "ddp-views", "fsdp", "resumed"):
-        found = torch.load(folder / f"{kind}-{name}.pt", weights_only=True)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=kind: f"{k}: {m}")
-    # Resume a checkpoint of several ranks in one process.
-    found = alone(name, steps[ranks.SAVED_AFTER :], resume=folder / f"dcp-{name}")
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for name in names:
+        expected = alone(name, steps)
+        for key, value in ranks.whole(ranks.network()).items():
+            assert not torch.equal(expected[key], value)
+        for kind in ("ddp", "ddp-views", "fsdp", "resumed"):
+            found = torch.load(folder / f"{kind}-{name}.pt", weights_only=True)
+            assert_close(found, expected, f"{name}, {kind}")
+        # Resume a checkpoint of several ranks in one process.
+        resumed = alone(name, steps[ranks.SAVED_AFTER :], resume=folder / f"dcp-{name}")
+        assert_close(resumed, expected, f"{name}, resumed alone")
+
+
+def assert_close(found, expected, what: str) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=lambda text: f"{what}: {text}")

@@ -30,18 +30,18 @@ def feed(optimizer, parameter, gradients, already=0) -> None:
 
 @pytest.mark.parametrize(("method", "own"), [("rm3", RM3), ("ra3", RA3), ("m3", M3), ("a3", A3)])
 def test_sgd_made_robust_is_our_own(method, own):
-    parameter, reference = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
-    feed(own([reference], lr=0.1), reference, draws(9))
-    torch.testing.assert_close(parameter, reference)
+    feed(own([parallel], lr=0.1), parallel, draws(9))
+    torch.testing.assert_close(parameter, parallel)
 
 
 @pytest.mark.parametrize("method", ["rm3", "ra3"])
 def test_capturable_moves_contents_and_gives_the_same(method):
-    parameter, reference = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     feed(robust(torch.optim.SGD([parameter], lr=0.1), method), parameter, draws(9))
-    feed(robust(torch.optim.SGD([reference], lr=0.1), method, capturable=True), reference, draws(9))
-    assert torch.equal(parameter, reference)
+    feed(robust(torch.optim.SGD([parallel], lr=0.1), method, capturable=True), parallel, draws(9))
+    assert torch.equal(parameter, parallel)
 
 
 BASES = ["AdamW", "NAdam", "Adagrad", "Muon"]
@@ -51,13 +51,13 @@ BASES = ["AdamW", "NAdam", "Adagrad", "Muon"]
 @pytest.mark.parametrize("method", ["rm3", "m3"])
 def test_the_base_sees_the_median_and_nothing_before(base, method):
     # Two by two: Muon takes matrices only.
-    parameter, reference = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    parameter, parallel = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
     gradients = draws(9)
     feed(robust(base([parameter], lr=0.1), method), parameter, gradients)
     starts = range(0, 9, 3) if method == "m3" else range(7)
     medians = [gradients[start : start + 3].median(0).values for start in starts]
-    feed(base([reference], lr=0.1), reference, medians)
-    assert torch.equal(parameter, reference)
+    feed(base([parallel], lr=0.1), parallel, medians)
+    assert torch.equal(parameter, parallel)
 
 
 def test_gradients_become_the_directions_and_early_ones_are_restored():
@@ -73,19 +73,19 @@ def test_gradients_become_the_directions_and_early_ones_are_restored():
 @pytest.mark.parametrize("method", ["rm3", "ra3", "m3", "a3"])
 @pytest.mark.parametrize("saved_after", [0, 1, 2, 3, 4, 5])
 def test_the_state_continues_bit_for_bit(method, saved_after, tmp_path):
-    parameter, reference = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1), method)
     gradients = draws(9)
     feed(optimizer, parameter, gradients[:saved_after])
     torch.save([optimizer.state_dict(), parameter.detach()], tmp_path / "state")
-    restored = robust(torch.optim.AdamW([reference], lr=9.0), method)
-    feed(restored, reference, draws(3, seed=1))
+    restored = robust(torch.optim.AdamW([parallel], lr=9.0), method)
+    feed(restored, parallel, draws(3, seed=1))
     state, value = torch.load(tmp_path / "state", weights_only=True)
     restored.load_state_dict(state)
-    reference.data.copy_(value)
-    for one, its in ((optimizer, parameter), (restored, reference)):
+    parallel.data.copy_(value)
+    for one, its in ((optimizer, parameter), (restored, parallel)):
         feed(one, its, gradients[saved_after:], already=saved_after)
-    assert torch.equal(parameter, reference)
+    assert torch.equal(parameter, parallel)
     assert not torch.equal(parameter, torch.ones(4))
 
 
@@ -99,20 +99,18 @@ def test_a_distributed_checkpoint_continues_bit_for_bit(name, saved_after, tmp_p
         nn.init.ones_(model.weight)
         return model, optim.build(name, model.parameters(), lr=0.1)
 
-    (model, optimizer), (reference, restored) = start(), start()
+    (model, optimizer), (parallel, restored) = start(), start()
     gradients = draws(9)
     feed(optimizer, model.weight, gradients[:saved_after])
     optimizer.zero_grad()
     parts = ("model", "optimizer")
     dcp.save(dict(zip(parts, get_state_dict(model, optimizer), strict=True)), checkpoint_id=tmp_path / "c")
-    states = dict(zip(parts, get_state_dict(reference, restored), strict=True))
+    states = dict(zip(parts, get_state_dict(parallel, restored), strict=True))
     dcp.load(states, checkpoint_id=tmp_path / "c")
-    set_state_dict(
-        reference, restored, model_state_dict=states["model"], optim_state_dict=states["optimizer"]
-    )
-    for one, its in ((optimizer, model.weight), (restored, reference.weight)):
+    set_state_dict(parallel, restored, model_state_dict=states["model"], optim_state_dict=states["optimizer"])
+    for one, its in ((optimizer, model.weight), (restored, parallel.weight)):
         feed(one, its, gradients[saved_after:], already=saved_after)
-    assert torch.equal(model.weight, reference.weight)
+    assert torch.equal(model.weight, parallel.weight)
     assert not torch.equal(model.weight, torch.ones(1, 4))
 
 
@@ -153,11 +151,11 @@ def test_a_base_that_calls_its_parent_and_one_that_fails():
                 raise ArithmeticError
             return super().step(closure)
 
-    parameter, reference = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(Child([parameter], lr=0.1))
     feed(optimizer, parameter, draws(7))
-    feed(robust(torch.optim.SGD([reference], lr=0.1)), reference, draws(7))
-    assert torch.equal(parameter, reference)
+    feed(robust(torch.optim.SGD([parallel], lr=0.1)), parallel, draws(7))
+    assert torch.equal(parameter, parallel)
 
     fresh = robust(Child([parameter], lr=9.0))
     parameter.grad = torch.ones(4)
@@ -182,14 +180,14 @@ def test_hooks_are_called_once(method):
 
 
 def test_a_state_that_does_not_fit_changes_nothing():
-    parameter, reference = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    parameter, parallel = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = robust(torch.optim.AdamW([parameter], lr=0.1))
     feed(optimizer, parameter, draws(4))
     before = copy.deepcopy(optimizer.state_dict())
-    longer = robust(torch.optim.AdamW([{"params": [reference]}, {"params": [nn.Parameter(torch.ones(4))]}]))
-    feed(longer, reference, draws(1))
-    alone = RM3([reference], lr=0.1)
-    feed(alone, reference, draws(3))
+    longer = robust(torch.optim.AdamW([{"params": [parallel]}, {"params": [nn.Parameter(torch.ones(4))]}]))
+    feed(longer, parallel, draws(1))
+    alone = RM3([parallel], lr=0.1)
+    feed(alone, parallel, draws(3))
     for other, message in ((longer, "number of parameter groups"), (alone, "but of M3, A3, RM3 or RA3")):
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(other.state_dict())
@@ -254,16 +252,16 @@ def test_the_state_goes_to_another_device_or_dtype():
         parameter = nn.Parameter(torch.ones(4, dtype=torch.float64))
         optimizer = build([parameter])
         feed(optimizer, parameter, draws(2).double())
-        reference = nn.Parameter(torch.ones(4))
-        restored = build([reference])
+        parallel = nn.Parameter(torch.ones(4))
+        restored = build([parallel])
         restored.load_state_dict(optimizer.state_dict())
         for one, its, gradient in (
             (optimizer, parameter, draws(1).double()),
-            (restored, reference, draws(1)),
+            (restored, parallel, draws(1)),
         ):
             feed(one, its, gradient)
-        torch.testing.assert_close(reference.double(), parameter)
-        assert not torch.equal(reference, torch.ones(4))
+        torch.testing.assert_close(parallel.double(), parameter)
+        assert not torch.equal(parallel, torch.ones(4))
 
 
 def test_parameters_added_later_are_collected():
