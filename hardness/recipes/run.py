@@ -158,5 +158,10 @@ def _fail(failed: Mapping[Run, str], to_do: Sequence[Run], command: str) -> None
         "{num_failed} of {num_runs} runs failed: {names}.",
         ", ".join(run.name for run in failed),
     )
-    values = {"num_failed": len(failed), "num_runs": len(to_do), "names": names, "command": command}
+    values = {
+        "num_failed": len(failed),
+        "num_runs": len(to_do),
+        "names": ", ".join(names),
+        "command": command,
+    }
     raise UserError("failed-runs", sentence, "Fix the cause, then rerun: {command}", **values)

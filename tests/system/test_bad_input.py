@@ -13,15 +13,6 @@ from PIL import Image
 from tests.conftest import assert_refused
 
 
-def refuse(answer, *told):
-    assert answer.status == 2, answer
-    lines = answer.err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("hardness: expected ")
-    for words in told:
-        assert words in lines[0]
-
-
 def snapshot(folder) -> dict:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -57,14 +48,14 @@ def test_the_settings_are_right(track):
 
 
 def test_a_path_that_is_not_there(track, here):
-    refuse(track(data="imagefolder:nowhere"), "a folder nowhere", "check the path")
+    assert_refused(track(data="imagefolder:nowhere"), "no-such-folder", "nowhere")
     assert not (here / "runs").exists()
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_a_folder_without_train_or_val(track, image_folder, part):
     shutil.rmtree(image_folder / part)
-    refuse(track(), f"images/{part}", "put")
+    assert_refused(track(), f"no-{part}-folder", f"images/{part}")
 
 
 def test_a_class_in_val_that_train_lacks(track, image_folder):
@@ -103,7 +94,7 @@ def test_a_data_set_of_one_class(track, image_folder):
 
 @pytest.mark.parametrize("quantile", ["0", "-0.1", "0.51", "nan", "inf"])
 def test_a_quantile_outside_its_range(hardness, quantile):
-    refuse(hardness("split", f"--quantile={quantile}"), "0 < --quantile <= 0.5", f"found {float(quantile)}")
+    assert_refused(hardness("split", f"--quantile={quantile}"), "out-of-range", "--quantile", float(quantile))
 
 
 def test_a_run_that_is_not_finished(hardness, tracked, here):
@@ -111,8 +102,8 @@ def test_a_run_that_is_not_finished(hardness, tracked, here):
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"status": "interrupted"}))
     before = snapshot(here)
-    refuse(hardness("split", "--run", "run"), "a finished run in run", "interrupted", "--resume")
-    refuse(hardness("report", "--runs", "run"), "a finished run in run", "interrupted")
+    assert_refused(hardness("split", "--run", "run"), "run-not-finished", "interrupted", "--resume")
+    assert_refused(hardness("report", "--runs", "run"), "run-not-finished", "interrupted")
     assert snapshot(here) == before
 
 
@@ -128,26 +119,24 @@ def test_a_run_of_another_format_version(hardness, tracked, here):
 
 def test_a_folder_that_is_no_run(hardness, here):
     (here / "empty").mkdir()
-    refuse(hardness("split", "--run", "empty"), "found no run.json in empty")
-    refuse(hardness("split", "--run", "nowhere"), "found no folder nowhere")
+    assert_refused(hardness("split", "--run", "empty"), "not-a-run", "empty")
+    assert_refused(hardness("split", "--run", "nowhere"), "not-a-run", "nowhere")
     assert_refused(hardness("retrain", "--split", "nowhere.parquet"), "no-such-file", "nowhere.parquet")
-    refuse(hardness("retrain"), "hardness split")
+    assert_refused(hardness("retrain"), "no-split", "hardness split")
 
 
 def test_an_output_folder_that_holds_another_run(hardness, tracked, here):
     shutil.copytree(tracked, here / "run")
     before = snapshot(here)
-    refuse(
-        hardness("track", "--out", "run", "--seed", 5), "expected", "found a run with", "choose another --out"
-    )
-    refuse(hardness("memorize", "--out", "run"), "a run of memorize", "a run of track in run")
+    assert_refused(hardness("track", "--out", "run", "--seed", 5), "other-settings", "--epochs 6, not 20")
+    assert_refused(hardness("memorize", "--out", "run"), "other-stage", "run", "track", "memorize")
     assert snapshot(here) == before
 
 
 @pytest.mark.parametrize("noise", ["-0.1", "1.1", "nan"])
 def test_noise_outside_0_to_1(hardness, noise):
-    refuse(hardness("track", f"--noise={noise}"), "--noise within 0..1")
-    refuse(hardness("memorize", "--noise", "0.5", noise), "--noise within 0..1")
+    assert_refused(hardness("track", f"--noise={noise}"), "out-of-range", "--noise", noise)
+    assert_refused(hardness("memorize", "--noise", "0.5", noise), "out-of-range", "--noise", noise)
 
 
 @pytest.mark.parametrize(
@@ -173,17 +162,19 @@ def test_given_labels_that_do_not_fit(track, here, change, code, values):
 
 def test_a_folder_that_cannot_be_written(hardness, here):
     (here / "file").touch()
-    refuse(hardness("track", "--out", "file/run"), "file/run", "check path, rights and space")
+    assert_refused(hardness("track", "--out", "file/run"), "file-access", "file/run")
     if os.geteuid() != 0:
         (here / "locked").mkdir(mode=0o500)
-        refuse(hardness("track", "--out", "locked/run"), "Permission denied")
+        assert_refused(hardness("track", "--out", "locked/run"), "file-access", "Permission denied")
 
 
 @pytest.mark.parametrize("optimizer", ["m3", "rm3", "ra3"])
 def test_momentum_with_a_median_optimizer(hardness, optimizer):
-    refuse(
+    assert_refused(
         hardness("track", "--optimizer", optimizer, "--momentum", 0.9),
-        f"momentum 0 with {optimizer}",
+        "unstable-momentum",
+        optimizer,
+        0.9,
         "--allow-momentum",
     )
     allowed = hardness(
@@ -205,7 +196,7 @@ def test_momentum_with_a_median_optimizer(hardness, optimizer):
 
 def test_a_loss_that_is_no_number(hardness, here):
     answer = hardness("track", "--lr", "1e20", "--out", "r")
-    refuse(answer, "a finite loss", "in epoch 1, step 2", "lower --lr")
+    assert_refused(answer, "training-diverged", "epoch 1, step 2", "--lr")
     assert json.loads((here / "r/run.json").read_text())["status"] == "failed"
     assert not list(here.rglob("part-*.parquet"))
 
@@ -219,7 +210,7 @@ def test_values_of_the_wrong_kind(hardness):
 
 def test_weights_that_the_last_step_of_all_ruined(hardness, here):
     answer = hardness("track", "--lr", "1e30", "--epochs", 1, "--batch-size", 2000, "--out", "r")
-    refuse(answer, "weights that are not", "in epoch 1, step 1")
+    assert_refused(answer, "training-diverged", "weight", "epoch 1, step 1")
     assert not list(here.rglob("part-*.parquet"))
 
 
@@ -230,14 +221,19 @@ def test_going_on_with_other_data(track, hardness, image_folder, here):
     for part in ("train", "val"):
         shutil.copytree(image_folder / part / "cat", image_folder / part / "ant")
     before = snapshot(here / "r/dynamics")
-    refuse(track("--out", "r", "--resume"), info["fingerprint"], "restore the data")
+    assert_refused(track("--out", "r", "--resume"), "resumed-differently", info["fingerprint"])
     assert json.loads((here / "r/run.json").read_text())["fingerprint"] == info["fingerprint"]
     assert snapshot(here / "r/dynamics") == before
 
 
 @pytest.mark.parametrize("words", [["--batch-size", 1], ["--batch-size", 5, "--optimizer", "m3"]])
 def test_batches_too_small_for_batch_normalisation(hardness, words):
-    refuse(hardness("track", "--model", "resnet18", *words), "batch normalisation", "raise --batch-size")
+    assert_refused(
+        hardness("track", "--model", "resnet18", *words),
+        "batch-too-small",
+        "batch normalization",
+        "--batch-size",
+    )
 
 
 def test_a_folder_with_signs_in_its_name(track, hardness, image_folder):
@@ -256,7 +252,7 @@ def test_going_on_where_records_are_missing(track, here):
     assert track("--out", "r").status == 0
     interrupt(here / "r")
     shutil.rmtree(here / "r/dynamics/epoch=1")
-    refuse(track("--out", "r", "--resume"), "records of epochs 1..1", "none of epoch 1")
+    assert_refused(track("--out", "r", "--resume"), "cannot-resume", "epoch 1")
 
 
 def test_going_on_with_other_given_labels(track, here):
@@ -265,7 +261,9 @@ def test_going_on_with_other_given_labels(track, here):
     assert track("--given-labels", "labels.csv", "--out", "r").status == 0
     interrupt(here / "r")
     table.assign(label=1).to_csv("labels.csv", index=False)
-    refuse(track("--given-labels", "labels.csv", "--out", "r", "--resume"), "given labels", "was begun")
+    assert_refused(
+        track("--given-labels", "labels.csv", "--out", "r", "--resume"), "resumed-differently", "labels"
+    )
 
 
 def test_going_on_from_damaged_files(track, here):
@@ -274,10 +272,10 @@ def test_going_on_from_damaged_files(track, here):
     log, checkpoint = here / "r/log.jsonl", here / "r/checkpoints/last.pt"
     whole = log.read_text()
     log.write_text("garbage\n" + whole)
-    refuse(track("--out", "r", "--resume"), "JSON on every line", "log.jsonl")
+    assert_refused(track("--out", "r", "--resume"), "invalid-log", "log.jsonl")
     log.write_text(whole)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    refuse(track("--out", "r", "--resume"), "a whole checkpoint", "last.pt")
+    assert_refused(track("--out", "r", "--resume"), "bad-checkpoint", "last.pt")
 
 
 @pytest.mark.parametrize(
@@ -310,33 +308,35 @@ def test_a_report_over_files_of_the_users_own(hardness, tracked, here):
     (here / "mine/figures/mine.txt").touch()
     (here / "mine/summary.json").write_text('{"mine": 1}')
     before = snapshot(here / "mine")
-    refuse(hardness("report", "--runs", tracked, "--out", "mine"), "something else in it")
+    assert_refused(hardness("report", "--runs", tracked, "--out", "mine"), "path-occupied", "mine")
     assert snapshot(here / "mine") == before
 
 
 def test_a_file_that_is_no_split(hardness, tracked):
-    refuse(hardness("retrain", "--split", tracked / "examples.parquet"), "a split's file")
+    assert_refused(
+        hardness("retrain", "--split", tracked / "examples.parquet"), "not-a-split", "examples.parquet"
+    )
 
 
 def test_a_mistyped_stage(hardness):
-    refuse(hardness("trak"), "a stage among demo, run, pack, track", "did you mean track")
+    assert_refused(hardness("trak"), "unknown-name", "trak", "Did you mean track")
 
 
 def test_synchronised_batch_normalisation_is_for_cuda(track):
     answer = track("--sync-batchnorm", "--device", "cpu", "--out", "r")
-    refuse(answer, "CUDA for --sync-batchnorm", "found cpu")
+    assert_refused(answer, "sync-batchnorm-on-cpu", "cpu")
 
 
 def test_a_folder_to_show_that_is_no_run(hardness, here):
-    refuse(hardness("show"), "a run under runs/", "none", "hardness track")
-    refuse(hardness("show", "nowhere"), "a run folder", "no folder nowhere")
+    assert_refused(hardness("show"), "no-runs", "hardness track")
+    assert_refused(hardness("show", "nowhere"), "not-a-run", "nowhere")
     (here / "pictures").mkdir()
-    refuse(hardness("show", "pictures"), "a run folder", "no run.json in pictures")
+    assert_refused(hardness("show", "pictures"), "not-a-run", "pictures")
     (here / "pictures/run.json").write_text("[]")
     assert_refused(hardness("show", "pictures"), "other-format-version", "pictures/run.json")
     foreign = {"config": {}, "status": "finished", "times": {}, "versions": {}, "git_commit": None}
     (here / "pictures/run.json").write_text(json.dumps({"format_version": "1", "stage": "bake", **foreign}))
-    refuse(hardness("show", "pictures"), "a run of track, retrain, memorize", "of bake")
+    assert_refused(hardness("show", "pictures"), "other-stage", "bake")
 
 
 def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
@@ -353,7 +353,7 @@ def test_what_is_broken_in_a_run_to_show_is_a_line(hardness, tracked, here):
     answer = hardness("show", "run")
     assert (answer.status, answer.err) == (0, "")
     for told in (
-        r"^log.jsonl: expected JSON on every line of run/log.jsonl",
+        r"^log.jsonl: run/log.jsonl .* \[invalid-log\]$",
         r"^run.json: not as this version writes it \(KeyError: 'image_shape'\)$",
         r"^run/splits/mine.parquet: .* \[damaged-parquet\]$",
         r"^scores.parquet: .*run/scores.parquet.* \[damaged-parquet\]$",

@@ -1,4 +1,4 @@
-"""The code in the READMEs works as it is printed."""
+"""The code that the READMEs show works as it is."""
 
 import re
 from pathlib import Path
@@ -9,20 +9,23 @@ from torch.utils.data import DataLoader
 
 from hardness import datasets, models
 from hardness.config import Data
+from hardness.recipes.plan import expand
+from hardness.recipes.recipe import read
 
 ROOT = Path(__file__).parents[2]
 
 
-def block(file: str, *words: str) -> str:
-    """The one block of Python in a README that has all of those words."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
-    (found,) = [each for each in blocks if all(word in each for word in words)]
-    return found
+def blocks(readme: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+
+
+(RECORDER,) = blocks("README.md")
+RM3, M3, STAGES, LOADER = blocks("hardness/README.md")
 
 
 @pytest.fixture
 def names(here) -> dict:
-    """What the reader's own training loop has: a model, and a loader of images, labels and ids."""
+    """What a training loop has: a model, and a loader of images, labels and ids."""
     digits = datasets.load(Data(), model="mlp")
     return {
         "torch": torch,
@@ -33,35 +36,51 @@ def names(here) -> dict:
     }
 
 
-def accuracy(names: dict) -> float:
+@pytest.mark.parametrize("block", [RM3, M3], ids=["RM3", "M3"])
+def test_an_optimizer_in_your_own_loop(names, block):
+    for _ in range(3):
+        exec(block, names)
     images, labels, _ = names["data"].__getitems__(range(1437))
-    return (names["model"](images).argmax(1) == labels).float().mean()
+    assert (names["model"](images).argmax(1) == labels).float().mean() > 0.8
 
 
-RM3, M3 = (block("hardness/README.md", f"import {name}\n") for name in ("RM3", "M3"))
-ROBUST = re.sub(r"RM3\(.*\)  # or (robust.*)", r"\1", RM3.replace("import RM3", "import robust"))
-
-
-@pytest.mark.parametrize("code", [RM3, M3, ROBUST], ids=["RM3", "M3", "robust"])
-def test_an_optimizer_in_your_own_loop(names, code):
-    for _ in range(2 if code is ROBUST else 3):
-        exec(code, names)
-    if code is ROBUST:
-        assert type(names["optimizer"].base) is torch.optim.AdamW
-    assert accuracy(names) > 0.8
+def test_any_optimizer_made_robust(names):
+    exec(re.sub(r"RM3\(.*\)  # or (robust.*)", r"\1", RM3.replace("import RM3", "import robust")), names)
+    assert type(names["optimizer"].base) is torch.optim.AdamW
+    images, labels, _ = names["data"].__getitems__(range(1437))
+    assert (names["model"](images).argmax(1) == labels).float().mean() > 0.8
 
 
 def test_a_recorder_in_your_own_loop(names):
     names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
     # Thirty epochs would take long.
-    exec(block("README.md", "import Recorder").replace("range(30)", "range(3)"), names)
+    exec(RECORDER.replace("range(30)", "range(3)"), names)
     assert len(names["table"]) == 1437
     assert names["table"]["aum"].notna().all()
     assert set(names["subsets"]["subset"]) >= {"easy", "hard"}
 
 
+def test_stages_from_python(names, tracked, here):
+    (here / "runs").mkdir()
+    (here / "runs/mine").symlink_to(tracked)
+    exec(STAGES.replace("epochs=5", "epochs=1"), names)
+    assert (here / "reports/mine/index.html").is_file()
+
+
 def test_a_loader_in_your_own_loop(names):
-    code = block("hardness/README.md", "import Loader").replace("packed:data/imagenet.packed", "digits")
-    exec(code.replace('"cuda"', '"cpu"').replace("range(1, 31)", "range(1, 3)"), names)
+    lines = LOADER.replace("packed:data/imagenet.packed", "digits").replace('"cuda"', '"cpu"')
+    exec(lines.replace("range(1, 31)", "range(1, 3)"), names)
     assert names["example_ids"].tolist() == list(names["loader"].batches)[-1]
     assert torch.equal(names["data"].train.given_labels[names["example_ids"]], names["labels"])
+
+
+def test_the_recipe_becomes_the_runs_that_it_says(here):
+    (recipe,) = blocks("pipelines/README.md", "toml")
+    Path("data/mine/train").mkdir(parents=True)
+    Path("data/mine/val").mkdir()
+    Path("mine.toml").write_text(recipe)
+    assert "retrain-seed1-class" in expand(read(Path("mine.toml")))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
