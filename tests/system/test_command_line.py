@@ -71,14 +71,6 @@ def test_an_interrupted_run_prints_the_command_that_resumes(tmp_path, how):
     assert not list((tmp_path / "r").rglob(".*.writing"))
 
 
-def test_help_is_there_at_once():
-    """Which is a matter of what it imports: torch, pandas and pyarrow take seconds, and must not be there."""
-    heavy = "{'torch', 'pandas', 'pyarrow', 'numpy'}"
-    code = f"import sys; from hardness import cli; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-
-
 @pytest.mark.slow
 def test_the_demo_does_the_complete_analysis(tmp_path):
     run("demo", cwd=tmp_path, check=True, timeout=900)
