@@ -36,8 +36,8 @@ def test_bare_track_then_score_then_split(tmp_path):
     [
         (["track", "--model", "resnet81"], "unknown-name", "Did you mean resnet18"),
         (["track", "--noise", "2"], "out-of-range", "--noise must be between 0 and 1 (got 2.0)."),
-        (["split"], "no-finished-run", "hardness track"),
-        (["report"], "no-finished-run", "runs/"),
+        (["split"], "no-runs", "hardness track"),
+        (["report"], "no-runs", "runs/"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(tmp_path, words, code, told):
