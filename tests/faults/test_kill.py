@@ -38,15 +38,15 @@ def whole(tmp_path_factory) -> dict[str, Path]:
         ("rm3", "examples.parquet", 1, "before", 1),
         ("m3+adamw", "epoch=1/part", 1, "before", 1),
         ("sgdm", "epoch=1/part", 1, "after", 1),
-        ("sgdm", "last.pt", 1, "before", 1),
         ("rm3", "last.pt", 1, "after", 2),
         ("rm3", "epoch=3/part", 1, "before", 3),
-        ("m3+adamw", "epoch=3/part", 1, "after", 3),
         ("m3+adamw", "last.pt", 3, "before", 3),
-        ("sgdm", "last.pt", 3, "after", 4),
         ("sgdm", "last.pt", 4, "after", None),
         ("m3+adamw", "scores.parquet", 1, "before", None),
         ("rm3", "scores.parquet", 1, "after", None),
+        pytest.param("sgdm", "last.pt", 1, "before", 1, marks=pytest.mark.slow),
+        pytest.param("m3+adamw", "epoch=3/part", 1, "after", 3, marks=pytest.mark.slow),
+        pytest.param("sgdm", "last.pt", 3, "after", 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_files(
