@@ -14,7 +14,7 @@ from tests import processes
 from tests.faults.kill import compare, die, kill, resume
 
 slow = pytest.mark.slow
-EPOCHS = 4
+EPOCHS = 3
 COMMON = ("track", "--epochs", EPOCHS, "--schedule", "cosine", "--device", "cpu", "--out", "r")
 VARIANTS = {
     "sgdm": COMMON,
@@ -40,14 +40,14 @@ def whole(tmp_path_factory) -> dict[str, Path]:
         ("m3+adamw", "epoch=1/part", 1, "before", 1),
         ("sgdm", "epoch=1/part", 1, "after", 1),
         ("rm3", "last.pt", 1, "after", 2),
-        ("rm3", "epoch=3/part", 1, "before", 3),
-        ("m3+adamw", "last.pt", 3, "before", 3),
-        ("sgdm", "last.pt", 4, "after", None),
+        ("rm3", "epoch=2/part", 1, "before", 2),
+        ("m3+adamw", "last.pt", 2, "before", 2),
+        ("sgdm", "last.pt", 3, "after", None),
         ("m3+adamw", "scores.parquet", 1, "before", None),
         ("rm3", "scores.parquet", 1, "after", None),
         pytest.param("sgdm", "last.pt", 1, "before", 1, marks=slow),
-        pytest.param("m3+adamw", "epoch=3/part", 1, "after", 3, marks=slow),
-        pytest.param("sgdm", "last.pt", 3, "after", 4, marks=slow),
+        pytest.param("m3+adamw", "epoch=2/part", 1, "after", 2, marks=slow),
+        pytest.param("sgdm", "last.pt", 2, "after", 3, marks=slow),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_files(
