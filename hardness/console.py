@@ -1,4 +1,4 @@
-"""What the user sees while a stage works: lines, tables, and progress bars on a terminal."""
+"""Output of a running stage: lines, tables, and progress bars on a terminal."""
 
 import io
 import math
@@ -27,7 +27,7 @@ from rich.tree import Tree
 from hardness.shortening import Shortener
 from hardness.tables import lines
 
-# None: the terminal's, or what COLUMNS says.
+# None: the width of the terminal, or COLUMNS.
 _width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 160
 _out = Console(highlight=False, soft_wrap=True, width=_width)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -39,54 +39,61 @@ def silence() -> None:
 
 
 def escape_unencodable() -> None:
-    """From now on stdout, too, writes escaped what its encoding lacks, as stderr always does."""
+    """Make stdout escape characters that its encoding lacks, as stderr always does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
-    """One line; nothing in it is markup."""
+    """Print one line, without interpreting markup."""
     _out.print(text, markup=False, emoji=False)
 
 
 def say_time_left(unit: str, seconds: float, num_left: int) -> None:
-    """What one took, and the rest will; on a terminal a bar says it."""
+    """Print the time per epoch or network, and for the rest; a terminal has a progress bar instead."""
     if num_left and not _draws():
-        minutes = seconds * num_left / 60
-        say(f"{unit} takes {seconds:.1f} s; {num_left} more: {minutes:.1f} minutes")
+        say(f"{seconds:.1f} s per {unit}, about {duration(seconds * num_left)} left")
+
+
+def duration(seconds: float) -> str:
+    """40 s, 12 minutes, 3.5 hours, 20 days."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.{0 if seconds >= 10 * size else 1}f} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def remark(text: str) -> None:
-    """One line beside what is asked for, on stderr."""
-    _write_beside(escape(text))
+    """Print one line to stderr."""
+    _write_err(escape(text))
 
 
 def warn(text: str) -> None:
-    _write_beside(f"[yellow]warning:[/] {escape(text)}")
+    _write_err(f"[yellow]warning:[/] {escape(text)}")
 
 
-def _write_beside(markup: str) -> None:
+def _write_err(markup: str) -> None:
     if _err.quiet:
         return
-    # Not printed at once: while bars are drawn, sys.stderr puts what it is given above them.
-    with _err.capture() as told:
+    # While progress bars are shown, only what goes through sys.stderr is put above them.
+    with _err.capture() as captured:
         _err.print(markup, emoji=False)
-    sys.stderr.write(told.get())
+    sys.stderr.write(captured.get())
 
 
 def _draws() -> bool:
-    """Is stdout a terminal that can draw a line anew?"""
+    """Is stdout a terminal that can redraw a line?"""
     return _out.is_terminal and not _out.is_dumb_terminal and not _out.quiet
 
 
 def _screen() -> dict[str, Any]:
-    """Where bars are drawn; what is written to stderr meanwhile goes above them, unless to a file."""
+    """Options of rich's displays: stderr goes above the bars, unless it is redirected to a file."""
     return {"console": _out, "redirect_stderr": _err.is_terminal}
 
 
 _BAR = (
     TextColumn("{task.description}", markup=False),
-    # As wide as there is room for beside the rest, none of which is cut.
+    # Takes the remaining width.
     BarColumn(bar_width=None),
     MofNCompleteColumn(),
     TimeRemainingColumn(elapsed_when_finished=True),
@@ -94,36 +101,36 @@ _BAR = (
 
 
 def progress(steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-    """Yield ``steps`` under a progress bar with the time left; silent where stdout is no terminal."""
+    """Yield ``steps`` under a progress bar with the time left, if stdout is a terminal."""
     with Progress(*_BAR, **_screen(), transient=True, disable=not _draws()) as bars:
         yield from bars.track(steps, total=total, description=label)
 
 
 class Epochs:
-    """The epochs of training, told as they go by: used as a context while it lasts.
+    """Shows the epochs of training, used as a context.
 
-    On a terminal: a bar of all of them with the time left, above it the numbers of the last few; what is said
-    meanwhile scrolls above both. Elsewhere: a line an epoch, if ``lines``.
+    On a terminal: a progress bar with the time left, below a table of the last epochs; other output scrolls
+    above both. Elsewhere: one line per epoch, if ``lines``.
 
-    ``total`` epochs in all, of which ``done`` are done.
+    total: number of epochs; done: those that an interrupted run has finished.
     """
 
     def __init__(self, total: int, done: int = 0, lines: bool = True):
         self._says = lines and not _draws()
         self._last: list[dict[str, str]] = []
-        # The time left is by the mean of all epochs since we began but the first, which warms up.
+        # Estimate the time left from all epochs but the first, which warms up.
         self._bar = Progress(*_BAR, speed_estimate_period=math.inf)
         self._task = self._bar.add_task("", total=total, completed=done)
         self._live = Live(**_screen(), get_renderable=self._view) if _draws() else None
 
     def begin(self, name: str) -> None:
-        """Say what is at work from now on; it has no epochs yet."""
+        """Start a network of that name; clear the table."""
         self._last = []
         self._bar.update(self._task, description=name)
 
     def add(self, numbers: dict[str, str]) -> None:
-        """Another epoch is done: which, as ``epoch``, and what it came to, by name."""
-        # A new list, since the old one may just be drawn, by a thread of rich's.
+        """Add a finished epoch: name -> number, with ``epoch`` first."""
+        # A new list, because a thread of rich may be drawing the old one.
         self._last = [*self._last, numbers][-5:]
         self._bar.advance(self._task)
         if self._says:
@@ -135,7 +142,7 @@ class Epochs:
         if not last:
             return Group(self._bar)
         shown = list(last[0])
-        # A number that is cut off is another one: columns that don't fit are left out, from the right.
+        # A truncated number would be wrong: leave out whole columns from the right until the table fits.
         while True:
             view = _table(shown, ([numbers[name] for name in shown] for numbers in last))
             if len(shown) == 1 or max(map(cell_len, view.plain.splitlines())) <= _out.width:
@@ -153,9 +160,9 @@ class Epochs:
 
 
 class Runs:
-    """The runs of a plan, told as they go by: used as a context while it lasts.
+    """Shows the runs of a recipe, used as a context.
 
-    On a terminal: a bar of all of them, below it one for each that is at work. Elsewhere: a line a run.
+    On a terminal: a progress bar for all runs, and one for each that is running. Elsewhere: a line per run.
     """
 
     def __init__(self, total: int, done: int):
@@ -165,14 +172,14 @@ class Runs:
         self._total, self._done = total, done
 
     def begin(self, name: str, total: int, done: int) -> None:
-        """A run of so many epochs, if it trains at all, of which some are done."""
+        """Start a run. total: its epochs, 0 if it does not train; done: those of them that are finished."""
         self._tasks[name] = self._bars.add_task(name, total=total or None, completed=done)
 
     def advance(self, name: str, done: int) -> None:
         self._bars.update(self._tasks[name], completed=done)
 
     def end(self, name: str, how: str) -> None:
-        """Say how it came out."""
+        """End a run and print its outcome."""
         self._bars.remove_task(self._tasks.pop(name))
         self._bars.advance(self._all)
         self._done += 1
@@ -191,22 +198,22 @@ def tree(view: Tree) -> None:
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Names, and what they are beside them, wrapped where it is long."""
+    """A table of names and values; long values wrap."""
     view = Table.grid(padding=(0, 2, 0, 0))
     view.add_column(style="dim", no_wrap=True)
     view.add_column(overflow="fold")
     for name, what in rows:
         view.add_row(escape(name), escape(what))
     if title:
-        # On a line of its own: a long path in it can be copied.
+        # Never wrapped, so that a long path can be copied.
         _out.print(title, markup=False, emoji=False, style="bold", soft_wrap=True)
     _out.print(view, soft_wrap=False, width=min(_out.width, 100))
 
 
 def sparkline(values: Sequence[float | None], width: int = 40) -> str:
-    """A character a value, from the least to the greatest in eight levels; blank where there is none.
+    """One character per value, in eight levels from the minimum to the maximum; blank for None.
 
-    Of more than ``width`` values, means of neighbours. In ASCII where stdout takes no other.
+    More than ``width`` values are averaged in bins. In ASCII if stdout's encoding has no block characters.
     """
     levels = "▁▂▃▄▅▆▇█"
     if not _can_write(levels):
@@ -223,10 +230,10 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
 
 
 def table(title: str, header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> None:
-    """A small table: text to the left, numbers as given to the right.
+    """A table with text left-aligned and numbers right-aligned.
 
-    Cells and headers that are a ``Name`` or a ``Location`` are shortened where the terminal is too narrow.
-    Where that is not enough the terminal breaks the lines: a number that is cut off is another one.
+    Cells and headers of type ``Name`` or ``Location`` are shortened if the terminal is too narrow. If that
+    is not enough, the terminal wraps the lines: a truncated number would be wrong.
     """
     if title:
         _out.print(title, markup=False, emoji=False, style="table.title", soft_wrap=True)
@@ -244,7 +251,7 @@ def _can_write(text: str) -> bool:
 
 
 def _writable(text: str) -> str:
-    """With what stdout's encoding lacks, and what moves a terminal's cursor, escaped."""
+    """Escape control characters, and characters that stdout's encoding lacks."""
     return text.translate(_CONTROLS).encode(_out.encoding, "backslashreplace").decode(_out.encoding)
 
 

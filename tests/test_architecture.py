@@ -1,11 +1,11 @@
-"""Data flows down the house: no module imports from a room below its own."""
+"""The structure of the package: data flows down a list of modules, and files and functions stay small."""
 
 import ast
 from pathlib import Path
 
 import hardness
 
-ROOMS = [
+ORDER = [
     "errors",
     "seeding",
     "files",
@@ -44,16 +44,39 @@ ROOT = Path(hardness.__file__).parent
 ALLOWED = {("config", "dynamics")}
 
 
-def test_nothing_imports_a_room_below_its_own():
+def parsed() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def test_no_module_imports_from_a_line_below_its_own():
     wrong = set()
-    for path in ROOT.rglob("*.py"):
-        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room in ("__init__", "__main__"):
+    for path, tree in parsed().items():
+        module = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if module in ("__init__", "__main__"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hardness"):
-                module = node.module.removeprefix("hardness").strip(".")
-                names = [module.split(".")[0]] if module else [alias.name for alias in node.names]
-            wrong |= {(room, name) for name in names if ROOMS.index(name) > ROOMS.index(room)}
+                inner = node.module.removeprefix("hardness").strip(".")
+                names = [inner.split(".")[0]] if inner else [alias.name for alias in node.names]
+            wrong |= {(module, name) for name in names if ORDER.index(name) > ORDER.index(module)}
     assert wrong == ALLOWED
+
+
+def test_files_and_functions_stay_small():
+    for path, tree in parsed().items():
+        assert len(path.read_text().splitlines()) <= 400, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, (path, node.name)
+
+
+def test_below_the_stages_ranks_are_passed_not_looked_up():
+    """A Recorder in a loop of the user's own finds the process group once, when it is made."""
+    found = set()
+    for path, tree in parsed().items():
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        if names & {"launched", "of_process_group", "get_rank", "get_world_size"}:
+            found.add(path.relative_to(ROOT).as_posix())
+    assert found == {"ranks.py", "dynamics/recorder.py", "stages/track.py", "cli.py"}

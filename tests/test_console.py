@@ -23,7 +23,7 @@ def terminal(monkeypatch) -> io.StringIO:
     return sent
 
 
-def test_a_terminal_shows_a_bar_and_the_last_epochs_below_what_is_said(terminal):
+def test_a_terminal_shows_a_bar_and_the_last_epochs_below_other_output(terminal):
     with console.Epochs(9, done=2) as epochs:
         epochs.begin("a [network]")
         for numbers in NUMBERS:
@@ -48,7 +48,7 @@ def test_a_new_network_begins_without_epochs(terminal):
 
 
 @pytest.mark.parametrize("lines", [True, False])
-def test_elsewhere_there_are_lines_or_nothing_at_all(capsys, lines):
+def test_without_a_terminal_there_are_lines_or_nothing(capsys, lines):
     with console.Epochs(7, lines=lines) as epochs:
         epochs.begin("tracking")
         for numbers in NUMBERS[:2]:
@@ -57,7 +57,16 @@ def test_elsewhere_there_are_lines_or_nothing_at_all(capsys, lines):
     assert capsys.readouterr().out == (expected if lines else "")
 
 
-def test_what_is_beside_it_is_one_line_on_stderr_as_it_stands(capsys):
+@pytest.mark.parametrize(
+    ("num_left", "expected"),
+    [(18, "1.2 s per epoch, about 22 s left\n"), (500, "1.2 s per epoch, about 10 minutes left\n"), (0, "")],
+)
+def test_the_time_left_is_printed(capsys, num_left, expected):
+    console.say_time_left("epoch", 1.2, num_left)
+    assert capsys.readouterr().out == expected
+
+
+def test_remarks_and_warnings_are_one_line_on_stderr_without_markup(capsys):
     console.remark("a [remark]")
     console.warn("a [warning]")
     assert capsys.readouterr() == ("", "a [remark]\nwarning: a [warning]\n")
@@ -80,12 +89,12 @@ def test_a_sparkline(values, width, expected):
     assert console.sparkline(values, width) == expected
 
 
-def test_a_sparkline_where_there_is_ascii_alone(monkeypatch):
+def test_a_sparkline_in_ascii(monkeypatch):
     monkeypatch.setattr(console, "_out", Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")))
     assert console.sparkline(range(8)) == "_.-~=+*#"
 
 
-def test_facts_are_beside_their_names_and_wrap(terminal, capsys):
+def test_facts_are_next_to_their_names_and_wrap(terminal, capsys):
     console.facts("a [title]", [("name", "of it"), ("longer", "word " * 30)])
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue()).splitlines()]
     assert lines[:2] == ["a [title]", "name    of it"]
@@ -123,7 +132,7 @@ console.table("t", ["key", "given", "score"], [[Location("a" * 70 + "/0.png"), N
 
 
 @pytest.mark.parametrize(("columns", "width"), [("80", 80), ("", 160), (None, 160)])
-def test_the_width_is_that_of_COLUMNS_or_160_where_there_is_no_terminal(columns, width):
+def test_without_a_terminal_the_width_is_COLUMNS_or_160(columns, width):
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     environ |= {} if columns is None else {"COLUMNS": columns}
     done = subprocess.run(
@@ -135,7 +144,7 @@ def test_the_width_is_that_of_COLUMNS_or_160_where_there_is_no_terminal(columns,
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_the_encoding_lacks_is_written_escaped(encoding, monkeypatch):
+def test_characters_that_the_encoding_lacks_are_escaped(encoding, monkeypatch):
     sent = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", sent)
     monkeypatch.setattr(console, "_out", Console(highlight=False, soft_wrap=True, width=40))
@@ -146,9 +155,9 @@ def test_what_the_encoding_lacks_is_written_escaped(encoding, monkeypatch):
     )
     console.facts("猫", [("name", "猫")])
     sent.flush()
-    told = sent.buffer.getvalue().decode(encoding)
+    written = sent.buffer.getvalue().decode(encoding)
     cat, dots = ("猫", "…") if encoding == "utf-8" else (r"\u732b", "...")
-    lines = told.splitlines()
+    lines = written.splitlines()
     assert lines[0] == rf"a {cat}\udcff"
     assert lines[1] == cat
     assert lines[3].startswith(f"train/{cat}/0.png  {cat}")
@@ -156,11 +165,8 @@ def test_what_the_encoding_lacks_is_written_escaped(encoding, monkeypatch):
     assert lines[4].split() == [r"x\x1b[2J\x0a", "y"]
 
 
-@pytest.mark.parametrize(
-    "environ", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}]
-)
-def test_help_in_ascii(environ):
-    environ = {**os.environ, "PYTHONUTF8": "0", **environ}
+def test_help_in_ascii():
+    environ = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-m", "hardness", "--help"], env=environ, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("ascii")

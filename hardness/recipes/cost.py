@@ -1,8 +1,8 @@
-"""What the runs of a plan cost: images taken through networks, at a rate measured now, and files.
+"""Estimated cost of the runs of a recipe: time at a throughput measured now, and disk space.
 
-Assumed: images come as fast as the network takes them (packed, or in memory); every optimizer takes the time
-of SGD (M3 and A3 see the same images in three groups; Winsorized SGD takes far longer); a compiled network is
-no faster; several GPUs share a run's images evenly.
+Assumptions: data loading is not the bottleneck (packed or in memory); every optimizer takes as long as SGD
+(M3 and A3 see the same images in three groups; Winsorized SGD takes much longer); compiling does not help;
+several GPUs share the images of a run evenly.
 """
 
 import math
@@ -17,7 +17,7 @@ from hardness.recipes.count import (
     Passes,
     ancestor,
     num_epochs,
-    num_looks,
+    num_measurements,
     num_subsets,
     passes,
     settings_of,
@@ -26,26 +26,26 @@ from hardness.recipes.count import (
 from hardness.recipes.plan import Run
 
 _OVERHEAD, _REPORT = 2.0, 20.0
-"""Seconds: of every run, and of a report more."""
+"""Seconds: for every run, and in addition for a report."""
 _TABLES, _ROW, _EPOCH, _PAGE = 70, 11, 430, 7_000_000
-"""Bytes, as on digits: an example's in examples.parquet and scores.parquet, an example's of a subset in a
-split, an epoch's in log.jsonl and curves.parquet; a report."""
+"""Bytes, as on digits: per example in examples.parquet and scores.parquet; per example and subset in a
+split; per epoch in log.jsonl and curves.parquet; per report."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of what isn't done yet of a run."""
+    """The cost of what is left of a run."""
 
     seconds: float
     bytes: int
 
 
 def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
-    """Of each of the runs; each network that they train is tried out, for a few seconds.
+    """The cost of each run. Measures each network that they train, for a few seconds.
 
-    Raises ``UserError`` where a data set is gone.
+    Raises ``UserError`` if a data set is missing.
     """
-    # What stands here imports torch.
+    # These import torch.
     import torch
 
     from hardness import datasets
@@ -67,7 +67,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
             return Cost(_OVERHEAD + is_report * _REPORT, is_report * _PAGE)
         settings = settings_of(run)
         if not settings.get("data"):
-            # It comes from a run that isn't known yet.
+            # Known only after the run that it depends on.
             return Cost(_OVERHEAD, 0)
         source = _images(run, settings)
         data = load(source, settings.get("model", ""))
@@ -87,9 +87,9 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         if kind is c.Track:
             precision = "float32" if settings["precision"] == "float32" else "float16"
             size += sizes[0] * (settings["epochs"] * BYTES_PER_RECORD[precision] + _TABLES)
-            # Of 4 bytes: the weights and what the optimizer keeps; the weights of epochs that are kept.
+            # In numbers of 4 bytes: the weights, the state of the optimizer, and kept checkpoints.
             numbers = 1 + rate.state_size(settings["optimizer"], settings["momentum"])
-            size += 4 * found.num_parameters * (numbers + num_looks(settings, "checkpoint_every"))
+            size += 4 * found.num_parameters * (numbers + num_measurements(settings, "checkpoint_every"))
         left = 1 - run.num_epochs_done / (num_epochs(run) or 1)
         share = max(1, min(run.stage.gpus, torch.cuda.device_count()))
         return Cost(_OVERHEAD + left * seconds / share, round(left * size))
@@ -97,22 +97,14 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     return {run: cost(run) for run in runs}
 
 
-def duration(seconds: float) -> str:
-    """40 s, 12 minutes, 3.5 hours, 20 days."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.{0 if seconds >= 10 * size else 1}f} {unit}"
-    return f"{math.ceil(seconds)} s"
-
-
 def _images(run: Run, settings: dict[str, Any]) -> c.Data:
-    """Its images, none of which is decoded before it is asked for; of those yet to be packed their source."""
+    """The data of a run, loaded lazily; images that are not packed yet are read from their source."""
     found = {name: settings[name] for name in ("data", "size", "val_fraction")}
     pack = ancestor(run, c.Pack)
     if pack and not (pack.product / "pack.json").exists():
         source = settings_of(pack)
         found = {name: source[name] for name in found} | {"size": found["size"] or source["size"]}
     elif found["data"].startswith("packed:"):
-        # What was held out lies apart there.
+        # The packed folder already has a separate validation part.
         found["val_fraction"] = None
     return c.Data(**found, cache="none")

@@ -1,4 +1,4 @@
-"""How much a run of a plan is to do: epochs, and images that it takes through networks."""
+"""The work of a run: epochs, and images that are trained on or evaluated."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,40 +11,40 @@ from hardness.recipes.recipe import TRAINING
 from hardness.stages.run_folder import read_info
 
 _GRADIENT = 3
-"""An example's own gradient takes as long as training on so many."""
+"""A per-example gradient takes as long as training on so many examples."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Images that a run takes through its networks, from its beginning."""
+    """Numbers of images in the forward and backward passes of a whole run."""
 
     trained: int = 0
     evaluated: int = 0
 
 
 def num_epochs(run: Run) -> int:
-    """Of all networks of a run, each a line of log.jsonl; 0: of none, or of a split that isn't known yet."""
+    """Epochs of all networks of a run, each a line of log.jsonl; 0 without training or without its split."""
     if run.stage.kind not in TRAINING:
         return 0
     return (settings_of(run)["epochs"] or 0) * _num_networks(run)
 
 
 def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> Passes:
-    """Of a run of track, retrain, memorize or score on a data set of that size.
+    """The passes of a track, retrain, memorize or score run on a data set of that size.
 
-    Test folds overlap as they do on average; the samples of memorize are counted as if they didn't, unless
-    all examples are fewer. Of the scores for which a network is asked, self-confidence trains five on four
-    fifths of the examples each; others are counted as an evaluation.
+    Overlaps of test folds are expected values; the samples of memorize are counted as disjoint, up to the
+    size of the data set. Self-confidence trains five networks on four fifths of the examples each; every
+    other score that needs the network counts as one evaluation.
     """
     settings, kind, epochs = settings_of(run), run.stage.kind, num_epochs(run)
     if kind is c.Track:
         seen = num_train * (settings["record"] == "eval") + num_validation
         num_groups = 3 if settings["noise"] or settings["given_labels"] else 1
-        sampled = num_groups * settings["coherence_sample"] * num_looks(settings, "coherence_every")
+        sampled = num_groups * settings["coherence_sample"] * num_measurements(settings, "coherence_every")
         return Passes(epochs * num_train + _GRADIENT * sampled, epochs * seen)
     if kind is c.Retrain and epochs:
         train, _, tested = subset_sizes(source_of(run, c.Split), num_train)
-        # Each is measured before its first epoch as well.
+        # Each network is also evaluated before its first epoch.
         return Passes(epochs * train, (epochs + _num_networks(run)) * (train + tested + num_validation))
     if kind is c.Memorize:
         from hardness.stages.memorize import SAMPLE
@@ -62,8 +62,8 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
         names = [name.replace("-", "_") for name in settings["with_"]]
         trained = ("self_confidence" in names) * 4 * settings["epochs"] * num_train
         if settings["coherence"]:
-            looks = max(1, num_looks(settings, "checkpoint_every"))
-            trained += _GRADIENT * 5 * settings["coherence_sample"] * looks
+            num_times = max(1, num_measurements(settings, "checkpoint_every"))
+            trained += _GRADIENT * 5 * settings["coherence_sample"] * num_times
         return Passes(trained, num_train * sum(SCORES[name].probe is not None for name in names))
     return Passes()
 
@@ -82,20 +82,20 @@ def num_subsets(split: dict[str, Any]) -> int:
     return 3 + 2 * split["controls"]
 
 
-def num_looks(settings: dict[str, Any], every: str) -> int:
-    """Every so many epochs, and before the first; 0: never."""
+def num_measurements(settings: dict[str, Any], every: str) -> int:
+    """Measurements before training and at every N-th epoch; 0: never."""
     return settings["epochs"] // settings[every] + 1 if settings[every] else 0
 
 
 def subset_sizes(split: dict[str, Any], num_train: int) -> tuple[int, int, int]:
-    """Examples in a subset's train fold, in its test fold, and in the test folds of all subsets together."""
+    """Numbers of examples: a subset's train fold, its test fold, and the union of all test folds."""
     if split["rule"] == "learned-by":
         train, test = split["train_size"], split["test_size"]
     else:
         size = int(split["quantile"] * num_train + 1e-9)
         test = round(split["test_fraction"] * size)
         train = size - test
-    # Easy and hard have no example in common; random and the first two controls are drawn from all.
+    # Easy and hard are disjoint; random and the first two controls are drawn from all examples.
     share = min((train + test) / num_train, 0.5)
     together = num_train * test / (train + test) * (1 - (1 - 2 * share) * (1 - share) ** 3)
     return train, test, round(together)
@@ -107,7 +107,7 @@ def _own(run: Run) -> dict[str, Any]:
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """All of a run's settings; what it leaves open is as tracked, where it comes from a tracked run."""
+    """All settings of a run; those that it does not set are as tracked, if it comes from a tracked run."""
     own = _own(run)
     given = {name: value for name, value in own.items() if value is not None}
     found = own | source_of(run, c.Track) | given
@@ -117,14 +117,14 @@ def settings_of(run: Run) -> dict[str, Any]:
 
 
 def source_of(run: Run, kind: type) -> dict[str, Any]:
-    """The settings of the track or split from which a run comes; of what no recipe has made, by its files.
+    """The settings of the track or split run that a run depends on, in the recipe or on disk.
 
-    None where it can't be known yet.
+    Empty if it is not known yet.
     """
     if made := ancestor(run, kind):
         return _own(made)
-    told = (ancestor(run, c.Split) or run).settings
-    split, runs = told.get("split"), told.get("run", ())
+    given = (ancestor(run, c.Split) or run).settings
+    split, runs = given.get("split"), given.get("run", ())
     if split and split.exists():
         if kind is c.Split:
             return dataclasses.asdict(c.Split()) | files.table_settings(split)

@@ -1,4 +1,4 @@
-"""The engine of one machine: as many runs at once as it has GPUs, each in a process of its own."""
+"""Executes the runs of a recipe on one machine: one per GPU at a time, each in its own process."""
 
 import itertools
 import multiprocessing
@@ -12,53 +12,53 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from hardness.recipes.plan import Run
-from hardness.recipes.work import Engine, Event, attempt, check_asked
+from hardness.recipes.work import Engine, Event, attempt, check_resources
 
 _TICK = 0.5
-"""Seconds after which we say that nothing is new."""
+"""Seconds between two looks at the progress of the runs."""
 _PATIENCE = 30.0
-"""Seconds in which a run that is asked to stop ends the write of its epoch."""
+"""Seconds for a run to finish writing its epoch after it was told to stop."""
 
 
 def on_this_machine(runs: Sequence[Run]) -> Engine:
-    """Do the runs, of which each comes after those that it needs.
+    """Execute the runs in their order, each after its dependencies.
 
     Without GPUs one at a time, with all cores.
     """
-    # Each run is forked from a process that has imported what takes long, and computed nothing yet.
+    # Runs are forked from a server that has already imported the stages.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["hardness.stages.track", "hardness.stages.retrain", "hardness.stages.report"]
     )
     gpus = _gpus()
     if gpus:
-        check_asked(runs, "gpus", len(gpus))
-    # Without GPUs there is one place, that of the processor.
+        check_resources(runs, "gpus", len(gpus))
+    # Without GPUs there is one slot, the CPU.
     free = gpus or [""]
     waiting, failed = list(runs), set()
     running: dict[int, tuple[Run, BaseProcess, Connection, list[str]]] = {}
     try:
         while waiting or running:
-            at_work = {run.name for run in waiting} | {run.name for run, *_ in running.values()}
+            unfinished = {run.name for run in waiting} | {run.name for run, *_ in running.values()}
             for run in list(waiting):
                 needs = {need.name for need in run.needs}
                 num_taken = max(1, int(run.stage.gpus)) if gpus else 1
                 if needs & failed:
                     waiting.remove(run)
                     failed.add(run.name)
-                elif not needs & at_work and num_taken <= len(free):
+                elif not needs & unfinished and num_taken <= len(free):
                     waiting.remove(run)
                     taken, free = free[:num_taken], free[num_taken:]
-                    process, told = _start(context, run, taken)
-                    running[process.sentinel] = run, process, told, taken
+                    process, result = _start(context, run, taken)
+                    running[process.sentinel] = run, process, result, taken
                     yield Event(run, "began")
             ended = wait(list(running), _TICK)
             for sentinel in ended:
-                run, process, told, taken = running.pop(sentinel)
+                run, process, result, taken = running.pop(sentinel)
                 free = [*free, *taken]
                 process.join()
                 try:
-                    error = told.recv()
+                    error = result.recv()
                 except EOFError:
                     error = f"its process was killed, exit status {process.exitcode}"
                 if error:
@@ -68,7 +68,7 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
                 yield None
     finally:
         processes = [process for _, process, *_ in running.values()]
-        # Asked to stop, again, since Python drops an interrupt that falls into a finalizer, and made to.
+        # Terminated twice, because Python ignores an interrupt inside a finalizer; then killed.
         for force in (False, False, True):
             for process in processes:
                 process.kill() if force else process.terminate()
@@ -79,7 +79,7 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
 
 
 def _gpus() -> list[str]:
-    """Their names for CUDA_VISIBLE_DEVICES."""
+    """GPU names for CUDA_VISIBLE_DEVICES."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -95,18 +95,18 @@ def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess
     return process, ours
 
 
-def _work(run: Run, gpus: list[str], told: Connection) -> None:
-    """Do the run in this process; send what went wrong, or nothing."""
-    # The keyboard interrupts us, and we ask our runs to stop.
+def _work(run: Run, gpus: list[str], result: Connection) -> None:
+    """Execute the run in this process; send its error, or an empty string."""
+    # Ctrl-C reaches only the parent, which then stops its runs.
     os.setsid()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus != [""]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    told.send(attempt(run, num_gpus=len(gpus) if any(gpus) else 0))
+    result.send(attempt(run, num_gpus=len(gpus) if any(gpus) else 0))
 
 
 def _end_with_parent() -> None:
-    """Whoever is killed leaves no run behind: nothing is lost, since files are whole or not there."""
+    """If the parent is killed, kill this run too; files are complete or missing, so nothing is lost."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""The engine of a Ray cluster: each run is a task, on a node with the CPUs and GPUs that it asks for.
+"""Executes the runs of a recipe on a Ray cluster: each is a task with the CPUs and GPUs that it requests.
 
-All nodes see the working folder, with the runs and the data in it, and the same installation of hardness.
+All nodes share the working folder, with runs and data, and have the same installation of hardness.
 """
 
 import logging
@@ -18,21 +18,21 @@ from ray.exceptions import RayError, RayTaskError
 
 from hardness.errors import UserError
 from hardness.recipes.plan import Run
-from hardness.recipes.work import Engine, Event, attempt, check_asked
+from hardness.recipes.work import Engine, Event, attempt, check_resources
 from hardness.stages.run_folder import is_in_use
 
 _TICK = 0.5
-"""Seconds after which we say that nothing is new."""
+"""Seconds between two looks at the progress of the runs."""
 _PATIENCE = 120.0
-"""Seconds in which a network file system frees the lock of a node that died, and shows what another wrote."""
+"""Seconds for a network file system to free the lock of a dead node and to show files of other nodes."""
 _RETRIES = 10
-"""Of a run whose worker or node was lost, not of one that failed."""
+"""Retries of a run whose worker or node was lost; a failed run is not retried."""
 
 
 def on_ray(runs: Sequence[Run]) -> Engine:
-    """Do the runs, of which each comes after those that it needs, wherever the cluster has room.
+    """Execute the runs, each after its dependencies, on any node with free resources.
 
-    The cluster is that to which the caller belongs, or that of RAY_ADDRESS; else one of this machine alone.
+    Uses the cluster that the caller is connected to, or RAY_ADDRESS, or else this machine alone.
     """
     is_ours = not ray.is_initialized()
     if is_ours:
@@ -46,14 +46,14 @@ def on_ray(runs: Sequence[Run]) -> Engine:
 
 def _join() -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
-    # What is run is nobody else's business.
+    # No usage statistics are sent.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray would have SIGTERM end us where we stand.
+    # Ray installs its own SIGTERM handler, which ends the process without cleanup.
     handler = signal.getsignal(signal.SIGTERM)
     host, _, port = address.rpartition(":")
     try:
         if port.isdigit() and "/" not in host:
-            # Where nobody answers, Ray asks on for many minutes.
+            # Without a cluster at the address, Ray retries for many minutes.
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:
@@ -66,24 +66,24 @@ def _join() -> None:
 def _on_cluster(runs: Sequence[Run]) -> Engine:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (int(max(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
-    check_asked(runs, "cpus", cpus)
+    check_resources(runs, "cpus", cpus)
     if gpus:
-        check_asked(runs, "gpus", gpus)
+        check_resources(runs, "gpus", gpus)
     tasks: dict[Run, ray.ObjectRef] = {}
     before: dict[Run, int] = {}
     for run in runs:
-        # From now on a stamp says that a worker came to the end, even if it was lost before it could say so.
+        # A new stamp proves that a worker finished, even if it was lost before it reported.
         run.stamp.unlink(missing_ok=True)
         before[run] = _size(run.log)
         fed = [tasks[need] for need in run.needs if need in tasks]
         num_gpus = run.stage.gpus if gpus else 0
-        asked = {"num_cpus": run.stage.cpus, "num_gpus": num_gpus, **_environment()}
-        tasks[run] = _do.options(name=run.name, **asked).remote(run, Path.cwd(), num_gpus, *fed)
+        options = {"num_cpus": run.stage.cpus, "num_gpus": num_gpus, **_environment()}
+        tasks[run] = _do.options(name=run.name, **options).remote(run, Path.cwd(), num_gpus, *fed)
     left, begun, failed = dict(tasks), set(), set()
     try:
         while left:
             ready, _ = ray.wait([*left.values()], timeout=_TICK)
-            # Again, since of those that a failure ends Ray may tell any first.
+            # Again, because Ray may report the dependents of a failed run before the run.
             ready, _ = ray.wait([*left.values()], num_returns=len(left), timeout=0)
             for run, task in list(left.items()):
                 is_ready = task in ready
@@ -102,7 +102,7 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
                 yield None
     finally:
         waiting = [*left.values()]
-        # Asked to stop, again, since Python drops an interrupt that falls into a finalizer, and made to.
+        # Cancelled twice, because Python ignores an interrupt inside a finalizer; then killed.
         for force in (False, False, True):
             for task in waiting:
                 ray.cancel(task, force=force)
@@ -112,23 +112,21 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
 
 @ray.remote(max_calls=1, max_retries=_RETRIES)
 def _do(run: Run, working: Path, num_gpus: float, *fed: None) -> None:
-    """Do the run in a process of its own; ``fed`` is what Ray waits for."""
+    """Execute the run in a worker process; Ray waits for ``fed`` first."""
     if not working.is_dir():
-        sentence = "Node {node} has no folder {folder}."
-        hint = "Run the recipe in a folder that all nodes share."
-        raise UserError("not-shared", sentence, hint, node=platform.node(), folder=str(working))
+        raise _not_shared(working)
     os.chdir(working)
     if run.is_done:
         return
     if run.folder:
-        # The worker before us may be dying still. Whoever else is at work there, the stage will say.
-        _comes_true(lambda: not is_in_use(run.folder))
+        # A lost worker may still be dying; the stage refuses any other process in the folder.
+        _wait_until(lambda: not is_in_use(run.folder))
     if error := attempt(run, num_gpus):
         raise RuntimeError(error)
 
 
 def _environment() -> dict[str, Any]:
-    """The options of a task by which its worker finds the modules that we find."""
+    """Task options that give the worker the same import path."""
     path = os.environ.get("PYTHONPATH")
     if not path:
         return {}
@@ -137,23 +135,28 @@ def _environment() -> dict[str, Any]:
 
 
 def _error(run: Run, task: ray.ObjectRef) -> str:
-    """What went wrong in a task that has ended, or nothing."""
+    """The error of a finished task, or an empty string."""
     try:
         ray.get(task)
     except RayTaskError as error:
         return str(error.cause)
     except RayError as error:
         return f"lost with its worker or node: {str(error).strip().splitlines()[0]}"
-    if not _comes_true(run.stamp.exists):
-        return f"done, but {run.stamp} isn't to be seen here: run the recipe in a folder that all nodes share"
+    if not _wait_until(run.stamp.exists):
+        return str(_not_shared(run.stamp))
     return ""
 
 
-def _comes_true(is_so: Callable[[], bool]) -> bool:
+def _not_shared(path: Path) -> UserError:
+    sentence, hint = "Node {node} does not have {path}.", "Run the recipe in a folder that all nodes share."
+    return UserError("not-shared", sentence, hint, node=platform.node(), path=str(path))
+
+
+def _wait_until(condition: Callable[[], bool]) -> bool:
     until = time.monotonic() + _PATIENCE
-    while not (so := is_so()) and time.monotonic() < until:
+    while not (holds := condition()) and time.monotonic() < until:
         time.sleep(_TICK)
-    return so
+    return holds
 
 
 def _size(path: Path) -> int:

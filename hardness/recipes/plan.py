@@ -1,4 +1,4 @@
-"""A plan: the runs of a recipe, each after those that feed it, and what has been done of them."""
+"""The plan of a recipe: its runs, each after its dependencies, and which of them are finished."""
 
 import dataclasses
 import hashlib
@@ -26,45 +26,45 @@ class Run:
     name: str
     stage: Stage
     settings: dict[str, Any]
-    """Those of its dataclass, what feeds it and where it goes among them."""
+    """The settings of its dataclass, including inputs and outputs."""
     axes: dict[str, Any]
-    """Its place in the grid: setting -> value, also of the stages that feed it."""
+    """Its grid values: setting -> value, including those of its dependencies."""
     needs: tuple["Run", ...]
-    """Those that feed it."""
+    """The runs that it depends on."""
     product: Path
-    """What those take that it feeds: a run's folder, a split's file, packed images, a report."""
+    """Its output: a run folder, a split file, packed images or a report."""
     fingerprint: str
-    """Of its settings and those of all that it needs."""
+    """A hash of its settings and of the fingerprints of its dependencies."""
     stamp: Path
-    """The file that says that it is done."""
+    """The file that marks it as done."""
 
     @cached_property
     def config(self) -> Any:
-        """Its dataclass. Raises ``UserError`` for what cannot work, such as a data set that isn't there."""
+        """Its dataclass. Raises ``UserError`` for invalid settings, such as a missing data set."""
         return self.stage.kind(**self.settings)
 
     @property
     def log(self) -> Path:
-        """The file to which goes what its process says."""
+        """The file with the output of its process."""
         return self.stamp.parents[1] / "logs" / f"{self.name}.log"
 
     @property
     def command(self) -> str:
-        """What to type to make this run alone."""
-        told = {
+        """The command that executes this run alone."""
+        flags = {
             f"no_{name}" if value is False else name.rstrip("_"): value is False or value
             for name, value in _changed(self.stage.kind, self.settings).items()
         }
-        return command(self.stage.kind.__name__.lower(), told)
+        return command(self.stage.kind.__name__.lower(), flags)
 
     @property
     def folder(self) -> Path | None:
-        """The run folder of one that has one."""
+        """Its run folder, if its stage trains."""
         return self.product if self.stage.kind in TRAINING else None
 
     @property
     def is_done(self) -> bool:
-        """Raises ``UserError`` where what is in its place was made otherwise."""
+        """Raises ``UserError`` if its folder contains a run with other settings."""
         if not self.stamp.exists() or not self.product.exists():
             return False
         found = self._stamped()
@@ -90,36 +90,36 @@ class Run:
 
     @property
     def num_epochs_done(self) -> int:
-        """How far one that was interrupted has come, or that is at work."""
+        """The finished epochs of an interrupted or running run."""
         log = self.product / "log.jsonl"
         return log.read_bytes().count(b"\n") if self.folder and log.exists() else 0
 
     @property
     def seconds(self) -> float:
-        """That it took, once it is done."""
+        """The time that it took. Only for a finished run."""
         return self._stamped()["seconds"]
 
     def _stamped(self) -> dict[str, Any]:
         names = {"fingerprint", "seconds", "settings"}
-        return files.read_json(self.stamp, names, "remove it, and what it is of is looked at again")
+        return files.read_json(self.stamp, names, "Remove it: the run is then checked again.")
 
     def mark_done(self, seconds: float) -> None:
-        told = {
+        stamp = {
             "fingerprint": self.fingerprint,
             "seconds": seconds,
             "settings": _shaping(self.stage.kind, self.settings),
         }
-        files.write_json(self.stamp, {"format_version": files.FORMAT_VERSION, **told})
+        files.write_json(self.stamp, {"format_version": files.FORMAT_VERSION, **stamp})
 
 
 def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
-    """Every run of a recipe by its name, each after those that it needs; their settings are checked.
+    """All runs of a recipe by name, each after its dependencies, with checked settings.
 
-    A stage has a run for every combination of its grid's values with a run of each stage that feeds it, as
-    far as they agree in the settings in which both vary: each run of track is split by itself. A report takes
-    all that agree, and so does the choice of a learning rate.
+    A stage has one run per combination of its grid values with a run of each stage in its ``from``, if they
+    have the same values of shared grid settings: each track run has its own split. A report takes all runs
+    that match, and so does a learning rate search.
 
-    Raises ``UserError`` where they are more than ``most``.
+    Raises ``UserError`` for more than ``most`` runs.
     """
     runs: dict[str, Run] = {}
     of_stage: dict[str, list[Run]] = {}
@@ -129,7 +129,7 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
         for own, fed in _combinations(stage, recipe, of_stage):
             run = _run(recipe, stage, own, fed)
             if stage.kind is c.Score:
-                # One after the other, since they add to the same table.
+                # One after the other, because they write to the same table.
                 run = dataclasses.replace(run, needs=(*run.needs, *scored.get(run.product, ())))
                 scored[run.product] = (run,)
             of_stage[stage.id].append(run)
@@ -148,7 +148,7 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
             runs[run.name] = run
     made: dict[Path, str] = {}
     for run in runs.values():
-        # These add to what another has made.
+        # Score and labels add to the output of another run.
         if run.stage.kind not in (c.Score, c.Labels) and made.setdefault(run.product, run.name) != run.name:
             sentence, hint = "{first} and {second} both write {path}.", "Give them different outputs."
             values = {"first": made[run.product], "second": run.name, "path": str(run.product)}
@@ -159,7 +159,7 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
 def _combinations(
     stage: Stage, recipe: Recipe, of_stage: dict[str, list[Run]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Run | list[Run]]]]:
-    """(own values of the grid, setting -> the run or all the runs that feed it)."""
+    """(own grid values, setting -> the run, or all runs, that it takes)."""
     each: dict[str, list[Run]] = {}
     every: dict[str, list[Run]] = {}
     for source in stage.sources:
@@ -197,7 +197,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
         if settings_fed.count(setting) > 1:
             parts.append(source.stage.id)
     axes |= own
-    parts += [_told(name, value) for name, value in axes.items()]
+    parts += [_value_in_name(name, value) for name, value in axes.items()]
     name = re.sub(r"[^\w.+-]+", "-", "-".join([stage.id, *parts]))
     if stage.kind in TRAINING:
         settings |= {"out": recipe.runs / name, "resume": True}
@@ -205,10 +205,10 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
         settings.setdefault("out", Path("reports") / recipe.path.stem)
     product = _product(stage.kind, settings)
     if stage.kind is not c.Pack or not _is_packed(product):
-        # What cannot work is met here; the source of what is packed may be gone.
+        # Check the settings now. The source of packed images may be gone.
         stage.kind(**{**settings, **_until_packed(fed)})
-    told = [stage.kind.__name__, _shaping(stage.kind, settings), [run.fingerprint for run in needs]]
-    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    hashed = [stage.kind.__name__, _shaping(stage.kind, settings), [run.fingerprint for run in needs]]
+    fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
     return Run(
         name=name,
         stage=stage,
@@ -222,7 +222,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run |
 
 
 def _fed_by(kind: type, setting: str, source: Run) -> dict[str, Any]:
-    """The settings that a run of that kind takes from one that feeds it."""
+    """The settings that a run of that kind takes from a dependency."""
     if setting == "data":
         return {"data": f"packed:{source.product}", "val_fraction": None}
     if kind is c.Score and setting == "split":
@@ -231,7 +231,7 @@ def _fed_by(kind: type, setting: str, source: Run) -> dict[str, Any]:
 
 
 def _until_packed(fed: dict[str, Run | list[Run]]) -> dict[str, Any]:
-    """Images that are yet to be packed are checked by their source."""
+    """Settings that check images by their source until they are packed."""
     packing = fed.get("data")
     if packing is None or _is_packed(packing.product):
         return {}
@@ -253,20 +253,20 @@ def _product(kind: type, settings: dict[str, Any]) -> Path:
 
 
 def _shaping(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """Those that make a difference to what comes out, and are not by default."""
+    """The non-default settings that affect the result."""
     return {name: value for name, value in _changed(kind, settings).items() if name not in OPERATIONAL}
 
 
 def _changed(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has them, those that are not by default."""
-    told = plain(settings)
+    """The non-default settings, as in JSON."""
+    given = plain(settings)
     return {
-        name: told[name] for name, default in defaults(kind).items() if told.get(name, default) != default
+        name: given[name] for name, default in defaults(kind).items() if given.get(name, default) != default
     }
 
 
-def _told(setting: str, value: Any) -> str:
-    """A value of the grid in a run's name; a word says by itself what it is of."""
+def _value_in_name(setting: str, value: Any) -> str:
+    """A grid value in the name of a run; numbers are prefixed with their setting."""
     values = value if isinstance(value, tuple) else (value,)
     text = "+".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
     return text if all(isinstance(each, str) for each in values) else f"{setting}{text}"

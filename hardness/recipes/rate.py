@@ -1,4 +1,4 @@
-"""How long this machine takes for an image: through a network, and out of its file."""
+"""Measured seconds per image on this machine: training, evaluation, decoding."""
 
 import math
 import time
@@ -14,24 +14,23 @@ from hardness.resources import resolve_device
 from hardness.training.step import train_step
 
 _PIXELS = 100_000
-"""Of a batch on a CPU, where large ones are no faster and a step may take a minute."""
+"""Pixels per batch on a CPU, where larger batches are no faster."""
 _SECONDS = 0.5
-"""That are measured, after a step that warms up."""
+"""Seconds per measurement, after one step of warm-up."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds an image."""
+    """Seconds per image."""
 
     trained: float
-    """Forward, backward, step of SGD."""
+    """Forward, backward, SGD step."""
     evaluated: float
     num_parameters: int
-    """Of the network."""
 
 
 def measure(data: DataSet, model: str, stem: str, precision: str, batch_size: int, device: str) -> Rate:
-    """Of the network for that data set, on random images, for half a second each, or for a step if longer."""
+    """Measure a network for that data set on random images, each for half a second or one step."""
     where = resolve_device(device)
     network = models.build(model, data, seed=0, stem=stem, precision=precision).to(where)
     optimizer = optim.build("sgd", network.parameters(), lr=1e-3)
@@ -57,7 +56,7 @@ def measure(data: DataSet, model: str, stem: str, precision: str, batch_size: in
 
 
 def decode(data: DataSet, workers: int) -> float:
-    """Seconds an image that ``workers`` read and decode."""
+    """Seconds per image to read and decode with ``workers``."""
     last = min(len(data.train), 64 * max(1, workers))
     started = time.perf_counter()
     for _ in read_in_order(data.train.images, 0, last, workers):
@@ -66,7 +65,7 @@ def decode(data: DataSet, workers: int) -> float:
 
 
 def state_size(optimizer: str, momentum: float | None) -> float:
-    """How many numbers the optimizer keeps of each parameter."""
+    """Numbers in the state of the optimizer per parameter."""
     network = torch.nn.Linear(30, 30)
     built = optim.build(optimizer, network.parameters(), 1e-3, momentum=momentum)
     for _ in range(3):

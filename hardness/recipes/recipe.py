@@ -1,20 +1,20 @@
-"""A recipe: a TOML file -> its stages, checked, each after those that feed it.
+"""Reads a recipe, a TOML file -> its checked stages, each after its dependencies.
 
-    runs = "runs/mine"          # where its runs go; default: runs/NAME of NAME.toml
+    runs = "runs/mine"          # the folder of its runs; default: runs/NAME for NAME.toml
 
-    [all]                       # settings of every stage that has them
+    [all]                       # settings of all stages that have them
     data = "imagefolder:data/mine"
 
-    [track]                     # the name of a stage is its id; where it is another: stage = "track"
-    seed = [0, 1, 2]            # a list where a setting takes one value is a grid
+    [track]                     # the id of a stage; if it is not the name of a stage: stage = "track"
+    seed = [0, 1, 2]            # a list for a setting that takes one value is a grid
 
     [split]
-    from = "track"              # a split of every run of track
+    from = "track"              # one split per track run
 
-``base = "NAME.toml"`` takes over the stages and settings of a recipe in the same folder.
+``base = "NAME.toml"`` inherits the stages and settings of a recipe in the same folder.
 
-Settings are the fields of the stage's dataclass in ``hardness.config``. Of its own a stage has ``stage``,
-``from``, and what each run of it asks of a cluster: ``cpus``, ``gpus``.
+Settings are the fields of the stage's dataclass in ``hardness.config``. In addition a stage has ``stage``,
+``from``, and the resources of each of its runs: ``cpus``, ``gpus``.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ KINDS = {
     kind.__name__.lower(): kind
     for kind in (c.Pack, c.Track, c.Score, c.Labels, c.Split, c.Retrain, c.Memorize, c.Report)
 }
-# Who is fed by whom: the setting that is filled in, and whether it takes all that fits, or a run each.
+# (stage, stage in its from) -> (the setting that it fills, whether it takes all matching runs or one).
 FEEDS = {
     (c.Track, c.Pack): ("data", False),
     (c.Memorize, c.Pack): ("data", False),
@@ -55,7 +55,7 @@ FEEDS = {
     (c.Report, c.Memorize): ("runs", True),
 }
 TRAINING = (c.Track, c.Retrain, c.Memorize)
-"""Those that have run folders, which a recipe names and resumes."""
+"""Stages with run folders, which a recipe names and resumes."""
 _OWN = ("stage", "from", "cpus", "gpus")
 _OTHER_FOLDERS = ("done", "logs")
 _NOT_SET = {"resume", "download", "verify", "list"}
@@ -69,31 +69,31 @@ class Stage:
     kind: type
     """Its dataclass in ``hardness.config``."""
     settings: Mapping[str, Any]
-    """What each of its runs has, and ``grid`` leaves open."""
+    """The settings that all of its runs share."""
     grid: Mapping[str, Sequence[Any]]
-    """Setting -> its values, of which every combination is a run."""
+    """Setting -> values; every combination is a run."""
     sources: tuple[str, ...]
-    """Ids of the stages that feed it."""
+    """The ids in its ``from``."""
     cpus: int
-    """Cores of each run, on a cluster."""
+    """Cores per run, on a cluster."""
     gpus: float
-    """GPUs of each run, where there are any; more than one: that many processes, by ``torchrun``."""
+    """GPUs per run, if there are any; several: as many processes, started by ``torchrun``."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     path: Path
     runs: Path
-    """The folder of all of its runs."""
+    """The folder of its runs."""
     stages: dict[str, Stage]
-    """By id, each after those that feed it."""
+    """By id, each after its dependencies."""
 
 
 def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, changed as ``--set`` says: ``ID.SETTING=VALUE``, the value as in TOML or bare.
+    """Read a recipe and apply the changes of ``--set``: ``ID.SETTING=VALUE``, in TOML or a bare string.
 
-    Raises ``UserError`` for what no recipe has: unknown stages, ids and settings (with the nearest that there
-    are), values of another type, empty grids, stages that feed each other in a circle.
+    Raises ``UserError`` for unknown stages, ids and settings (with similar names), values of the wrong type,
+    empty grids and cyclic dependencies.
     """
     tables = _tables(path)
     for change in changes:
@@ -126,7 +126,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def _tables(path: Path, is_base: bool = False) -> dict[str, Any]:
-    """The tables of a file; those of its ``base``, a recipe beside it, hold where it says nothing else."""
+    """The tables of a file, merged into those of its ``base``, a recipe in the same folder."""
     if not path.is_file():
         raise UserError("no-such-file", "There is no file {path}.", "Check the path.", path=str(path))
     try:
@@ -167,7 +167,7 @@ def _change(tables: dict[str, Any], change: str) -> None:
 
 
 def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
-    # It becomes the names of folders.
+    # The id becomes a folder name.
     if not re.fullmatch(r"[\w-]+", id) or id in _OTHER_FOLDERS:
         sentence = "{id!r} cannot be the id of a stage."
         hint = "Choose another one, of letters, digits, - and _; done and logs are reserved."
@@ -210,10 +210,10 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
 
 
 def _with_shared(stage: Stage, shared: dict[str, Any], stages: dict[str, Stage]) -> Stage:
-    """What [all] says holds where the stage says nothing else, and no other stage feeds it that."""
+    """Add the settings of [all] that the stage neither sets nor takes from another stage."""
     taken = {*stage.settings, *stage.grid}
     fed = {FEEDS[stage.kind, stages[source].kind][0] for source in stage.sources}
-    # A learning rate that is searched for.
+    # A learning rate search replaces lr.
     taken |= {"lr"} if "lr_from" in fed else set()
     more = {
         _field(name): _converted(f"all.{name}", value, _known(stage.kind)[name])
@@ -241,7 +241,7 @@ def _check_sources(stage: Stage, stages: dict[str, Stage]) -> None:
 
 @cache
 def _known(kind: type) -> dict[str, Any]:
-    """The settings that a recipe may give a stage of that kind, each with its type."""
+    """The settings of a stage of that kind in a recipe: name -> type."""
     hints = get_type_hints(kind)
     left_out = _NOT_SET | ({"out"} if kind in TRAINING else set())
     names = [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
@@ -249,7 +249,7 @@ def _known(kind: type) -> dict[str, Any]:
 
 
 def _field(name: str) -> str:
-    """``with`` is a word of Python's own."""
+    """``with`` is a Python keyword."""
     return f"{name}_" if name == "with" else name
 
 

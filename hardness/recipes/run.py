@@ -1,4 +1,4 @@
-"""``hardness run``: do what a recipe says, as far as it isn't done; ``hardness demo``: the one that ships."""
+"""``hardness run`` executes the unfinished runs of a recipe; ``hardness demo`` that of the demo."""
 
 import importlib.util
 import shlex
@@ -14,9 +14,9 @@ from rich.tree import Tree
 from hardness import console
 from hardness.config import Demo
 from hardness.config import Run as Config
-from hardness.console import say
+from hardness.console import duration, say
 from hardness.errors import UserError
-from hardness.recipes.cost import Cost, costs, duration, num_epochs
+from hardness.recipes.cost import Cost, costs, num_epochs
 from hardness.recipes.local import on_this_machine
 from hardness.recipes.plan import Run, expand
 from hardness.recipes.recipe import Recipe, read
@@ -24,15 +24,15 @@ from hardness.recipes.work import Engine
 
 _DEMO = Path(__file__).with_name("demo.toml")
 _MOST = 1000
-"""Runs that need no --yes."""
+"""The most runs without --yes."""
 _LISTED = 12
-"""Runs of a stage that are shown one by one."""
+"""The most runs of a stage that are listed one by one."""
 
 
 def run(config: Config) -> Path:
-    """Do the runs of a recipe that aren't done -> the folder that they are in.
+    """Execute the unfinished runs of a recipe -> the folder of its runs.
 
-    Raises ``UserError`` at last where some failed; all that don't need those have been done then.
+    If some fail, raises ``UserError`` after all runs that do not depend on them.
     """
     words = ["hardness", "run", str(config.recipe)]
     for change in config.set_:
@@ -45,57 +45,57 @@ def run(config: Config) -> Path:
 
 
 def demo(config: Demo) -> Path:
-    """The recipe of the demo -> the report's folder."""
+    """Execute the recipe of the demo -> the report's folder."""
     started = time.perf_counter()
     recipe = read(_DEMO, [f"runs={config.runs}", f"report.out={config.out}"])
     _do(recipe, shlex.join(["hardness", "demo", "--runs", str(config.runs), "--out", str(config.out)]))
-    say(f"the demo took {time.perf_counter() - started:.0f} s; look at {config.out / 'index.html'}")
+    say(f"Finished in {time.perf_counter() - started:.0f} s. Open {config.out / 'index.html'}")
     return config.out
 
 
 def _do(
-    recipe: Recipe, again: str, engine: str = "local", only_show: bool = False, most: int | None = _MOST
+    recipe: Recipe, command: str, engine: str = "local", dry_run: bool = False, most: int | None = _MOST
 ) -> None:
-    """``again``: the command to repeat."""
-    do_all = _engine(engine)
+    """``command``: what to run again after an interruption or a failure."""
+    execute = _engine(engine)
     runs = list(expand(recipe, most).values())
     to_do: list[Run] = []
     for run in runs:
-        # What is fed by something that is made again is made again.
+        # If a dependency is executed again, so is the run.
         if not run.is_done or any(need in to_do for need in run.needs):
             to_do.append(run)
     console.tree(_tree(recipe, runs, costs(to_do)))
     if to_do:
         say("estimated from throughput measured now, one run at a time")
-    if only_show or not to_do:
+    if dry_run or not to_do:
         return
     try:
-        failed = _follow(do_all(to_do), num_runs=len(runs), num_done=len(runs) - len(to_do))
+        failed = _follow(execute(to_do), num_runs=len(runs), num_done=len(runs) - len(to_do))
     except KeyboardInterrupt:
-        say(f"Interrupted. Resume with: {again}")
+        say(f"Interrupted. Resume with: {command}")
         raise
     if failed:
-        _tell_failures(failed, [run for run in to_do if run not in failed and not run.is_done], again)
+        _fail(failed, to_do, command)
 
 
 def _follow(events: Engine, num_runs: int, num_done: int) -> dict[Run, str]:
-    """Tell what an engine does, until all is done -> what went wrong in those that failed."""
+    """Show the progress of an engine until it ends -> the errors of the runs that failed."""
     failed: dict[Run, str] = {}
-    at_work: list[Run] = []
-    with console.Runs(num_runs, num_done) as told, closing(events):
+    running: list[Run] = []
+    with console.Runs(num_runs, num_done) as view, closing(events):
         for event in events:
             if event is None:
-                for run in at_work:
-                    told.advance(run.name, run.num_epochs_done)
+                for run in running:
+                    view.advance(run.name, run.num_epochs_done)
             elif event.kind == "began":
-                at_work.append(event.run)
-                told.begin(event.run.name, num_epochs(event.run), event.run.num_epochs_done)
+                running.append(event.run)
+                view.begin(event.run.name, num_epochs(event.run), event.run.num_epochs_done)
             elif event.kind == "done":
-                at_work.remove(event.run)
-                told.end(event.run.name, f"done, {duration(event.run.seconds)}")
+                running.remove(event.run)
+                view.end(event.run.name, f"done, {duration(event.run.seconds)}")
             else:
-                at_work.remove(event.run)
-                told.end(event.run.name, f"failed: {event.error}")
+                running.remove(event.run)
+                view.end(event.run.name, f"failed: {event.error}")
                 failed[event.run] = event.error
     return failed
 
@@ -112,7 +112,7 @@ def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:
 
 
 def _tree(recipe: Recipe, runs: Sequence[Run], left: Mapping[Run, Cost]) -> Tree:
-    """The stages, each under the one that feeds it, and their runs."""
+    """The stages, each under the one in its ``from``, and their runs."""
     view = Tree(f"[bold]{escape(str(recipe.path))}[/]: {_summary(runs, left)}, in {escape(str(recipe.runs))}")
     branches = {}
     for stage in recipe.stages.values():
@@ -138,8 +138,8 @@ def _state(run: Run, left: Mapping[Run, Cost]) -> str:
     if run not in left:
         return f"done, {duration(run.seconds)}"
     done = run.num_epochs_done
-    begun = f"at epoch {done} of {num_epochs(run)}, " if done else ""
-    return f"{begun}{_price([left[run]])}"
+    progress = f"at epoch {done} of {num_epochs(run)}, " if done else ""
+    return f"{progress}{_price([left[run]])}"
 
 
 def _price(found: Sequence[Cost]) -> str:
@@ -147,14 +147,21 @@ def _price(found: Sequence[Cost]) -> str:
     return f"about {duration(seconds)}, {decimal(size)}"
 
 
-def _tell_failures(failed: Mapping[Run, str], left: Sequence[Run], again: str) -> None:
-    """Raises the ``UserError`` that ends the command, after what failed and what was not begun."""
+def _fail(failed: Mapping[Run, str], to_do: Sequence[Run], command: str) -> None:
+    """Print the errors and the skipped runs, then raise ``UserError``."""
     for run, error in failed.items():
         say(f"{run.name} failed: {error}")
         say(f"  its log: {run.log}; run it alone with: {run.command}")
-    if left:
-        say(f"skipped: a run they depend on failed: {', '.join(run.name for run in left)}")
-    values = {"num": len(failed), "names": ", ".join(run.name for run in failed), "again": again}
-    sentence = "{num} {runs} failed: {names}."
-    runs = "run" if len(failed) == 1 else "runs"
-    raise UserError("failed-runs", sentence, "Fix the cause, then rerun: {again}", runs=runs, **values)
+    if skipped := [run.name for run in to_do if run not in failed and not run.is_done]:
+        say(f"skipped, because a run they depend on failed: {', '.join(skipped)}")
+    sentence, names = (
+        "{num_failed} of {num_runs} runs failed: {names}.",
+        ", ".join(run.name for run in failed),
+    )
+    values = {
+        "num_failed": len(failed),
+        "num_runs": len(to_do),
+        "names": ", ".join(names),
+        "command": command,
+    }
+    raise UserError("failed-runs", sentence, "Fix the cause, then rerun: {command}", **values)

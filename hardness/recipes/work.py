@@ -1,4 +1,4 @@
-"""Doing one run of a plan."""
+"""Executes one run of a recipe."""
 
 import ctypes
 import importlib
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Event:
-    """What an engine tells of a run."""
+    """A change in the state of a run, reported by an engine."""
 
     run: Run
     kind: str
@@ -32,26 +32,26 @@ class Event:
 
 
 Engine = Generator[Event | None, None, None]
-"""Does runs, each after those that it needs, and none that needs one that failed; None: nothing new."""
+"""Executes runs, each after its dependencies and only if they succeeded; None: no news."""
 
 
-def check_asked(runs: Sequence[Run], what: str, most: int) -> None:
-    """Raises ``UserError`` where a run asks for more ``cpus`` or ``gpus`` than one machine has."""
+def check_resources(runs: Sequence[Run], what: str, most: int) -> None:
+    """Raise ``UserError`` if a run requests more ``cpus`` or ``gpus`` than one machine has."""
     for run in runs:
-        if (asked := getattr(run.stage, what)) > most:
-            sentence = "[{id}] asks for {asked:g} {what} per run; there are at most {most}."
-            values = {"id": run.stage.id, "asked": asked, "what": what, "most": most}
+        if (requested := getattr(run.stage, what)) > most:
+            sentence = "[{id}] requests {requested:g} {what} per run, but there are at most {most}."
+            values = {"id": run.stage.id, "requested": requested, "what": what, "most": most}
             raise UserError("too-few-resources", sentence, "Lower it: --set {id}.{what}={most}.", **values)
 
 
 def attempt(run: Run, num_gpus: float) -> str:
-    """Do a run in a process that does nothing else, its output in its log -> what went wrong, or nothing."""
+    """Execute a run in this process, its output in its log -> its error, or an empty string."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     escape_unencodable()
-    # Those who watch the log see that the run has begun.
+    # The on_ray engine sees from the size of the log that the run has started.
     print("$", run.command, flush=True)
     try:
         do(run, num_gpus)
@@ -67,9 +67,9 @@ def attempt(run: Run, num_gpus: float) -> str:
 
 
 def do(run: Run, num_gpus: float) -> None:
-    """Do a run here, or, on several GPUs, in a process each that ``torchrun`` starts; mark that it is done.
+    """Execute a run here, or on several GPUs with ``torchrun``, then mark it as done.
 
-    A run that was killed goes on. Raises ``UserError`` as its stage does.
+    Resumes a run that was killed. Raises the ``UserError`` of its stage.
     """
     started = time.perf_counter()
     if num_gpus > 1:
@@ -84,11 +84,11 @@ def _torchrun(words: Sequence[str], num_processes: int) -> None:
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
     process = subprocess.Popen([sys.executable, "-m", *launch, "-m", *words], preexec_fn=_end_with_parent)
     try:
-        # Not in one wait, which Ray could not interrupt.
+        # Polled, because Ray cannot interrupt one long wait.
         while process.poll() is None:
             time.sleep(0.2)
     except BaseException:
-        # It asks its own to stop, and kills those that don't.
+        # torchrun passes this on to its processes, and kills them if necessary.
         process.terminate()
         process.wait()
         raise
@@ -98,6 +98,6 @@ def _torchrun(words: Sequence[str], num_processes: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """In a new process: be asked to stop when the one that started it is gone, however it went."""
+    """In the new process: receive SIGTERM when the parent ends for any reason."""
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -24,20 +24,26 @@ TIMES = {"time", "seconds", "images_per_second", "loader_wait"}
 """What differs between two runs in log.jsonl."""
 
 
-def die(pattern: str, count: int, when: str) -> None:
-    """SIGKILL this process ``before`` or ``after`` the ``count``-th rename to a path with that pattern."""
+def at_rename(act: Callable[[], object], pattern: str, count: int, when: str) -> None:
+    """In this process ``act`` ``before`` or ``after`` the ``count``-th rename to a path with that pattern."""
     real, seen = os.replace, [0]
 
     def replace(source, target, **options) -> None:
-        seen[0] += re.search(pattern, str(target)) is not None
-        is_due = seen[0] == count and re.search(pattern, str(target))
+        is_match = re.search(pattern, str(target)) is not None
+        seen[0] += is_match
+        is_due = is_match and seen[0] == count
         if is_due and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            act()
         real(source, target, **options)
-        if is_due:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if is_due and when == "after":
+            act()
 
     os.replace = replace
+
+
+def die(pattern: str, count: int, when: str) -> None:
+    """SIGKILL this process there."""
+    at_rename(lambda: os.kill(os.getpid(), signal.SIGKILL), pattern, count, when)
 
 
 def kill(words: Sequence, cwd: Path, pattern: str, count: int, when: str) -> None:

@@ -15,8 +15,9 @@ from hardness.dynamics.store import read_epoch, recorded_epochs
 from hardness.errors import UserError
 from hardness.stages.pack import pack
 from tests import processes
+from tests.faults.kill import at_rename
 
-WORDS = ("track", "--epochs", 20, "--out", "r")
+WORDS = ("track", "--epochs", 4, "--out", "r")
 
 
 @pytest.fixture
@@ -77,13 +78,10 @@ def assert_one_line(answer, reason):
 
 
 def test_track_stops_with_one_line_and_resumes_when_there_is_room(small_disk, tmp_path):
-    process = processes.start(*WORDS, cwd=small_disk, env={"TMPDIR": str(tmp_path)})
-    while len(recorded_epochs(small_disk / "r")) < 2:
-        assert process.poll() is None
-        time.sleep(0.002)
-    filler = fill(small_disk)
-    assert_one_line(process.wait(), "No space left on device")
-    filler.unlink()
+    full = partial(at_rename, partial(fill, small_disk), "epoch=2/part", 1, "after")
+    answer = processes.run(*WORDS, cwd=small_disk, env={"TMPDIR": str(tmp_path)}, before=full)
+    assert_one_line(answer, "No space left on device")
+    (small_disk / "filler").unlink()
     for folder, words in ((small_disk, [*WORDS, "--resume"]), (tmp_path, WORDS)):
         processes.run(*words, cwd=folder, check=True)
     for path in (tmp_path / "r").rglob("*.parquet"):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hardness.console import duration
 from hardness.recipes import rate
-from hardness.recipes.cost import costs, duration
+from hardness.recipes.cost import costs
 from hardness.recipes.count import Passes, num_epochs, passes
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read

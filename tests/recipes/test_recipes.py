@@ -8,6 +8,7 @@ import pytest
 
 from hardness import config as c
 from hardness import datasets
+from hardness.recipes import rate
 from hardness.recipes.count import num_epochs, passes
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
@@ -111,7 +112,8 @@ def test_their_headers_say_what_they_cost(images, name):
     assert f"{sum(each.evaluated for each in done):,}" in header
 
 
-def test_a_dry_run_shows_the_plan_and_what_it_costs(images, hardness):
+def test_a_dry_run_shows_the_plan_and_what_it_costs(images, hardness, monkeypatch):
+    monkeypatch.setattr(rate, "_SECONDS", 0.01)
     told = hardness("run", PIPELINES / "imagenet-resnet18.toml", "--dry-run")
     assert told.status == 0, told.err
     lines = told.out.splitlines()

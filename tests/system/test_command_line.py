@@ -36,8 +36,8 @@ def test_bare_track_then_score_then_split(tmp_path):
     [
         (["track", "--model", "resnet81"], "unknown-name", "Did you mean resnet18"),
         (["track", "--noise", "2"], "out-of-range", "--noise must be between 0 and 1 (got 2.0)."),
-        (["split"], "no-finished-run", "hardness track"),
-        (["report"], "no-finished-run", "runs/"),
+        (["split"], "no-runs", "hardness track"),
+        (["report"], "no-runs", "runs/"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(tmp_path, words, code, told):
@@ -69,14 +69,6 @@ def test_an_interrupted_run_prints_the_command_that_resumes(tmp_path, how):
     # Only where the signal came between an epoch's records and its checkpoint.
     assert re.fullmatch(r"(dropped the records of 1 epoch after epoch \d+ in r\n)?", err)
     assert not list((tmp_path / "r").rglob(".*.writing"))
-
-
-def test_help_is_there_at_once():
-    """Which is a matter of what it imports: torch, pandas and pyarrow take seconds, and must not be there."""
-    heavy = "{'torch', 'pandas', 'pyarrow', 'numpy'}"
-    code = f"import sys; from hardness import cli; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
 
 
 @pytest.mark.slow

@@ -164,17 +164,11 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
         Group(label, class_names[label], tuple(card(i, label) for i in members.index))
         for label, members in chosen.groupby("label", sort=False)
     )
-    numbers = {
-        "cards": len(ids),
-        "of each list": _sizes(len(np.unique(given)), _NUM_CARDS)[1],
-        "classes shown": len(groups),
-        "classes": len(np.unique(given)),
-        "runs ranked": len(paths),
-        "runs": len(runs),
-        "epochs": len(losses),
-        "loss of guessing": math.log(len(class_names)),
-        "classes guessed among": len(class_names),
-    }
+    num_classes = len(np.unique(given))
+    numbers = {"cards": len(ids), "classes shown": len(groups), "classes": num_classes}
+    numbers |= {"of each list": _sizes(num_classes, _NUM_CARDS)[1], "runs ranked": len(paths)}
+    numbers |= {"runs": len(runs), "epochs": len(losses), "loss of guessing": math.log(len(class_names))}
+    numbers["classes guessed among"] = len(class_names)
     notes = [_describe_choice(numbers), _describe_curves(numbers), no_images]
     return Gallery(
         scores=tuple(SCORES[name] for name in names),
