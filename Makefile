@@ -9,7 +9,7 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # torch and torchvision come from the package index together: a CPU-only torch beside the index's
 # torchvision does not import.

@@ -7,6 +7,7 @@ from torch import nn
 from hardness import datasets, gradients, models, optim
 from hardness.config import Data
 from hardness.optim.winsorized import WinsorizedSGD, winsorized_mean
+from hardness.ranks import Ranks
 from hardness.training.step import train_step
 from tests.conftest import refused
 
@@ -65,7 +66,7 @@ def test_batch_norm_ranks_and_too_little_memory_are_errors(monkeypatch):
             WinsorizedSGD([nn.Parameter(labels.float())], lr=1.0),
             images,
             labels,
-            batch_size=8,
+            ranks=Ranks(0, 2),
         )
     monkeypatch.setattr(gradients, "_available", lambda device: 10)
     model = nn.Linear(2, 2)
