@@ -1,4 +1,4 @@
-"""The benchmarks run; what they find is not tested, since these machines are shared."""
+"""The benchmarks run. Their timings are not tested, since test machines are shared."""
 
 import subprocess
 import sys
@@ -19,42 +19,42 @@ def smoke(name: str) -> str:
 
 @pytest.mark.slow
 def test_recorder():
-    told = smoke("recorder")
-    assert told.count("| Recorder.update |") == 6
-    assert "18,000 | a generator" in told
-    assert "hardness split --quantile 0.2`, 2,000 examples: **" in told
+    output = smoke("recorder")
+    assert output.count("| Recorder.update |") == 6
+    assert "18,000 | a generator" in output
+    assert "hardness split --quantile 0.2`, 2,000 examples: **" in output
 
 
 @pytest.mark.slow
 def test_optimizers():
-    told = smoke("optimizers")
+    output = smoke("optimizers")
     for name, entry in OPTIMIZERS.items():
         if entry.is_method:
-            assert told.count(f"| {name.upper()}, fused | ") >= 2
-    assert "RM3, published" in told
-    assert "x." in told.split("An epoch of M3")[1]
+            assert output.count(f"| {name.upper()}, fused | ") >= 2
+    assert "RM3, published" in output
+    assert "x." in output.split("An epoch of M3")[1]
 
 
 @pytest.mark.slow
 def test_images():
-    told = smoke("images")
+    output = smoke("images")
     for size in (64, 224):
-        assert told.count(f"| {size} | **hardness, packed, uint8** | ") == 2
-        assert told.count(f"| {size} | ImageFolder, normalised | ") == 2
-    assert "| small_cnn | 64 | cpu | 64 | " in told
+        assert output.count(f"| {size} | **hardness, packed, uint8** | ") == 2
+        assert output.count(f"| {size} | ImageFolder, normalised | ") == 2
+    assert "| small_cnn | 64 | cpu | 64 | " in output
 
 
 @pytest.mark.slow
 def test_scores():
-    told = smoke("scores")
+    output = smoke("scores")
     for name in SCORES:
-        assert f"### {name}\n" in told
-    assert told.count("- Price: ") == len(SCORES)
-    assert "| mlp, digits of 8 x 8 | " in told
+        assert f"### {name}\n" in output
+    assert output.count("- Price: ") == len(SCORES)
+    assert "| mlp, digits of 8 x 8 | " in output
 
 
 @pytest.mark.slow
 def test_report():
-    told = smoke("report")
-    assert "3 runs of 10,000 generated examples of 100 classes" in told
-    assert "| memory at its peak, GiB | " in told
+    output = smoke("report")
+    assert "3 runs of 10,000 generated examples of 100 classes" in output
+    assert "| memory at its peak, GiB | " in output
