@@ -1,5 +1,8 @@
 """The benchmarks run. Their timings are not tested, since test machines are shared."""
 
+import functools
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +11,21 @@ import pytest
 
 from hardness.dynamics.scores import SCORES
 from hardness.registry import OPTIMIZERS
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 
 
+def run(name: str) -> None:
+    module = f"tests.benchmarks.{name}"
+    sys.argv = [module, "--smoke"]
+    importlib.import_module(module).main()
+
+
 def smoke(name: str) -> str:
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}", "--smoke"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    answer = processes.Started(functools.partial(run, name), ROOT, os.environ).wait(300)
+    assert answer.status == 0, answer
+    return answer.out
 
 
 @pytest.mark.slow
@@ -30,14 +41,16 @@ def test_optimizers():
     output = smoke("optimizers")
     for name, entry in OPTIMIZERS.items():
         if entry.is_method:
-            assert output.count(f"| {name.upper()}, fused | ") >= 2
+            assert f"| {name.upper()}, fused | " in output
     assert "RM3, published" in output
     assert "x." in output.split("An epoch of M3")[1]
 
 
 @pytest.mark.slow
 def test_images():
-    output = smoke("images")
+    # Not forked from the server: there a DataLoader's workers take seconds to end.
+    command = [sys.executable, "-m", "tests.benchmarks.images", "--smoke"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for size in (64, 224):
         assert output.count(f"| {size} | **hardness, packed, uint8** | ") == 2
         assert output.count(f"| {size} | ImageFolder, normalised | ") == 2
@@ -56,5 +69,5 @@ def test_scores():
 @pytest.mark.slow
 def test_report():
     output = smoke("report")
-    assert "3 runs of 10,000 generated examples of 100 classes" in output
+    assert "3 runs of 2,000 generated examples of 20 classes" in output
     assert "| memory at its peak, GiB | " in output
