@@ -119,7 +119,7 @@ def test_compiled_runs_see_the_same(here):
 
 
 def test_a_run_that_waits_for_images_names_pack(image_folder, packed, here, capsys, monkeypatch):
-    monkeypatch.setattr("hardness.training.fit._MUCH", 0.0)
+    monkeypatch.setattr("hardness.training.fit._SLOW_LOADING", 0.0)
     run = track(Track(data=f"imagefolder:{image_folder}", cache="none", epochs=2, out=here / "r", **SETTINGS))
     assert all(0 < line["loader_wait"] < 1 for line in read_log(run))
     told = capsys.readouterr().err

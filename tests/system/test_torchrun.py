@@ -40,7 +40,9 @@ def runs(tmp_path_factory, torchrun):
     for (name, ranks), out in found.items():
         words = ("track", *SETTINGS[name], "--out", out)
         if (name, ranks) == ("eval", 2):
-            torchrun(ranks, "hardness", *words)
+            done = torchrun(ranks, "hardness", *words)
+            # Only rank 0 prints.
+            assert done.stdout.count("epoch 3/3: ") == 1, done.stdout
         else:
             processes.run_ranks(ranks, processes.command_of(*words), folder)
     return found
