@@ -10,7 +10,7 @@ from hardness.resources import Resources
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
-def test_per_example_gradients_are_those_of_examples_alone(name):
+def test_per_example_gradients_equal_those_of_single_examples(name):
     data = datasets.load(Data(), model=name)
     model = models.build(name, data, seed=0)
     images, labels, _ = data.train.__getitems__(range(5))
@@ -25,8 +25,8 @@ def test_per_example_gradients_are_those_of_examples_alone(name):
 
 
 @pytest.mark.parametrize("name", ["mlp", "resnet18"])
-def test_in_chunks_they_are_those_in_evaluation_mode_of_examples_alone(name, monkeypatch):
-    """Also with batch normalisation, which then goes by its running statistics."""
+def test_in_chunks_they_equal_those_of_single_examples_in_evaluation_mode(name, monkeypatch):
+    """Also with batch normalization, which uses its running statistics."""
     data = datasets.load(Data(), model=name)
     model = models.build(name, data, seed=0)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 from hardness import seeding
 
 
-def test_streams_are_repeatable_and_apart():
+def test_streams_are_repeatable_and_independent():
     def draw(*stream):
         return seeding.generator(*stream).integers(2**62)
 

@@ -23,7 +23,6 @@ from hardness.optim import A3, M3, RA3, RM3, WinsorizedSGD, robust
 from hardness.training.step import train_step
 from tests.benchmarks.timing import machine, seconds
 
-_PLACES = 5
 _COPY = "copy"
 _WAYS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
@@ -109,13 +108,15 @@ def contenders(shapes: list[torch.Size], device: str, slow: bool, only: str = ""
     return [Contender(name, numbers, build, shapes, device) for name, numbers, build in chosen]
 
 
-def table(make: Callable[[], list[Contender]], rounds: int, between: Callable[[], None]) -> list[str]:
+def table(
+    make: Callable[[], list[Contender]], rounds: int, between: Callable[[], None], allocations: int = 5
+) -> list[str]:
     """Markdown rows; ratios are of medians over all rounds.
 
-    Where memory lies makes a difference of a tenth: contenders are made anew, in other memory, several times.
+    The location in memory changes times by a tenth: contenders are allocated several times.
     """
     times: dict[str, list[float]] = defaultdict(list)
-    for _ in range(_PLACES):
+    for _ in range(allocations):
         numbers = measure(make(), rounds, between, times)
     median = {name: statistics.median(found) for name, found in times.items()}
     a_number = median.pop(_COPY)
@@ -222,12 +223,13 @@ def main() -> None:
     for threads in sorted({1, all_threads}):
         torch.set_num_threads(threads)
         print(f"## {'A small net' if smoke else 'ResNet-18'} on a CPU, threads: {threads}\n")
-        rows = table(partial(contenders, shapes, "cpu", slow=True), rounds, passes("cpu", batch_size=8))
+        make = partial(contenders, shapes, "cpu", slow=True)
+        rows = table(make, rounds, passes("cpu", 1 if smoke else 8), allocations=1 if smoke else 5)
         print("\n".join(rows), end="\n\n", flush=True)
     print("## An epoch of M3 against one of SGD\n")
     print(m3_epoch(12 if smoke else 384, rounds=1 if smoke else 7), end="\n\n")
     print("## Winsorized SGD\n")
-    print(winsorized_step(96, rounds=25), end="\n\n")
+    print(winsorized_step(96, rounds=1 if smoke else 25), end="\n\n")
     for name, sizes, only in (
         ("ResNet-18", shapes, ""),
         # Ten tensors, and few contenders: each has 16 to 20 bytes a parameter.

@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true")
     smoke = parser.parse_args().smoke
-    num_examples, num_classes = (10_000, 100) if smoke else (IMAGENET, CLASSES)
+    num_examples, num_classes = (2_000, 20) if smoke else (IMAGENET, CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         runs = [Path(folder) / f"track-{seed}" for seed in range(SEEDS)]
         for seed, run in enumerate(runs):

@@ -22,25 +22,25 @@ def saved(tmp_path):
     return tmp_path / "last.pt"
 
 
-def test_what_is_saved_is_put_in_place(saved):
+def test_a_saved_state_is_loaded(saved):
     model, optimizer = network()
     assert checkpoint.load(saved, model, optimizer, CPU) == 3
     assert torch.equal(model.weight, torch.load(saved, weights_only=True)["model"]["weight"])
     assert checkpoint.load(saved.with_name("none.pt"), model, optimizer, CPU) == 0
 
 
-@pytest.mark.parametrize("happening", [KeyboardInterrupt(), OSError("no room"), RuntimeError("another")])
-def test_what_happens_while_it_is_saved_is_what_is_raised(tmp_path, monkeypatch, happening):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full"), RuntimeError("another")])
+def test_an_error_while_saving_is_raised_as_it_is(tmp_path, monkeypatch, error):
     class Interrupted(io.FileIO):
         def write(self, data):
             if self.tell() > 1000:
-                raise happening
+                raise error
             return super().write(data)
 
     monkeypatch.setattr(Path, "open", lambda path, mode: Interrupted(path, mode))
-    with pytest.raises(type(happening)) as raised:
+    with pytest.raises(type(error)) as raised:
         checkpoint.save(tmp_path / "last.pt", *network(), epoch=3)
-    assert raised.value is happening
+    assert raised.value is error
     assert not list(tmp_path.iterdir())
 
 
@@ -68,8 +68,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_told_in_one_line(saved, damage):
+def test_a_damaged_checkpoint_is_an_error_of_one_line(saved, damage):
     saved.write_bytes(DAMAGES[damage](saved.read_bytes()))
     with refused("bad-checkpoint", path=str(saved)) as caught:
         checkpoint.load(saved, *network(), CPU)
+    assert caught.value.values["reason"]
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_were_not_saved(tmp_path):
+    for epoch in (10, 3):
+        checkpoint.keep_weights(tmp_path, network()[0], epoch)
+    assert checkpoint.load_weights(tmp_path, network()[0], CPU, epoch=3) == 3
+    path = tmp_path / "checkpoints" / "epoch=4.pt"
+    with refused("no-weights", path=str(path), epochs="3, 10"):
+        checkpoint.load_weights(tmp_path, network()[0], CPU, epoch=4)

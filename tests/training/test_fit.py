@@ -30,7 +30,7 @@ def start(digits, **changes) -> Training:
 
 
 def ten_steps(digits, tmp_path) -> dict[str, list]:
-    """Losses of ten steps of SGD with momentum, and first-learned epochs with a record every five."""
+    """Losses of ten steps of SGD with momentum, and first-learned epochs, recorded every five steps."""
     model = models.build("mlp", digits, seed=0)
     optimizer = optim.build("sgdm", model.parameters(), lr=0.05)
     order = Shuffled(digits.train.ids, 288, seed=0)
@@ -48,12 +48,12 @@ def ten_steps(digits, tmp_path) -> dict[str, list]:
     return {"losses": losses, "first_learned_epoch": first.astype(int).tolist()}
 
 
-def test_ten_steps_are_as_they_were(digits, tmp_path):
-    """The golden run. After a change that is meant to move it: python -m tests.training.test_fit"""
+def test_ten_steps_reproduce_the_golden_run(digits, tmp_path):
+    """To update it after an intended change: python -m tests.training.test_fit"""
     golden, found = json.loads(GOLDEN.read_text()), ten_steps(digits, tmp_path)
     assert len(found["losses"]) == 10
     assert found["losses"] == pytest.approx(golden["losses"], rel=1e-4)
-    # Another processor may round an example across the border.
+    # Rounding on another processor may change the prediction of an example.
     differ = np.not_equal(found["first_learned_epoch"], golden["first_learned_epoch"]).sum()
     assert differ <= 2
 
@@ -71,7 +71,7 @@ def test_schedules(schedule, rates):
         assert learning_rate(1.0, schedule, progress) == pytest.approx(rate)
 
 
-def test_an_epoch_trains_on_every_example_and_says_what_it_did(digits):
+def test_an_epoch_trains_on_every_example_and_yields_its_log(digits):
     first, second = start(digits).epochs()
     assert (first.epoch, second.epoch) == (1, 2)
     assert second.train_loss < first.train_loss
@@ -80,7 +80,7 @@ def test_an_epoch_trains_on_every_example_and_says_what_it_did(digits):
     assert first.images_per_second == pytest.approx(1437 / first.seconds)
 
 
-def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
+def test_train_records_come_from_the_training_pass(digits, tmp_path):
     recorder = Recorder(tmp_path, len(digits.train))
     log = next(start(digits, optimizer="m3").epochs(recorder=recorder))
     recorded = recorder.end_epoch()
@@ -89,7 +89,7 @@ def test_train_records_come_from_the_pass_that_training_makes(digits, tmp_path):
     assert recorded.loss == pytest.approx(log.train_loss, rel=1e-5)
 
 
-def test_the_users_global_generator_is_left_alone(digits):
+def test_the_global_generator_is_restored(digits):
     state = torch.get_rng_state()
     for _ in start(digits).epochs():
         pass
@@ -97,7 +97,7 @@ def test_the_users_global_generator_is_left_alone(digits):
 
 
 @pytest.mark.parametrize("name", ["sgdm", "rm3", "m3", "rm3+adamw", "m3+sgdm", "winsorized"])
-def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
+def test_resuming_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
     settings = {"optimizer": name, "epochs": 3, "schedule": "cosine", "ids": digits.train.ids[:300]}
     training, again = start(digits, **settings), start(digits, **settings)
     for log in training.epochs():
@@ -110,13 +110,13 @@ def test_going_on_from_a_checkpoint_is_bit_for_bit(digits, tmp_path, name):
         assert torch.equal(one, other)
 
 
-def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(digits):
+def test_a_loss_that_is_not_finite_is_an_error_with_epoch_and_step(digits):
     with refused("training-diverged", epoch=1, step=2):
         list(start(digits, lr=1e30).epochs())
 
 
 @pytest.mark.parametrize("name", ["m3", "a3+adamw", "winsorized"])
-def test_some_optimizers_need_three_examples_a_batch(digits, name):
+def test_some_optimizers_need_three_examples_per_batch(digits, name):
     with refused("batch-too-small", least=3, smallest=2):
         next(start(digits, optimizer=name, batch_size=2).epochs())
 
@@ -169,7 +169,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_dropout_depends_on_neither_workers_nor_resuming(digits, tmp_path):
     class Reread:
-        """Pixels that are not in memory, so that workers read them."""
+        """Pixels that are not in memory, so that workers load them."""
 
         def __getitem__(self, ids):
             return digits.train.images[ids]

@@ -16,7 +16,7 @@ def data():
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
-def test_the_whole_is_the_gradient_of_the_summed_loss_against_those_of_examples(data, name):
+def test_coherence_of_the_network_against_the_gradients_of_sum_and_examples(data, name):
     model = models.build(name, data, seed=0)
     ids = np.array([3, 10, 200, 201, 5])
     found = measure_coherence(model, [Group("some", data.train, ids)], 4, Resources())
@@ -37,14 +37,14 @@ def test_the_whole_is_the_gradient_of_the_summed_loss_against_those_of_examples(
     assert found["layer"].tolist() == ["whole network", *layers]
 
 
-def test_copies_of_one_example_are_as_coherent_as_can_be(data):
+def test_copies_of_one_example_have_the_largest_coherence(data):
     model = models.build("mlp", data, seed=0)
     same = measure_coherence(model, [Group("same", data.train, np.full(7, 42))], 0, Resources())
     np.testing.assert_allclose(same["m_coherence"], 7, rtol=1e-5)
     np.testing.assert_allclose(same["coherence"], 1, rtol=1e-5)
 
 
-def test_where_all_gradients_vanish_coherence_is_null(data):
+def test_coherence_is_null_if_all_gradients_vanish(data):
     model = models.build("mlp", data, seed=0)
     label = data.train.given_labels[0].item()
     with torch.no_grad():
