@@ -154,14 +154,7 @@ def _fail(failed: Mapping[Run, str], to_do: Sequence[Run], command: str) -> None
         say(f"  its log: {run.log}; run it alone with: {run.command}")
     if skipped := [run.name for run in to_do if run not in failed and not run.is_done]:
         say(f"skipped, because a run they depend on failed: {', '.join(skipped)}")
-    sentence, names = (
-        "{num_failed} of {num_runs} runs failed: {names}.",
-        ", ".join(run.name for run in failed),
-    )
-    values = {
-        "num_failed": len(failed),
-        "num_runs": len(to_do),
-        "names": ", ".join(names),
-        "command": command,
-    }
+    sentence = "{num_failed} of {num_runs} runs failed: {names}."
+    values = {"num_failed": len(failed), "num_runs": len(to_do), "command": command}
+    values["names"] = ", ".join(run.name for run in failed)
     raise UserError("failed-runs", sentence, "Fix the cause, then rerun: {command}", **values)

@@ -1,10 +1,8 @@
 """Recipes on a Ray cluster of two nodes, of which one is killed."""
 
 import fcntl
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,26 +14,20 @@ from hardness.recipes.plan import Run, expand
 from hardness.recipes.recipe import read
 from hardness.recipes.work import do
 from hardness.stages.run_folder import read_info, read_log
+from tests import processes
 from tests.conftest import assert_refused
 
 slow = pytest.mark.slow
 PIPELINE = """
 [track]
 seed = [0, 1]
-epochs = 3
-lr = 0.005
+epochs = 2
 
 [split]
 from = "track"
 
-[retrain]
-from = "split"
-epochs = 2
-seeds = 1
-lr = 0.1
-
 [report]
-from = ["track", "retrain"]
+from = "track"
 """
 
 
@@ -44,18 +36,14 @@ def plan(text: str, *changes: str) -> dict[str, Run]:
     return expand(read(Path("mine.toml"), changes))
 
 
-def told(engine, runs: dict[str, Run]) -> list[tuple[str, str, str]]:
-    return [(event.run.name, event.kind, event.error) for event in engine([*runs.values()]) if event]
-
-
 def commands(run: Run) -> int:
-    """How often it was begun, or gone on with."""
+    """How often it was started or resumed."""
     return sum(line.startswith("$ hardness") for line in run.log.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that runs nothing, and two nodes of a core each."""
+    """A head node without resources, and two nodes of one core each."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("OMP_NUM_THREADS", "1")
@@ -72,7 +60,7 @@ def cluster():
 
 @pytest.fixture
 def on_cluster(cluster, here):
-    """The engine, in a cluster that the caller is in already, and stays in."""
+    """The engine, connected to the cluster before and after."""
     import ray
 
     from hardness.recipes.on_ray import on_ray
@@ -84,9 +72,9 @@ def on_cluster(cluster, here):
 
 
 @slow
-def test_what_comes_out_is_what_comes_out_without_ray(on_cluster):
+def test_results_are_those_without_ray(on_cluster):
     runs = plan(PIPELINE)
-    # Whoever was at work on the first is dying still.
+    # As if a lost worker of the first run had not ended yet.
     first = runs["track-seed0"]
     first.folder.mkdir(parents=True)
     held = (first.folder / ".lock").open("w")
@@ -108,7 +96,7 @@ def test_what_comes_out_is_what_comes_out_without_ray(on_cluster):
     for run in apart.values():
         do(run, num_gpus=0)
     tables = sorted(path for run in runs.values() if run.folder for path in run.folder.rglob("*.parquet"))
-    assert {"scores.parquet", "curves.parquet"} <= {path.name for path in tables}
+    assert {"scores.parquet", "q0.2.parquet"} <= {path.name for path in tables}
     for path in tables:
         other = Path("apart", *path.parts[2:])
         assert pq.read_table(path).equals(pq.read_table(other)), path
@@ -121,22 +109,19 @@ epochs = 2
 
 [track]
 seed = [0, 1]
-epochs = 200
-
-[split]
-from = "track"
+epochs = 100
 """
 
 
 @slow
-def test_a_killed_node_loses_nothing_and_nothing_is_run_twice(on_cluster, cluster):
+def test_a_killed_node_loses_nothing_and_no_finished_run_is_repeated(on_cluster, cluster):
     runs = plan(TO_KILL)
     long = [runs["track-seed0"], runs["track-seed1"]]
     node, before = None, {}
     events = []
     for event in on_cluster([*runs.values()]):
         events += [(event.run.name, event.kind)] if event else []
-        if event is None and node is None and all(run.num_epochs_done >= 3 for run in long):
+        if event is None and node is None and all(run.num_epochs_done >= 1 for run in long):
             before = {run: read_log(run.folder) for run in long}
             when = runs["warm"].folder.joinpath("run.json").stat().st_mtime_ns
             node = next(iter(cluster.worker_nodes))
@@ -147,30 +132,28 @@ def test_a_killed_node_loses_nothing_and_nothing_is_run_twice(on_cluster, cluste
     assert all(run.is_done for run in runs.values())
     for run in long:
         lines = read_log(run.folder)
-        assert [line["epoch"] for line in lines] == [*range(1, 201)]
-        # One that was logged and not yet saved was made again.
+        assert [line["epoch"] for line in lines] == [*range(1, 101)]
+        # The last epoch was logged, but may not have been saved.
         kept = before[run][:-1]
         assert lines[: len(kept)] == kept
-    # One of the two was on that node, and was gone on with, no other.
+    # Only the run on that node was resumed.
     assert sorted(commands(run) for run in long) == [1, 2]
-    assert [commands(run) for run in runs.values() if run not in long] == [1, 1, 1]
+    assert commands(runs["warm"]) == 1
     assert runs["warm"].folder.joinpath("run.json").stat().st_mtime_ns == when
 
 
 @slow
-def test_a_run_that_fails_ends_those_that_need_it(on_cluster, hardness):
-    Path("mine.toml").write_text(
-        '[track]\nlr = [0.005, 1e9]\nepochs = 2\n[split]\nfrom = "track"\n[labels]\nfrom = "track"\n'
-    )
+def test_runs_that_depend_on_a_failed_one_are_skipped(on_cluster, hardness):
+    Path("mine.toml").write_text('[track]\nlr = [0.005, 1e9]\nepochs = 1\n[split]\nfrom = "track"\n')
     answer = hardness("run", "mine.toml", "--engine", "ray")
     assert answer.status == 2
     assert answer.err.count("\n") == 1
     assert_refused(answer, "failed-runs", "track-lr1e+09", "hardness run mine.toml --engine ray")
     assert re.search(r"track-lr1e\+09 failed: .*\[training-diverged\]", answer.out)
-    assert ": split-lr1e+09, labels-lr1e+09" in answer.out
+    assert ": split-lr1e+09\n" in answer.out
     done = {path.stem for path in Path("runs/mine/done").iterdir()}
-    assert done == {f"{stage}-lr0.005" for stage in ("track", "split", "labels")}
-    # It was no loss of a worker: one try.
+    assert done == {"track-lr0.005", "split-lr0.005"}
+    # A failure is not retried.
     assert Path("runs/mine/logs/track-lr1e+09.log").read_text().count("$ hardness") == 1
     answer = hardness("run", "mine.toml", "--engine", "ray", "--set", "track.cpus=2")
     assert_refused(answer, "too-few-resources", "--set track.cpus=1")
@@ -179,9 +162,9 @@ def test_a_run_that_fails_ends_those_that_need_it(on_cluster, hardness):
 @slow
 def test_a_run_over_several_gpus_starts_through_torchrun(on_cluster, cluster):
     node = cluster.add_node(num_cpus=1, num_gpus=2)
-    runs = plan("[track]\nepochs = 2\ngpus = 2\n[split]\nfrom = 'track'\n")
+    runs = plan("[track]\nepochs = 1\ngpus = 2\n")
     try:
-        assert [kind for _, kind, _ in told(on_cluster, runs)] == ["began", "done"] * 2
+        assert [event.kind for event in on_cluster([*runs.values()]) if event] == ["began", "done"]
     finally:
         cluster.remove_node(node)
     info = read_info(runs["track"].folder)
@@ -189,38 +172,32 @@ def test_a_run_over_several_gpus_starts_through_torchrun(on_cluster, cluster):
 
 
 @slow
-def test_interrupted_it_asks_its_runs_to_stop(cluster, here):
+def test_an_interrupt_stops_the_runs(cluster, here):
     Path("mine.toml").write_text("[track]\nepochs = 2000\nseed = [0, 1, 2]\n")
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "hardness", "run", "mine.toml", "--engine", "ray"],
-        env={**os.environ, "RAY_ADDRESS": cluster.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["run", "mine.toml", "--engine", "ray"]
+    driver = processes.start(*words, cwd=here, env={"RAY_ADDRESS": cluster.address})
     logs = [Path(f"runs/mine/track-seed{seed}/log.jsonl") for seed in (0, 1)]
     until = time.monotonic() + 120
     while not all(log.exists() and len(read_log(log.parent)) > 3 for log in logs):
-        assert driver.poll() is None, driver.communicate()
+        assert driver.poll() is None, driver.wait()
         assert time.monotonic() < until
         time.sleep(0.1)
     driver.send_signal(signal.SIGINT)
-    out, err = driver.communicate(timeout=120)
-    assert driver.returncode == 130
-    assert out.endswith(": hardness run mine.toml --engine ray\n")
-    assert err == ""
+    answer = driver.wait()
+    assert (answer.status, answer.err) == (130, "")
+    assert answer.out.endswith(": hardness run mine.toml --engine ray\n")
     assert {read_info(log.parent)["status"] for log in logs} == {"interrupted"}
     assert not Path("runs/mine/track-seed2").exists()
 
 
-def test_without_ray_it_says_how_to_get_it(hardness, monkeypatch):
+def test_ray_is_not_installed(hardness, monkeypatch):
     Path("mine.toml").write_text("[track]\n")
     monkeypatch.setitem(sys.modules, "ray", None)
     answer = hardness("run", "mine.toml", "--engine", "ray")
     assert_refused(answer, "no-ray", "pip install 'hardness-toolkit[ray]'")
 
 
-def test_where_no_cluster_answers_it_says_so(hardness, monkeypatch):
+def test_no_cluster_answers(hardness, monkeypatch):
     Path("mine.toml").write_text("[track]\n")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     answer = hardness("run", "mine.toml", "--engine", "ray")

@@ -1,36 +1,34 @@
 """A run in several processes."""
 
-import subprocess
-import sys
+import os
+import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hardness.stages.run_folder import is_in_use, read_info, read_log
-
-CODE = """
 from hardness.recipes.work import _torchrun
-_torchrun(["hardness", "track", "--epochs", "3000", "--out", "run"], 2)
-"""
+from hardness.stages.run_folder import is_in_use, read_info, read_log
+from tests import processes
+
+WORDS = ["hardness", "track", "--epochs", "3000", "--out", "run"]
 
 
-def until(is_so) -> None:
+def until(condition) -> None:
     deadline = time.monotonic() + 60
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 @pytest.mark.slow
-def test_where_who_started_them_is_killed_they_stop(here, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    worker = subprocess.Popen(
-        [sys.executable, "-c", CODE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def test_ranks_stop_when_the_process_that_started_them_is_killed(here):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    worker = processes.Started(partial(_torchrun, WORDS, 2), here, environment)
     until(lambda: read_log(Path("run")))
     assert is_in_use(Path("run"))
-    worker.kill()
-    worker.wait()
+    worker.send_signal(signal.SIGKILL)
+    assert worker.wait().status == -signal.SIGKILL
     until(lambda: not is_in_use(Path("run")))
     assert read_info(Path("run"))["status"] == "interrupted"

@@ -1,4 +1,4 @@
-"""Chromium, for what a reader of a page meets."""
+"""Chromium for tests of HTML pages."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("there is no chromium (.ci/run installs it)")
+        pytest.skip("chromium is not installed (.ci/run installs it)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
         yield browser
@@ -26,7 +26,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser) -> Callable:
-    """``visit(path, ...)``: the page, which must neither complain nor ask for anything beside itself."""
+    """``visit(path, ...)``: the page, which must print nothing to the console and load no other file."""
     opened, asked, complaints = [], [], []
 
     def visit(path: Path, **settings):

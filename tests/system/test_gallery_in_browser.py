@@ -1,4 +1,4 @@
-"""The gallery as a reader meets it: in Chromium, with nothing but the page itself."""
+"""The gallery of examples in Chromium."""
 
 import functools
 
@@ -16,7 +16,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def found(tracked):
-    """Of digits, of which the 3 has a nasty name."""
+    """Digits, with HTML in the name of class 3."""
     info = finished_info(tracked)
     info["data"]["class_names"][3] = SCRIPT
     return gallery({tracked: info})
@@ -40,7 +40,7 @@ def page(open_page):
 
 
 def ids(gallery):
-    """Example ids of the cards that are to be seen, as they come."""
+    """Example ids of the visible cards, in order."""
     cards = gallery.locator(".gallery-card:visible")
     return [int(text) for text in cards.locator("dl div:last-child dd").all_text_contents()]
 
@@ -49,13 +49,13 @@ def count(gallery):
     return gallery.get_by_role("status").text_content()
 
 
-def test_the_first_look_is_class_by_class(page, found):
+def test_cards_start_class_by_class(page, found):
     gallery = page.locator("#gallery-1")
     cards = [card.example_id for group in found.groups for card in group.cards]
     assert ids(gallery) == cards
     assert count(gallery) == f"{len(cards)} of {len(cards)}"
     assert gallery.get_by_role("heading", level=4).count() == 10
-    gallery.get_by_role("button", name="Easier first").click()
+    gallery.get_by_role("button", name="Easiest first").click()
     assert ids(gallery) == [card.example_id for group in found.groups for card in reversed(group.cards)]
 
 
@@ -63,7 +63,7 @@ def test_cards_are_sorted_by_any_score(page, found, tracked):
     gallery = page.locator("#gallery-1")
     scores = pd.read_parquet(tracked / "scores.parquet")
     scores = scores[scores["example_id"].isin(ids(gallery))]
-    button = gallery.get_by_role("button", name="Easier first")
+    button = gallery.get_by_role("button", name="Easiest first")
     for score in found.scores:
         gallery.get_by_label("Sort by").select_option(label=score.name)
         hardness = score.sign * scores[score.name].to_numpy(float, na_value=np.inf)
@@ -95,11 +95,11 @@ def test_cards_are_filtered_by_class_and_by_list(page, found):
         assert count(one) == f"{len(expected)} of {found.num_cards}"
     one.get_by_label("Given label").select_option(label="all")
     cards = [card for group in found.groups for card in group.cards]
-    assert ids(one) == [card.example_id for card in cards if LISTS.index("likely mislabelled") in card.lists]
+    assert ids(one) == [card.example_id for card in cards if LISTS.index("likely mislabeled") in card.lists]
     assert ids(other) == everything
 
 
-def test_the_controls_obey_the_keyboard(page):
+def test_the_controls_work_with_the_keyboard(page):
     gallery = page.locator("#gallery-1")
     gallery.get_by_label("Given label").focus()
     for name in ("List", "Sort by"):
@@ -131,7 +131,7 @@ def test_print_has_the_cards_and_no_controls(page, found):
     assert page.get_by_role("combobox").count() == 0
 
 
-def test_a_narrow_window_is_wide_enough(open_page):
+def test_nothing_is_wider_than_a_narrow_window(open_page):
     page = open_page(viewport={"width": 390, "height": 800})
     page.locator("#gallery-1").get_by_label("Sort by").select_option(label="first_learned_epoch")
     widest = "Math.max(...[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right))"
@@ -140,7 +140,7 @@ def test_a_narrow_window_is_wide_enough(open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(open_page, scheme):
+def test_text_has_enough_contrast(open_page, scheme):
     page = open_page(color_scheme=scheme)
     assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
     for where in (
