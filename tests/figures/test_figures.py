@@ -250,10 +250,10 @@ def test_controls_are_averaged_in_the_other_figures():
     assert lines["mean"].tolist() == pytest.approx([expected])
 
 
-def test_colours_are_apart():
+def test_colors_are_apart():
     names = ["sgd", "sgdm", "ra3", "ra3-scaled", "m3", "rm3", "a", "b"]
-    assert len(set(style.optimizer_colours(names).values())) == len(names)
-    assert style.optimizer_colours(names[::-1]) == style.optimizer_colours(names)
+    assert len(set(style.optimizer_colors(names).values())) == len(names)
+    assert style.optimizer_colors(names[::-1]) == style.optimizer_colors(names)
 
 
 @pytest.mark.parametrize("name", ["noise_curves", "subset_curves"])
