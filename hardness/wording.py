@@ -227,13 +227,13 @@ def label_error_words(
     """Which score detects wrong labels best, compared with chance and with the second-best score."""
     ahead = estimates[f"{best} - {second}: average precision"]
     found = f"average precision {estimates[f'{best}: average precision']}, by chance {chance:.3f}"
-    clearly = "" if ahead.sign > 0 else ", not significantly"
+    tie = "" if ahead.sign > 0 else " (difference not significant)"
     sentence = (
         f"Of {num_scores} scores, {best} detects corrupt labels best: {found}; AUROC "
-        f"{estimates[f'{best}: auroc']}. Its average precision is higher than that of the second-best score, "
-        f"{second}{clearly}: difference {ahead}. The best of many scores is partly the best by luck."
+        f"{estimates[f'{best}: auroc']}. The average precision of the second best, {second}, is lower by "
+        f"{ahead}{_includes_0(ahead)}. The best of many scores is partly the best by luck."
     )
-    headline = f"{best} detects corrupt labels best: {found}. Second best{clearly}: {second}."
+    headline = f"{best} detects corrupt labels best: {found}. Second best: {second}{tie}."
     return Words(headline, [sentence], {"scores": num_scores, "chance": chance})
 
 

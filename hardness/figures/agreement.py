@@ -10,6 +10,12 @@ from matplotlib.figure import Figure
 from hardness.agreement import kinds_of_difference, over_pairs
 from hardness.figures.style import WIDTH, set_title
 
+CAPTION = (
+    "Spearman's rank correlation over all examples and within classes: of two scores of one run and, if "
+    "there are several runs, of the same score in two runs (right). Scores that only reflect which classes "
+    "are hard do not agree within classes."
+)
+
 _COLORS = ("#0072B2", "#D55E00", "#009E73")
 """Of the kinds of pairs that are drawn: those whose runs differ in the fewest settings."""
 _SCOPES = {"plain": "all examples", "within-class": "within classes"}

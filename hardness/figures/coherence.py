@@ -8,6 +8,12 @@ from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, 
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 
+CAPTION = (
+    "Coherence: the mean inner product of the gradients of two examples divided by their mean squared "
+    "norm (the form of m-coherence that does not depend on m), by epoch (left) and by the group's mean "
+    "loss (right). Gradients shrink when examples are fitted, so groups are compared at equal loss."
+)
+
 COLORS = {**SUBSET_COLORS, "pristine": "#0072B2", "corrupt": "#E69F00", "train": "#999999"}
 _AXES = {"epoch": "epoch (0: before training)", "mean_loss": "mean loss of the group (nats)"}
 

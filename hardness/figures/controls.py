@@ -7,6 +7,11 @@ from hardness.figures.style import SUBSET_COLORS, WIDTH, set_title
 from hardness.subsets import CONTROLS
 from hardness.verdicts import own_and_controls
 
+CAPTION = (
+    "Top-1 accuracy at the last epoch on the test folds of easy and of hard, trained on the subset itself "
+    "and on each of its controls. The controls show the accuracy that chance gives."
+)
+
 _WIDTH = 0.5
 """Of the column of dots of one tracking seed; columns are 1 apart."""
 

@@ -11,6 +11,11 @@ from matplotlib.figure import Figure
 
 from hardness.figures.style import WIDTH, epoch_ticks, set_title
 
+CAPTION = (
+    "Data map: mean and standard deviation of the given label's probability over epochs. A larger hexagon "
+    "contains more examples."
+)
+
 _WIDTH, _HEIGHT = 0.5 / 36, 1 / 13
 """Of a step of the grid, in variability and confidence: hexagons lie on its points and between them."""
 _HEXAGON = np.array([[0, 2], [1, 1], [1, -1], [0, -2], [-1, -1], [-1, 1]]) * [_WIDTH / 2, _HEIGHT / 6]

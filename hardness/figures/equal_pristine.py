@@ -8,6 +8,11 @@ from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_not
 from hardness.statistics import summarize
 from hardness.verdicts import EqualPristine
 
+CAPTION = (
+    "Accuracy on corrupt examples (vertical) at the epoch at which accuracy on pristine examples first "
+    "reaches a level (horizontal). This separates less memorization from slower training."
+)
+
 
 def prepare(levels: dict[float, EqualPristine]) -> pd.DataFrame:
     """Noise -> readings. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.

@@ -7,6 +7,11 @@ from matplotlib.figure import Figure
 from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, epoch_ticks, seeds_note, set_title
 from hardness.statistics import summarize
 
+CAPTION = (
+    "First-learned epoch: histogram (left), and fraction of examples learned at least once by each epoch "
+    "(right)."
+)
+
 
 def prepare(first_learned: dict[str, pd.Series], num_epochs: int) -> pd.DataFrame:
     """Seed -> (N,) first-learned epochs of the readable examples, null where never learned.

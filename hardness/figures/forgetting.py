@@ -10,6 +10,11 @@ from matplotlib.figure import Figure
 from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 
+CAPTION = (
+    "Forgetting events (correct in one record, wrong in the next): histogram (left), and mean number by "
+    "first-learned epoch (right). Late-learned examples have fewer epochs left to be forgotten in."
+)
+
 _CAP = 10
 _VALUES = {"forgetting_events": "share", "first_learned_epoch": "mean_forgetting_events"}
 

@@ -8,6 +8,11 @@ from hardness.figures.style import WIDTH, seeds_note, set_title
 from hardness.label_errors import precision_recall
 from hardness.statistics import summarize
 
+CAPTION = (
+    "How well each score ranks corrupt labels before pristine ones (left), and precision-recall curves of "
+    "the best scores (right)."
+)
+
 _RECALL = np.linspace(0.01, 1, 100)
 _CURVES = 5
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")

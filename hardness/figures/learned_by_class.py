@@ -9,6 +9,11 @@ from hardness.figures.fonts import drawable
 from hardness.figures.style import WIDTH, set_title
 from hardness.shortening import Shortener
 
+CAPTION = (
+    "Fraction of each class learned at least once by each epoch: mean, quartiles and range over classes, "
+    "and the classes that are learned first and last."
+)
+
 _FIRST = ("#009E73", "#0072B2", "#56B4E9")
 _LAST = ("#CC79A7", "#E69F00", "#D55E00")
 _DASHES = ("-", "--", ":")

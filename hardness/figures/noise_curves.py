@@ -7,6 +7,11 @@ from matplotlib.lines import Line2D
 from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_note, set_title
 from hardness.statistics import summarize
 
+CAPTION = (
+    "Accuracy and loss by epoch: pristine and corrupt examples (given labels), and training examples "
+    "(given labels) and the validation set (clean labels)."
+)
+
 ROWS = (
     ("top1", {"pristine": "-", "corrupt": "--"}),
     ("top1", {"train": "-", "validation": "--"}),

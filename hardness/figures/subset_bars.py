@@ -7,6 +7,12 @@ from matplotlib.patheffects import withStroke
 from hardness.figures.style import SUBSET_COLORS, WIDTH, seeds_note, set_title, wrapped
 from hardness.statistics import Estimate
 
+CAPTION = (
+    "Left: top-1 accuracy at the last epoch on the test fold of a subset, for each training set. Right: "
+    "differences of these accuracies. A control is a random set with the same number of examples of each "
+    "class."
+)
+
 PANELS = {
     "test accuracy": {
         "easy->easy": "easy",

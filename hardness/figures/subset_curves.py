@@ -8,6 +8,11 @@ from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 from hardness.verdicts import pool_controls
 
+CAPTION = (
+    "Accuracy and loss during retraining, on the subset's own train fold (left), on its own test fold "
+    "(middle), and on the test fold of easy or hard, for the subset and its control (right)."
+)
+
 PANELS = {
     "own train fold": dict.fromkeys(SUBSET_COLORS, "train"),
     "own test fold": {name: name for name in SUBSET_COLORS},

@@ -8,6 +8,11 @@ from hardness.figures.fonts import drawable
 from hardness.figures.style import GROUP_COLORS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 
+CAPTION = (
+    "Learning curves. Left: fraction of training examples that were correct in at least one epoch (solid) "
+    "and in this epoch (dashed). Middle: accuracy on the validation set. Right: loss."
+)
+
 PANELS = {
     "fraction of training examples": {"learned": "-", "record_top1": "--"},
     "top-1 accuracy": {"validation_top1": "-"},

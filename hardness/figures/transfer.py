@@ -8,6 +8,8 @@ from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
 from hardness.verdicts import last_epoch, pool_controls
 
+CAPTION = "Top-1 accuracy at the last epoch for each training set (rows) and each test set (columns)."
+
 COLUMNS = (*SUBSETS, "validation", "train")
 
 
