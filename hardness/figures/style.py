@@ -127,5 +127,5 @@ def _save_png(figure: Figure, path: Path) -> None:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     with Image.open(file) as image:
-        few_colors = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few_colors = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     few_colors.save(path, "PNG", optimize=True, dpi=(DPI, DPI))

@@ -18,7 +18,7 @@ from hardness.stages.report.section import Drawing, Section
 
 _CSS_DPI = 96
 _COLUMNS = (
-    *("run", "stage", "seed", "data", "training", "took", "device"),
+    *("run", "stage", "seed", "data", "training", "duration", "device"),
     *("fingerprint", "commit", "started"),
 )
 
@@ -68,7 +68,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    runs = [{**run, "took": _duration(run["seconds"])} for run in summary["runs"]]
+    runs = [{**run, "duration": _duration(run["seconds"])} for run in summary["runs"]]
     return environment.get_template("page.html").render(
         title=summary["title"],
         questions=_questions(sections, figures),
