@@ -18,7 +18,7 @@ from hardness.stages.split import split
 from hardness.stages.track import track
 from hardness.subsets import SUBSETS
 
-HARDNESS = "Do easy examples generalize better amongst themselves?"
+HARDNESS = "Do easy examples generalize better within their own set?"
 COLUMNS = [
     *("trained_on", "optimizer", "noise", "seed", "epoch"),
     *("measured_on", "loss", "top1", "top5", "num_examples"),
@@ -120,7 +120,7 @@ def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys
     assert [[section.title for section in found] for found in sections] == [
         [HARDNESS],
         [HARDNESS],
-        [HARDNESS, HARDNESS, "Side by side"],
+        [HARDNESS, HARDNESS, "Comparison of settings"],
     ]
     (single,), (several,), _ = sections
     assert [drawing.name for drawing in single.drawings] == ["subset-bars-1", "transfer-1", "subset-curves-1"]

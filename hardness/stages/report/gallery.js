@@ -35,7 +35,7 @@
       }
       sorted.hidden = by === "";
       for (const group of groups) group.hidden = !group.querySelector(".gallery-card:not([hidden])");
-      form.querySelector(".gallery-count").textContent = `${count} of ${cards.length}`;
+      form.querySelector(".gallery-count").textContent = `${count} of ${cards.length} examples`;
       form.querySelector(".gallery-about").textContent = dataset.about;
     };
 
