@@ -5,7 +5,7 @@ A figure is a module of the package; one without a case here fails.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -169,14 +169,24 @@ def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
         assert apart.min(1).max() < 1e-4, "what was drawn is not in the table"
 
 
+def keeping(draw: Callable[..., Figure]) -> tuple[Callable[..., Figure], list[Figure]]:
+    """The same function, and a list of the figures that it draws."""
+    figures = []
+
+    def drawing(*args) -> Figure:
+        figures.append(draw(*args))
+        return figures[-1]
+
+    return drawing, figures
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_drawn_is_in_the_csv(tmp_path, monkeypatch, name, seeds):
     # The layout takes longest, and moves no number.
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     module = MODULES[name]
-    figures = []
-    draw = lambda *args: figures.append(module.draw(*args)) or figures[0]  # noqa: E731
+    draw, figures = keeping(module.draw)
     table = module.prepare(*inputs(name, seeds))
     style.save(draw, table, "a title that goes on and on " * 8, tmp_path / "figure", formats=())
     (figure,) = figures
@@ -222,11 +232,10 @@ def test_the_same_table_gives_the_same_files(tmp_path):
 
 def test_a_png_has_the_pixels_of_the_figure(tmp_path):
     table = MODULES["transfer"].prepare(*inputs("transfer", 3))
-    drawn_figures = []
-    draw = lambda *args: drawn_figures.append(MODULES["transfer"].draw(*args)) or drawn_figures[0]  # noqa: E731
+    draw, figures = keeping(MODULES["transfer"].draw)
     style.save(draw, table, "title", tmp_path / "a")
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.csv"}
-    drawn_figures[0].savefig(tmp_path / "b.png", dpi=style.DPI)
+    figures[0].savefig(tmp_path / "b.png", dpi=style.DPI)
     a, b = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int) for name in "ab")
     assert a.shape == b.shape
     assert np.abs(a - b).max() < 16
