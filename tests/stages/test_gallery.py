@@ -53,7 +53,7 @@ def test_each_list_by_hand():
         forgetting=[0, 2, 1, NAN, 0, 0, 0, NAN],
         aum=[5.0, 1.0, 2.0, -3.0, 4.0, -1.0, 3.0, NAN],
     )
-    # Mean ranks: (1.5 + 1.5 + 5 + 7) / 4 of class 0, (3.5 + 3.5 + 6) / 3 of class 1, which has no forgetting event.
+    # Mean ranks: (1.5 + 1.5 + 5 + 7) / 4 of class 0, (3.5 + 3.5 + 6) / 3 of class 1. None of it is forgotten.
     assert shown(select([one], np.array([0, 0, 0, 0, 1, 1, 1, 1]), num_cards=8)) == [
         (3, 0, "hardest", "likely mislabeled"),
         (1, 0, "most forgotten"),
