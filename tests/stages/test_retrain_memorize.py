@@ -125,7 +125,7 @@ def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys
     (single,), (several,), _ = sections
     assert [drawing.name for drawing in single.drawings] == ["subset-bars-1", "transfer-1", "subset-curves-1"]
     assert [drawing.name for drawing in several.drawings][3:] == ["controls-1"]
-    assert "2 controls each" in several.settings
+    assert "2 controls" in several.settings
     assert "easy among its controls, tracking seed 0: p-value" in several.estimates
     assert not any("among" in name for name in single.estimates)
     # Of a version that knew one control only, in one group with those that say so.

@@ -50,8 +50,10 @@ def test_all_is_to_be_seen_and_read(visit, path, width, scheme):
     figures = page.locator("figure img")
     assert figures.count() == len(list((path.parent / "figures").glob("*.png")))
     for image in figures.all():
-        drawn, natural = image.evaluate("e => [e.getBoundingClientRect().width, e.width && e.naturalWidth]")
-        # Letters of 8 points, 10.7 pixels, are 7.5 at least.
+        drawn, natural = image.evaluate(
+            "e => [e.getBoundingClientRect().width, Number(e.getAttribute('width'))]"
+        )
+        # Text of 8 points, 10.7 pixels, has at least 7.5 pixels.
         assert drawn >= 0.7 * natural > 400
         assert image.get_attribute("alt")
         assert image.evaluate("e => e.closest('.frame').getBoundingClientRect().right") <= width
