@@ -48,7 +48,9 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ]
         axes_row[-1].legend(handles=handles, loc="best")
     for axes in grid.flat:
-        axes.set_xlabel("epoch (0: before training)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.get_subplotspec().is_last_row():
+            axes.set_xlabel("epoch (0: before training)")
     for axes, noise in zip(grid[:2].flat if len(levels) == 1 else grid[0], levels * 2, strict=False):
         axes.set_title(f"label noise {noise:g}")
     # After all lines are drawn: a limit ends the automatic scaling.

@@ -58,6 +58,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 axes.set_title(panel)
             else:
                 axes.set_xlabel("epoch (0: before training)")
+                axes.xaxis.get_major_locator().set_params(integer=True)
         # After all lines of the row are drawn: a limit ends the automatic scaling.
         row[0].set_ylim(0, 1.02 if value == "top1" else None)
     figure.legend(
