@@ -53,7 +53,7 @@ def cells(rows: pd.DataFrame, x: str, y: str, value: str) -> tuple[pd.DataFrame,
     return pd.DataFrame({"x": rows[x], "y": rows[y], "value": rows[value]}).dropna(), pd.DataFrame()
 
 
-def told(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def expected(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """A CSV -> for each panel of the figure the points to be drawn, and the ends of its intervals.
 
     Columns x, y, of images and hexagons value, of hexagons area. One that is left out is a matter of layout.
@@ -130,7 +130,7 @@ def told(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.Data
 
 
 def drawn(axes: Axes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What ``told`` tells, read from what was drawn. Lines of the layout are in other coordinates."""
+    """The same as ``expected``, read from what was drawn. Lines of the layout are in other coordinates."""
     points = [pd.DataFrame(columns=["x", "y"], dtype=float)]
     for line in axes.lines:
         if line.get_transform() is axes.transData:
@@ -192,7 +192,9 @@ def test_what_is_drawn_is_in_the_csv(tmp_path, monkeypatch, name, seeds):
     (figure,) = figures
     assert module.CAPTION.endswith(".")
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    for axes, (points, ends) in zip(panels, told(name, pd.read_csv(tmp_path / "figure.csv")), strict=True):
+    for axes, (points, ends) in zip(
+        panels, expected(name, pd.read_csv(tmp_path / "figure.csv")), strict=True
+    ):
         found_points, found_ends = drawn(axes)
         assert len(found_points) == len(points)
         assert_same(found_points, points)

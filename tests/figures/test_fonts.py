@@ -18,7 +18,7 @@ CAT = "猫"
 
 @pytest.fixture
 def installed(monkeypatch):
-    """``installed(family, ...)``: as if of the fonts that are installed there were those alone."""
+    """``installed(family, ...)``: as if only these fonts were installed."""
 
     def only(*families: str) -> None:
         monkeypatch.setattr(fonts, "_installed", lambda: sorted(families))

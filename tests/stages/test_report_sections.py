@@ -8,11 +8,11 @@ import pytest
 from hardness import files
 from hardness.config import Report, Track
 from hardness.stages.report.describe import (
-    alike,
     describe_memorization,
     describe_retraining,
     describe_tracking,
     described,
+    grouped,
 )
 from hardness.stages.report.reproduce import commands
 from hardness.stages.report.section import Section
@@ -21,7 +21,7 @@ from hardness.stages.run_folder import finished_info
 from hardness.stages.track import track
 from tests.figures.made_up import memorizing
 from tests.made_runs import tracked_run
-from tests.words import is_told, leaves, numbers_in
+from tests.words import is_known, leaves, numbers_in
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def sections_of(*runs: Path) -> dict[str, list[Section]]:
         words = section.words
         known = leaves([*map(vars, section.estimates.values()), words.numbers])
         shown = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
-        assert [each for each in shown if not is_told(each, known)] == []
+        assert [each for each in shown if not is_known(each, known)] == []
     return found
 
 
@@ -160,7 +160,7 @@ def retrained_info(seed, **tracked) -> dict:
 def groups_of(*infos: dict) -> list[list[str]]:
     """The groups of runs called a, b, c, ..."""
     runs = {Path(name): info for name, info in zip("abcdef", infos, strict=False)}
-    return [[path.name for path in group] for group in alike(runs, infos[0]["stage"])]
+    return [[path.name for path in group] for group in grouped(runs, infos[0]["stage"])]
 
 
 def test_settings_that_an_older_run_lacks_have_their_default():

@@ -25,7 +25,7 @@ _NOT_COMPARED = {
 _OF_A_GRID = {"optimizers", "noise", "seeds", "lr_from", "given_labels"}
 
 
-def alike(runs: Runs, stage: str) -> list[Runs]:
+def grouped(runs: Runs, stage: str) -> list[Runs]:
     """Runs of a stage in groups, in which each network occurs once.
 
     They differ only in their tracking seed; runs of memorize in optimizers, noise levels and seeds.
@@ -44,8 +44,8 @@ def alike(runs: Runs, stage: str) -> list[Runs]:
 
 
 def described(runs: Runs, stage: str, describe: Callable[[Sequence[dict]], str]) -> list[tuple[Runs, str]]:
-    """The groups of ``alike``, with a description of each; more settings if two would be the same."""
-    groups = alike(runs, stage)
+    """The groups of ``grouped``, with a description of each; more settings if two would be the same."""
+    groups = grouped(runs, stage)
     texts = [describe(list(group.values())) for group in groups]
     found = []
     for text, group in zip(texts, groups, strict=True):
