@@ -13,7 +13,7 @@ from hardness.wording import (
     memorization_words,
 )
 from tests.curves import noisy, retraining, three_optimizers, with_controls
-from tests.words import is_known, leaves, numbers_in
+from tests.words import is_told, leaves, numbers_in
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_every_number_in_the_words_is_an_estimate_or_in_their_numbers(number):
     known = leaves([vars(estimate) for estimate in estimates.values()] + [words.numbers])
     shown = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
     assert shown
-    assert [each for each in shown if not is_known(each, known)] == []
-    assert not is_known("0.1234", known)
+    assert [each for each in shown if not is_told(each, known)] == []
+    assert not is_told("0.1234", known)

@@ -44,8 +44,8 @@ def leaves(value) -> list[float]:
     return [] if isinstance(value, bool | str | None) else [float(value)]
 
 
-def is_known(number: str, known: list[float]) -> bool:
-    """Is it one of the known numbers, rounded to the same number of places?"""
+def is_told(number: str, known: list[float]) -> bool:
+    """Is it one of the known numbers, rounded to as many places?"""
     text = number.replace(",", "").replace("%", "").strip()
     shown = float(text) / (100 if "%" in number else 1)
     places = len(text.partition(".")[2]) + 2 * ("%" in number)

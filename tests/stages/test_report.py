@@ -16,7 +16,7 @@ from hardness.figures import style
 from hardness.stages.report import report
 from hardness.stages.split import split
 from tests.made_runs import retrained_run, tracked_run
-from tests.words import Words, is_known, leaves, numbers_in
+from tests.words import Words, is_told, leaves, numbers_in
 
 
 class Page(HTMLParser):
@@ -86,11 +86,11 @@ def test_every_number_in_the_words_of_the_page_is_in_the_summary(reported):
     page.feed((reported / "index.html").read_text())
     shown = numbers_in(" ".join(page.text))
     assert len(shown) > 100
-    assert sorted({each for each in shown if not is_known(each, known)}) == []
+    assert sorted({each for each in shown if not is_told(each, known)}) == []
     # A number that was not measured would be found.
-    assert not is_known("0.98765", known)
+    assert not is_told("0.98765", known)
     sentence = json.loads((reported / "summary.json").read_text())["sections"][0]["verdicts"][0]
-    assert [each for each in numbers_in(sentence.replace("0.", "7.")) if not is_known(each, known)]
+    assert [each for each in numbers_in(sentence.replace("0.", "7.")) if not is_told(each, known)]
 
 
 def test_the_summary_in_markdown_has_the_same_numbers(reported):

@@ -21,7 +21,7 @@ from hardness.stages.run_folder import finished_info
 from hardness.stages.track import track
 from tests.figures.made_up import memorizing
 from tests.made_runs import tracked_run
-from tests.words import is_known, leaves, numbers_in
+from tests.words import is_told, leaves, numbers_in
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def sections_of(*runs: Path) -> dict[str, list[Section]]:
         words = section.words
         known = leaves([*map(vars, section.estimates.values()), words.numbers])
         shown = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
-        assert [each for each in shown if not is_known(each, known)] == []
+        assert [each for each in shown if not is_told(each, known)] == []
     return found
 
 

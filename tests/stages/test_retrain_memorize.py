@@ -115,7 +115,7 @@ def test_several_controls_are_trained_on_told_and_drawn(split_file, here, capsys
         curves[~curves["trained_on"].isin(more)].reset_index(drop=True),
         pd.read_parquet(one / "curves.parquet"),
     )
-    assert "0.333" in capsys.readouterr().out
+    assert "with 2 controls it cannot be below 0.333" in capsys.readouterr().out
     sections = [all_sections({run: read_info(run) for run in runs}) for runs in ((one,), (two,), (one, two))]
     assert [[section.title for section in found] for found in sections] == [
         [HARDNESS],
