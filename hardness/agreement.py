@@ -59,7 +59,7 @@ def agreement(
     readable = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
     if len(readable) < 2:
         sentence = "Comparing runs needs at least two examples that all of them could read (there are {num})."
-        raise UserError("too-few-examples", sentence, "Choose other runs.", num=len(readable))
+        raise UserError("too-few-readable-examples", sentence, "Choose other runs.", num=len(readable))
     generator = seeding.generator(seed, "agreement")
     most = max(MOST_EXAMPLES, LEAST_PER_CLASS * len(np.unique(given_labels[readable])))
     sample = np.sort(generator.choice(readable, min(most, len(readable)), replace=False))

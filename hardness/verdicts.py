@@ -13,25 +13,25 @@ from hardness.subsets import CONTROLS
 
 _GRID = 50
 _ROUNDING = 1e-9
-"""Accuracies that are as near are equal: sums of the same in another order."""
+"""Accuracies that differ by less are equal: the order of a sum changes its rounding."""
 AMONG = "{} among its controls, tracking seed"
-"""How the names of the estimates begin that each tracking seed has of its own."""
+"""Start of the names of estimates that are per tracking seed."""
 LEAST_P = "least p-value that there can be"
 
 
 def last_epoch(curves: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch (never the best one)."""
+    """The rows of the last epoch, not of the best one."""
     return curves[curves["epoch"] == curves["epoch"].max()]
 
 
 def pool_controls(curves: pd.DataFrame) -> pd.DataFrame:
-    """Every control under the name of its subset's first one, so that means are over all of them."""
+    """Give every control the name of its subset's first one, so that means are over all of them."""
     names = curves["trained_on"].str.replace(r"-control-\d+$", "-control", regex=True)
     return curves.assign(trained_on=names)
 
 
 def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
-    """Train-on x test-on at the last epoch, one row a tracking seed.
+    """Train-on x test-on at the last epoch, one row per tracking seed.
 
     curves: retraining curves with a column tracking_seed. Means are over retraining seeds, and over a
     subset's controls. Index: (tracking_seed, trained_on); columns: measured_on.
@@ -41,7 +41,7 @@ def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
 
 
 def own_and_controls(curves: pd.DataFrame) -> pd.DataFrame:
-    """What easy, hard and their controls come to on the subset's test fold: the null distribution.
+    """Accuracy of easy, hard and their controls on the subset's test fold: the null distribution.
 
     curves: retraining curves with a column tracking_seed. Columns: tracking_seed, subset, trained_on,
     is_control, top1 (at the last epoch, mean over retraining seeds).
@@ -55,11 +55,11 @@ def own_and_controls(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
-    """The two hardness verdicts, test accuracies, and train accuracies beside them.
+    """The two hardness verdicts, with test and train accuracies.
 
     within-subset: (easy -> easy) - (hard -> hard). own-subset advantage: (easy -> easy) -
-    (easy-control -> easy), and the same for hard. All are top-1 at the last epoch; of several controls the
-    mean, and where there are, each tracking seed's place among its own (``_among_controls``).
+    (easy-control -> easy), and the same for hard. All are top-1 at the last epoch. With several controls, it
+    is their mean, and ``_among_controls`` adds the position of each tracking seed among its own.
     """
     matrix = transfer_matrix(curves)
 
@@ -85,11 +85,11 @@ def hardness_verdicts(curves: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def _among_controls(curves: pd.DataFrame) -> dict[str, Estimate]:
-    """Where each tracking seed's easy and hard lie among their controls, if they have two or more.
+    """The position of each tracking seed's easy and hard among their controls, if they have at least two.
 
-    Standard deviation (ddof 1) of the controls; how many of them lie between the subset's own accuracy and
-    the controls' mean, unless they are all equal; and the exact one-sided Monte Carlo p-value, which counts
-    the subset among its controls (Phipson & Smyth 2010, https://doi.org/10.2202/1544-6115.1585).
+    Standard deviation (ddof 1) of the controls; distance of the subset's accuracy from their mean in
+    standard deviations, unless all controls are equal; and the exact one-sided Monte Carlo p-value, which
+    counts the subset among its controls (Phipson & Smyth 2010, https://doi.org/10.2202/1544-6115.1585).
     """
     estimates = {}
     for (seed, name), found in own_and_controls(curves).groupby(["tracking_seed", "subset"], sort=False):
@@ -110,7 +110,7 @@ def _among_controls(curves: pd.DataFrame) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class EqualPristine:
-    """Corrupt accuracy read across at equal pristine accuracy, at one noise level.
+    """Accuracy on corrupt examples at equal accuracy on pristine ones, at one noise level.
 
     ``grid`` is p; ``corrupt`` and ``corrupt_clean`` map (optimizer, seed) to accuracies on it, against the
     given and the clean labels.
@@ -137,14 +137,13 @@ class EqualPristine:
 
 
 def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
-    """Read corrupt accuracy at the first epoch at which pristine accuracy crosses p, interpolated.
+    """Accuracy on corrupt examples at the first epoch at which pristine accuracy crosses p, interpolated.
 
-    curves: of one noise level. p runs over a grid up to the smallest maximum that any run reached; it
-    begins at the largest accuracy that any had before training. None where a group is missing, or no
-    learning happened.
+    curves: of one noise level. p runs over a grid from the largest accuracy before training to the smallest
+    maximum over all runs. None if a group is missing, or pristine accuracy did not increase in every run.
     """
     top1 = curves.pivot_table("top1", ["optimizer", "seed", "epoch"], "measured_on", sort=False)
-    # At noise 1 the few labels that came out clean by chance are no pristine examples to learn from.
+    # At noise 1, the few labels that are clean by chance do not count as pristine examples.
     if (curves["noise"] == 1).any() or not {"pristine", "corrupt"} <= set(top1.columns):
         return None
     members = {
@@ -156,18 +155,18 @@ def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
         return None
     grid = np.linspace(low, high, _GRID)
 
-    def across(measured_on: str) -> dict[tuple[str, int], np.ndarray]:
+    def at_levels(measured_on: str) -> dict[tuple[str, int], np.ndarray]:
         return {
             key: at_first_crossing(table["pristine"].to_numpy(), table[measured_on].to_numpy(), grid)
             for key, table in members.items()
         }
 
-    return EqualPristine(grid, across("corrupt"), across("corrupt-clean"))
+    return EqualPristine(grid, at_levels("corrupt"), at_levels("corrupt-clean"))
 
 
 def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """``values`` where the curve ``rising`` first reaches each level of ``grid``, linearly interpolated."""
-    # The running maximum first reaches a level where the curve does.
+    # The running maximum reaches a level at the same epoch as the curve.
     epochs = np.searchsorted(np.maximum.accumulate(rising), grid, side="left")
     assert epochs.max() < len(rising)
     before = np.maximum(epochs - 1, 0)
@@ -177,10 +176,10 @@ def at_first_crossing(rising: np.ndarray, values: np.ndarray, grid: np.ndarray) 
 
 
 def compared(optimizers: list[str]) -> list[tuple[str, str]]:
-    """Control and test: what the second does beyond the first is due to the median (of groups, or rolling).
+    """(control, test) pairs: a difference is due to the median, of groups or rolling.
 
-    Those that are there, each on plain SGD and on every base (``rm3+adamw``); of a test the closest control
-    last: RA3 scaled, where it is there, takes steps as long as RM3's.
+    Pairs of which both were trained, on plain SGD and on every base (``rm3+adamw``). The closest control of
+    a test comes last: steps of scaled RA3 are as long as those of RM3.
     """
     bases = [name.partition("+")[2] for name in optimizers]
     pairs = []
@@ -192,37 +191,37 @@ def compared(optimizers: list[str]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Memorization:
-    """What one noise level says of the optimizers."""
+    """The results of one noise level."""
 
     noise: float
     optimizers: list[str]
     estimates: dict[str, Estimate]
     pristine: float | None
-    """The largest pristine accuracy that every run reached; None where none can be read across."""
+    """The largest pristine accuracy that every run reached; None if there is no common level."""
 
 
 def memorization(curves: pd.DataFrame) -> Memorization:
     """The memorization verdict of one noise level.
 
     Between 0 and 1: accuracy on corrupt examples at equal pristine accuracy, at the largest that every run
-    reached and as a mean over the grid, and the paired differences that test the hypothesis, over the seeds
-    that both have: positive where the second optimizer memorized less. Where no example is pristine or none
-    is corrupt: training accuracy at the last epoch.
+    reached and as a mean over the grid, and the differences that test the hypothesis, paired over common
+    seeds: positive if the second optimizer memorized less. If no example is pristine or none is corrupt:
+    train accuracy at the last epoch.
     """
-    across = equal_pristine(curves)
+    equal = equal_pristine(curves)
     noise = float(curves["noise"].iloc[0])
-    if across is None:
+    if equal is None:
         last = last_epoch(curves)
         train = last[last["measured_on"] == "train"].groupby("optimizer", sort=False)["top1"]
         estimates = {f"{optimizer} train": Estimate.of(top1) for optimizer, top1 in train}
         return Memorization(noise, list(train.groups), estimates, None)
-    readings = {"at the maximum": across.at_maximum, "mean over the grid": across.mean_over_grid}
+    readings = {"at the maximum": equal.at_maximum, "mean over the grid": equal.mean_over_grid}
     estimates = {
         f"{optimizer} {name}": Estimate.of(read(optimizer))
-        for optimizer in across.optimizers
-        for name, read in {**readings, "clean labels at the maximum": across.clean_at_maximum}.items()
+        for optimizer in equal.optimizers
+        for name, read in {**readings, "clean labels at the maximum": equal.clean_at_maximum}.items()
     }
-    for first, second in compared(across.optimizers):
+    for first, second in compared(equal.optimizers):
         for name, read in readings.items():
             estimates[f"{first} - {second} {name}"] = Estimate.of((read(first) - read(second)).dropna())
-    return Memorization(noise, across.optimizers, estimates, float(across.grid[-1]))
+    return Memorization(noise, equal.optimizers, estimates, float(equal.grid[-1]))

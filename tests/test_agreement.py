@@ -211,5 +211,5 @@ def test_what_not_every_run_could_read_is_left_out():
     assert found["num_examples"].tolist() == [4, 4]
     rest = [each.drop(index=2) for each in (one, other)]
     pd.testing.assert_frame_equal(agreement(rest, np.array([0, 1, 1, 0]), runs), found)
-    with refused("too-few-examples", num=0):
+    with refused("too-few-readable-examples", num=0):
         agreement([one.assign(mean_loss=np.nan), other], np.zeros(5), runs)

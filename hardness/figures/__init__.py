@@ -1,1 +1,1 @@
-"""One file a figure: a table in, a matplotlib figure out."""
+"""One file per figure: a table in, a matplotlib figure out."""

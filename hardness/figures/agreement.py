@@ -1,4 +1,4 @@
-"""Do the scores agree, and each with itself in another run? A heat map, and dots beside it."""
+"""Do scores agree with each other, and with themselves in another run? A heat map and dots."""
 
 import itertools
 
@@ -10,33 +10,40 @@ from matplotlib.figure import Figure
 from hardness.agreement import kinds_of_difference, over_pairs
 from hardness.figures.style import WIDTH, set_title
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73")
-"""Of the kinds of pairs that are drawn: those whose runs differ in least."""
+CAPTION = (
+    "Spearman's rank correlation over all examples and within classes: of two scores of one run and, if "
+    "there are several runs, of the same score in two runs (right). Scores that only reflect which classes "
+    "are hard do not agree within classes."
+)
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73")
+"""Of the kinds of pairs that are drawn: those whose runs differ in the fewest settings."""
+_SCOPES = {"plain": "all examples", "within-class": "within classes"}
 
 
 def prepare(found: pd.DataFrame) -> pd.DataFrame:
-    """The table of ``hardness.agreement`` -> that of ``over_pairs``: a row a cell or a dot."""
+    """The table of ``hardness.agreement`` -> that of ``over_pairs``: one row per cell or dot."""
     return over_pairs(found)
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """Score by score within a run; and where there are several runs, each score between two."""
+    """Every two scores of one run; with several runs, also every score in two runs."""
     matrix = table[table["kind"] == "scores"]
     names = list(dict.fromkeys([*matrix["score_a"], *matrix["score_b"]]))
-    kinds = kinds_of_difference(table)[: len(_COLOURS)]
+    kinds = kinds_of_difference(table)[: len(_COLORS)]
     height = 2.2 + (0.28 + 0.06 * len(kinds)) * len(names)
     num_runs, num_examples = matrix["num_pairs"].max(), table["num_examples"].max()
     figure = Figure(figsize=(WIDTH, height))
     if kinds:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 3))
         _draw_runs(right, table[table["kind"] == "runs"], names, kinds)
-        note = f"matrix: mean over {num_runs} runs; dots: mean over pairs of runs, lines: least to most"
+        note = f"left: mean over {num_runs} runs; right: mean over pairs of runs, with the range as a line"
     else:
         left = figure.subplots()
         note = "one run"
     _draw_matrix(left, matrix, names)
     if matrix["num_constant"].any():
-        note += "; – or left out: a constant score"
+        note += "; – or no dot: constant score"
     set_title(figure, title, f"{note}; {num_examples:,} examples")
     return figure
 
@@ -50,46 +57,46 @@ def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
     axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if row != column:
-            # Without the zero before the point there is room for letters that can be read. No -0 either.
+            # Without the zero before the point the text is large enough to read; and never -0.
             text = "–" if np.isnan(value) else f"{round(value, 2) + 0:.2f}".replace("0.", ".", 1)
-            colour = "white" if abs(value) > 0.7 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+            color = "white" if abs(value) > 0.7 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(False)
     axes.set(
         title="Spearman's rank correlation of two scores of one run\n"
-        "above the diagonal: plain, below it: within classes",
+        "above the diagonal: all examples; below: within classes",
         xlabel="score",
         ylabel="score",
     )
 
 
 def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[str]) -> None:
-    lines = list(itertools.product(zip(kinds, _COLOURS, strict=False), ("plain", "within-class")))
+    lines = list(itertools.product(zip(kinds, _COLORS, strict=False), ("plain", "within-class")))
     step = 0.8 / len(lines)
     for row in range(0, len(names), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2", zorder=0)
-    for number, ((differs, colour), scope) in enumerate(lines):
+    for number, ((differs, color), scope) in enumerate(lines):
         shown = pairs[(pairs["differs"] == differs) & (pairs["scope"] == scope)]
         y = shown["score_a"].map(names.index) - 0.4 + (number + 0.5) * step
-        axes.hlines(y, shown["least"], shown["most"], color=colour, linewidth=1.2)
+        axes.hlines(y, shown["least"], shown["most"], color=color, linewidth=1.2)
         axes.plot(
             shown["spearman"],
             y,
             linestyle="none",
             marker="o",
             markersize=4,
-            color=colour,
-            markerfacecolor=colour if scope == "plain" else "white",
-            label=f"{differs}, {scope}",
+            color=color,
+            markerfacecolor=color if scope == "plain" else "white",
+            label=f"{differs}, {_SCOPES[scope]}",
         )
-    told = pairs[pairs["differs"].isin(kinds)].groupby("score_a", sort=False)["spearman"].count()
-    for name in told.index[told == 0]:
+    counts = pairs[pairs["differs"].isin(kinds)].groupby("score_a", sort=False)["spearman"].count()
+    for name in counts.index[counts == 0]:
         axes.text(0.01, names.index(name), "constant", va="center", fontsize=8)
     axes.axvline(0, color="#555555", linewidth=0.8)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", left=False)
     axes.set_xlim(right=1.02)
-    axes.set(title="one score in two runs", xlabel="rank correlation (0: chance)")
-    axes.figure.legend(title="runs that differ in", loc="outside lower center", ncols=max(2, len(kinds)))
+    axes.set(title="the same score in two runs", xlabel="rank correlation (0: chance)")
+    axes.figure.legend(title="two runs that differ in", loc="outside lower center", ncols=max(2, len(kinds)))

@@ -4,26 +4,30 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.equal_loss import equal_loss
-from hardness.figures.style import SUBSET_COLOURS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 
-COLOURS = {**SUBSET_COLOURS, "pristine": "#0072B2", "corrupt": "#E69F00", "train": "#999999"}
-_AXES = {"epoch": "epoch (0: before training)", "mean_loss": "mean loss of the group (nats), first reached"}
+CAPTION = (
+    "Coherence: the mean inner product of the gradients of two examples divided by their mean squared "
+    "norm (the form of m-coherence that does not depend on m), by epoch (left) and by the group's mean "
+    "loss (right). Gradients shrink when examples are fitted, so groups are compared at equal loss."
+)
+
+COLORS = {**SUBSET_COLORS, "pristine": "#0072B2", "corrupt": "#E69F00", "train": "#999999"}
+_AXES = {"epoch": "epoch (0: before training)", "mean_loss": "mean loss of the group (nats)"}
 
 
 def prepare(table: pd.DataFrame) -> pd.DataFrame:
-    """measured_on, seed, epoch, mean_loss, coherence of the whole network -> what is drawn.
+    """measured_on, seed, epoch, mean_loss, coherence of the whole network -> the table to draw.
 
     Returns measured_on, against (epoch or mean_loss), x, value, mean, low, high, num_seeds.
     """
     parts = [table.assign(against="epoch", x=table["epoch"])]
-    if (across := equal_loss(table)) is not None:
+    if (equal := equal_loss(table)) is not None:
         parts += [
-            pd.DataFrame(
-                {"measured_on": group, "against": "mean_loss", "x": across.grid, "coherence": values}
-            )
-            for (group, _), values in across.coherence.items()
+            pd.DataFrame({"measured_on": group, "against": "mean_loss", "x": equal.grid, "coherence": values})
+            for (group, _), values in equal.coherence.items()
         ]
     return summarize(pd.concat(parts), ["against", "measured_on", "x"], ["coherence"])
 
@@ -33,21 +37,21 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (against, label) in zip(panels, _AXES.items(), strict=True):
         shown = table[table["against"] == against]
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             line = shown[shown["measured_on"] == name].sort_values("x")
             dash = "--" if name in CONTROLS.values() else ":" if name in ("random", "train") else "-"
             if len(line):
-                draw_band(axes, line["x"], line, color=colour, linestyle=dash, label=name)
+                draw_band(axes, line["x"], line, color=color, linestyle=dash, label=name)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set(xlabel=label)
         if not len(shown):
-            axes.text(0.5, 0.5, "no loss in common", ha="center", transform=axes.transAxes)
-    # Wide intervals of few seeds may leave the page; the lines may not.
+            axes.text(0.5, 0.5, "no common loss", ha="center", transform=axes.transAxes)
+    # Wide intervals of few seeds may be cut off; lines may not.
     low, high = table["mean"].min(), table["mean"].max()
     panels[0].set_ylim(min(low, 0) - 0.3 * (high - low), high + 0.3 * (high - low))
-    panels[0].set_ylabel("coherence (0: orthogonal, 1: identical)")
+    panels[0].set_ylabel("coherence (0: orthogonal gradients, 1: identical)")
     panels[0].xaxis.get_major_locator().set_params(integer=True)
-    # As training goes.
+    # Loss decreases in the direction of training.
     panels[1].invert_xaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

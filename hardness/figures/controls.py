@@ -1,14 +1,19 @@
-"""Easy and hard among their controls: accuracy on the subset's test fold, a dot a network trained on."""
+"""Easy and hard among their controls: accuracy on the subset's test fold, one dot per training set."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLOURS, WIDTH, set_title
+from hardness.figures.style import SUBSET_COLORS, WIDTH, set_title
 from hardness.subsets import CONTROLS
 from hardness.verdicts import own_and_controls
 
+CAPTION = (
+    "Top-1 accuracy at the last epoch on the test folds of easy and of hard, trained on the subset itself "
+    "and on each of its controls. The controls show the accuracy that chance gives."
+)
+
 _WIDTH = 0.5
-"""Of the column of dots of a tracking seed, whose distance from the next is 1."""
+"""Of the column of dots of one tracking seed; columns are 1 apart."""
 
 
 def prepare(curves: pd.DataFrame) -> pd.DataFrame:
@@ -21,7 +26,7 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     seeds = list(table["tracking_seed"].unique())
-    # The controls of a seed stand side by side in the order of their numbers: equal ones stay apart.
+    # The controls of a seed are drawn side by side, so that equal ones stay visible.
     column = table["tracking_seed"].map(seeds.index)
     number = table.groupby(["tracking_seed", "subset", "is_control"]).cumcount()
     size = table.groupby(["tracking_seed", "subset", "is_control"])["top1"].transform("size")
@@ -34,18 +39,18 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         means = others.groupby("tracking_seed", sort=False)["top1"].mean()
         ends = [[seeds.index(seed) + side * _WIDTH / 2 for seed in means.index] for side in (-1, 1)]
         axes.hlines(means, *ends, color="#888888", linewidth=1, label="mean of the controls")
-        dots = {"color": SUBSET_COLOURS[control], "markersize": 3.5, "label": "a control"}
+        dots = {"color": SUBSET_COLORS[control], "markersize": 3.5, "label": "control"}
         axes.plot(others["x"], others["top1"], "o", **dots)
-        # Hollow, so that it hides no dot.
-        mark = {"color": SUBSET_COLOURS[name], "markersize": 8, "markerfacecolor": "none"}
-        axes.plot(own["x"], own["top1"], "D", **mark, markeredgewidth=1.8, label=f"{name} itself")
-        axes.set_title(f"on {name}'s test fold")
+        # Hollow: it hides no dot.
+        mark = {"color": SUBSET_COLORS[name], "markersize": 8, "markerfacecolor": "none"}
+        axes.plot(own["x"], own["top1"], "D", **mark, markeredgewidth=1.8, label=f"{name} subset")
+        axes.set_title(f"tested on {name}")
         axes.set_xticks(range(len(seeds)), seeds)
         axes.set_xlim(-0.6, len(seeds) - 0.4)
         axes.set_xlabel("tracking seed")
         axes.grid(False, axis="x")
         axes.legend(loc="best")
-    panels[0].set_ylabel("top-1 at the last epoch (share correct)")
+    panels[0].set_ylabel("top-1 test accuracy at the last epoch")
     num_controls = int(size[table["is_control"]].max())
-    set_title(figure, title, f"{num_controls} controls of each subset a tracking seed")
+    set_title(figure, title, f"{num_controls} controls of each subset per tracking seed")
     return figure

@@ -1,6 +1,6 @@
 """The data map (Swayamdipta et al. 2020, arXiv:2009.10795): confidence by variability, in hexagons.
 
-A hexagon's area tells how many examples are in it, so that a million are drawn as a thousand are.
+The area of a hexagon shows how many examples it contains: a million are drawn as fast as a thousand.
 """
 
 import numpy as np
@@ -11,23 +11,28 @@ from matplotlib.figure import Figure
 
 from hardness.figures.style import WIDTH, epoch_ticks, set_title
 
+CAPTION = (
+    "Data map: mean and standard deviation of the given label's probability over epochs. A larger hexagon "
+    "contains more examples."
+)
+
 _WIDTH, _HEIGHT = 0.5 / 36, 1 / 13
-"""Of a step of the grid, in variability and confidence: hexagons lie on its points and amid four of them."""
+"""Of a step of the grid, in variability and confidence: hexagons lie on its points and between them."""
 _HEXAGON = np.array([[0, 2], [1, 1], [1, -1], [0, -2], [-1, -1], [-1, 1]]) * [_WIDTH / 2, _HEIGHT / 6]
 _REGIONS = {"easy to learn": (0.2, 1.0), "ambiguous": (0.47, 0.7), "hard to learn": (0.2, 0.0)}
-"""Beyond sqrt(c (1 - c)), the largest variability that confidence c allows: no example is there."""
+"""Outside of sqrt(c (1 - c)), the largest variability possible at confidence c: no example is there."""
 _KEY = (0.44, 1.0)
-"""There is room as well for what the areas mean: from here down."""
+"""Position of the legend of areas, also outside."""
 
 
 def prepare(scores: dict[str, pd.DataFrame], num_epochs: int) -> pd.DataFrame:
     """Seed -> scores: confidence, variability, first_learned_epoch, mean_loss (null: unreadable, left out).
 
-    Returns a row a bin: variability, confidence (its centre), num_examples (over all seeds),
+    Returns one row per bin: variability, confidence (its centre), num_examples (over all seeds),
     first_learned_epoch (mean; an example that was never learned counts as never_as, num_epochs + 1),
     share_never, never_as, num_seeds.
     """
-    # Twice the coordinates in steps of the grid are whole numbers.
+    # In half steps of the grid, coordinates are integers.
     rows, columns = round(2 / _HEIGHT) + 2, round(1 / _WIDTH) + 2
     totals = np.zeros((3, rows * columns))
     for table in scores.values():
@@ -57,7 +62,7 @@ def _bins(variability: np.ndarray, confidence: np.ndarray, columns: int) -> np.n
     """(N,) each -> (N,) the nearest hexagon, row x columns + column."""
     x, y = variability / np.float32(_WIDTH), confidence / np.float32(_HEIGHT)
     on_x, on_y, off_x, off_y = np.rint(x), np.rint(y), np.floor(x), np.floor(y)
-    # A step up is sqrt 3 times as long as one aside.
+    # A vertical step is sqrt(3) times as long as a horizontal one.
     on = (x - on_x) ** 2 + 3 * (y - on_y) ** 2
     off = (x - off_x - 0.5) ** 2 + 3 * (y - off_y - 0.5) ** 2
     column = np.where(on <= off, 2 * on_x, 2 * off_x + 1)
@@ -81,18 +86,25 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         zorder=2,
     )
     axes.add_collection(hexagons)
-    axes.set(xlim=(-0.01, 0.53), ylim=(-0.05, 1.05), xlabel="variability", ylabel="confidence")
-    # Steps of the grid as long as ``_bins`` takes them to be.
+    axes.set(
+        xlim=(-0.01, 0.53),
+        ylim=(-0.05, 1.05),
+        xlabel="variability (standard deviation of the given label's probability over epochs)",
+        ylabel="confidence (mean probability of the given label over epochs)",
+    )
+    # The ratio of steps that ``_bins`` assumes.
     axes.set_aspect(3**0.5 * _WIDTH / _HEIGHT)
     for region, place in _REGIONS.items():
         axes.text(*place, region, style="italic", color="#555555", va="center")
     _draw_key(axes, most)
-    bar = figure.colorbar(hexagons, label="first-learned epoch (mean of the examples)")
+    bar = figure.colorbar(hexagons, label="mean first-learned epoch")
     ticks = epoch_ticks(never - 1)
     bar.set_ticks([*ticks, never], labels=[*map(str, ticks), "never"])
     num_seeds = int(table["num_seeds"].iloc[0])
     set_title(
-        figure, title, "one tracking seed" if num_seeds == 1 else f"{num_seeds} tracking seeds together"
+        figure,
+        title,
+        "one tracking seed" if num_seeds == 1 else f"all examples of {num_seeds} tracking seeds",
     )
     return figure
 
@@ -104,12 +116,12 @@ def _hexagons(centres: np.ndarray, num_examples: np.ndarray, most: int) -> np.nd
 
 
 def _draw_key(axes: Axes, most: int) -> None:
-    """Up to four hexagons, of powers of ten, and how many examples each stands for."""
+    """Up to four hexagons of 1, 10, 100, ... examples."""
     decades = int(np.log10(most))
     num_examples = 10 ** np.arange(0, decades + 1, 1 + decades // 4)
     places = _KEY - np.outer(np.arange(len(num_examples)), [0, 0.055])
     key = _hexagons(places, num_examples, most)
     axes.add_collection(PolyCollection(key, facecolors="white", edgecolors="#444444", linewidths=0.6))
     for (x, y), number in zip(places, num_examples, strict=True):
-        told = f"{number:,} example{'s' if number > 1 else ''}"
-        axes.text(x + _WIDTH, y, told, va="center", fontsize=8)
+        text = f"{number:,} example{'s' if number > 1 else ''}"
+        axes.text(x + _WIDTH, y, text, va="center", fontsize=8)

@@ -1,6 +1,6 @@
 """Letters that DejaVu Sans lacks, such as Chinese ones, are drawn with an installed font that has them.
 
-Where no font has them, they are written as code points, which keeps names apart.
+If no font has them, they are written as code points, so that names stay distinct.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from matplotlib.ft2font import FT2Font
 
 BASE = "DejaVu Sans"
 """The font of hardness.mplstyle, which comes with matplotlib."""
-# They have every letter, as a box.
+# These fonts draw every letter as a box.
 _PLACEHOLDERS = ("lastresort", "last resort", "adobe blank", "adobeblank", "unicode bmp fallback")
 
 
 def families(text: str) -> list[str]:
-    """The font families with which to draw a text: one more for each script that the first ones lack."""
+    """The font families to draw a text with: one more for each script that the previous ones lack."""
     chosen = [BASE]
     missing = frozenset(text) - _drawn_by(BASE, frozenset(text))
-    # None for plain Latin: looking at every font takes a while.
+    # Not for plain Latin: searching all fonts takes a while.
     while missing:
         drawn = {family: _drawn_by(family, missing) for family in _installed()}
-        # The one with the most of them; of equal ones the first by name, whatever the order of the disk.
+        # The font with the most of these letters; ties by name, so that the order on disk does not matter.
         best = max(drawn, key=lambda family: len(drawn[family]), default=None)
         if best is None or not drawn[best]:
             break
@@ -36,7 +36,7 @@ def families(text: str) -> list[str]:
 
 
 def drawable(text: str) -> str:
-    """A text as matplotlib's present families can draw it: other letters as code points, tabs as blanks."""
+    """A text as matplotlib's current families can draw it: other letters as code points, tabs as spaces."""
     text = "".join(" " if letter.isspace() else letter for letter in text)
     drawn = set().union(*(_drawn_by(family, frozenset(text)) for family in mpl.rcParams["font.family"]))
     return "".join(letter if letter in drawn else _code_point(letter) for letter in text)
@@ -48,7 +48,7 @@ def _code_point(letter: str) -> str:
 
 @contextlib.contextmanager
 def without_remarks() -> Iterator[None]:
-    """matplotlib logs a warning of each font that has no bold or no normal weight."""
+    """Without the warnings that matplotlib logs for fonts without bold or normal weight."""
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -60,12 +60,12 @@ def without_remarks() -> Iterator[None]:
 
 @functools.cache
 def _installed() -> list[str]:
-    """The families that matplotlib can find, sorted; its own list of them may be older than a font."""
+    """The families that matplotlib can find, sorted, with fonts that are newer than its own list."""
     known = {entry.fname for entry in fontManager.ttflist}
     for path in sorted(set(findSystemFonts()) - known):
         try:
             fontManager.addfont(path)
-        # Bitmaps, and what is no font.
+        # Bitmap fonts, and files that are not fonts.
         except (OSError, RuntimeError, NotImplementedError, UnicodeDecodeError):
             continue
     names = {entry.name for entry in fontManager.ttflist}
@@ -78,16 +78,16 @@ def _drawn_by(family: str, letters: frozenset[str]) -> frozenset[str]:
     try:
         font = _font(family)
         return frozenset(letter for letter in letters if _has(font, letter))
-    # It was removed, or is broken.
+    # The font was removed, or is broken.
     except (OSError, RuntimeError, ValueError):
         return frozenset()
 
 
 def _font(family: str) -> FT2Font:
-    """Without fallbacks, one of which has every letter, as a box."""
+    """The font itself, without matplotlib's fallbacks: one of them draws every letter as a box."""
     with without_remarks():
         path = fontManager.findfont(FontProperties(family=[family]), fallback_to_default=False)
-    # Of a collection matplotlib 3.11 knows every font, older ones the first.
+    # matplotlib 3.11 knows every font of a collection, older versions only the first.
     index = getattr(path, "face_index", 0)
     font = FT2Font(path, face_index=index) if index else FT2Font(path)
     font.set_size(12, 72)
@@ -95,7 +95,7 @@ def _font(family: str) -> FT2Font:
 
 
 def _has(font: FT2Font, letter: str) -> bool:
-    """Not as a bitmap, of which nothing would be drawn."""
+    """Can the font draw the letter? Bitmap glyphs cannot be drawn."""
     glyph = font.get_char_index(ord(letter))
     if not glyph or not font.scalable:
         return False

@@ -1,11 +1,19 @@
-"""How often examples are forgotten, those learned late more often? (Toneva et al. 2019, arXiv:1812.05159)"""
+"""How often are examples forgotten, and are late-learned ones forgotten more often?
+
+Toneva et al. 2019, arXiv:1812.05159.
+"""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import NEVER_COLOUR, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
+
+CAPTION = (
+    "Forgetting events (correct in one record, wrong in the next): histogram (left), and mean number by "
+    "first-learned epoch (right). Late-learned examples have fewer epochs left to be forgotten in."
+)
 
 _CAP = 10
 _VALUES = {"forgetting_events": "share", "first_learned_epoch": "mean_forgetting_events"}
@@ -15,7 +23,7 @@ def prepare(scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Seed -> scores with first_learned_epoch, forgetting_events, mean_loss (null: unreadable, left out).
 
     Returns against, x, value, mean, low, high, num_seeds. Against forgetting_events, x is 0, 1, ..., "10+",
-    "never learned", and value the share of the examples; against first_learned_epoch, x is an epoch in which
+    "never learned", and value the fraction of examples; against first_learned_epoch, x is an epoch in which
     some were learned, and value their mean forgetting_events.
     """
     shares, means = [], []
@@ -43,20 +51,20 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     histogram.bar(
         x,
         shares["mean"],
-        color=["#0072B2"] * (_CAP + 1) + [NEVER_COLOUR],
+        color=["#0072B2"] * (_CAP + 1) + [NEVER_COLOR],
         yerr=shares["high"] - shares["mean"],
         error_kw={"elinewidth": 0.8},
     )
-    histogram.set_xticks(x, shares["x"])
-    histogram.set(xlabel="forgetting events", ylabel="share of the examples")
+    histogram.set_xticks(x, shares["x"].str.replace(" ", "\n"))
+    histogram.set(xlabel="forgetting events", ylabel="fraction of examples")
     histogram.set_ylim(bottom=0)
     means = table[table["against"] == "first_learned_epoch"]
     draw_band(by_epoch, means["x"].astype(int), means, color="#0072B2", marker=".")
     by_epoch.set(
-        xlabel="first-learned epoch (the later, the fewer are left to forget in)",
-        ylabel="forgetting events (mean of the examples)",
+        xlabel="first-learned epoch",
+        ylabel="mean number of forgetting events",
     )
-    # Wide intervals of few examples may leave the page; the line may not.
+    # Wide intervals of few examples may be cut off; the line may not.
     by_epoch.set_ylim(0, 1.5 * max(means["mean"], default=0) or 1)
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
     set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

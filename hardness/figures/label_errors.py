@@ -1,4 +1,4 @@
-"""Which scores find wrong labels: average precision and AUROC of each, precision by recall of the best."""
+"""Which scores detect wrong labels? Average precision, AUROC, and precision-recall curves of the best."""
 
 import numpy as np
 import pandas as pd
@@ -8,17 +8,22 @@ from hardness.figures.style import WIDTH, seeds_note, set_title
 from hardness.label_errors import precision_recall
 from hardness.statistics import summarize
 
+CAPTION = (
+    "How well each score ranks corrupt labels before pristine ones (left), and precision-recall curves of "
+    "the best scores (right)."
+)
+
 _RECALL = np.linspace(0.01, 1, 100)
 _CURVES = 5
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
 
 
 def prepare(judged: pd.DataFrame, runs: dict[str, tuple[pd.DataFrame, np.ndarray]]) -> pd.DataFrame:
-    """What ``detection`` found of each run; seed -> (scores, is_corrupt (N,)) -> what is drawn.
+    """The results of ``detection`` on each run; seed -> (scores, is_corrupt (N,)) -> the table to draw.
 
     Returns score, value, recall, mean, low, high, num_seeds.
-    value: auroc, average_precision, share_corrupt (what chance alone finds), or for the five scores of the
+    value: auroc, average_precision, share_corrupt (the precision of chance), or for the five scores of the
     largest average precision, precision at each recall.
     """
     judged = judged.assign(share_corrupt=judged["num_corrupt"] / judged["num_examples"])
@@ -39,7 +44,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     order = table[table["value"] == "average_precision"].sort_values("mean")["score"].tolist()
     figure = Figure(figsize=(WIDTH, 1.4 + 0.24 * max(len(order), 10)))
     dots, curves = figure.subplots(1, 2)
-    for value, colour, marker in (("average_precision", "#0072B2", "o"), ("auroc", "#D55E00", "s")):
+    for value, color, marker in (("average_precision", "#0072B2", "o"), ("auroc", "#D55E00", "s")):
         rows = table[table["value"] == value].set_index("score").loc[order]
         has_interval = rows["low"].notna().all()
         dots.errorbar(
@@ -47,21 +52,21 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             range(len(order)),
             xerr=(rows["high"] - rows["mean"]) if has_interval else None,
             fmt=marker,
-            color=colour,
+            color=color,
             markersize=4,
             elinewidth=0.8,
             label=value.replace("_", " ").replace("auroc", "AUROC"),
         )
     chance = table.loc[table["value"] == "share_corrupt", "mean"].mean()
-    for at, colour in ((chance, "#0072B2"), (0.5, "#D55E00")):
-        dots.axvline(at, color=colour, linewidth=0.8, linestyle=":")
+    for at, color in ((chance, "#0072B2"), (0.5, "#D55E00")):
+        dots.axvline(at, color=color, linewidth=0.8, linestyle=":")
     dots.set_yticks(range(len(order)), order)
     dots.set(xlabel="average precision, AUROC (dotted: chance)", ylabel="score", xlim=(0, 1.02))
     dots.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     shown = table[table["value"] == "precision"]
     for index, (name, line) in enumerate(shown.groupby("score", sort=False)):
-        style = {"color": _COLOURS[index], "linestyle": _DASHES[index]}
-        # No bands: five on top of each other hide the lines.
+        style = {"color": _COLORS[index], "linestyle": _DASHES[index]}
+        # No bands: five overlapping ones hide the lines.
         curves.plot(line["recall"], line["mean"], label=name, **style)
     curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))

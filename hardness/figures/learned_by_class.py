@@ -1,4 +1,4 @@
-"""Which classes are learned first: the share of each class that was learned at least once, by epoch."""
+"""Which classes are learned first? The fraction of each class that was learned at least once, by epoch."""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,11 @@ from matplotlib.lines import Line2D
 from hardness.figures.fonts import drawable
 from hardness.figures.style import WIDTH, set_title
 from hardness.shortening import Shortener
+
+CAPTION = (
+    "Fraction of each class learned at least once by each epoch: mean, quartiles and range over classes, "
+    "and the classes that are learned first and last."
+)
 
 _FIRST = ("#009E73", "#0072B2", "#56B4E9")
 _LAST = ("#CC79A7", "#E69F00", "#D55E00")
@@ -23,9 +28,9 @@ def prepare(
 ) -> pd.DataFrame:
     """Seed -> (N,) first-learned epochs of the readable examples, null: never learned; their (N,) labels.
 
-    Returns a row a class that has examples and an epoch: class_name, epoch (1..num_epochs), cumulative_share
+    Returns one row per non-empty class and epoch: class_name, epoch (1..num_epochs), cumulative_share
     (of the class's examples; mean over the seeds), num_examples (over all seeds), place (1: learned first,
-    by the mean of cumulative_share over the epochs; equal ones in the order of the classes), num_seeds.
+    by the mean of cumulative_share over epochs; ties in the order of classes), num_seeds.
     """
     num_classes = len(class_names)
     counts = np.empty((len(first_learned), num_classes, num_epochs + 1))
@@ -33,18 +38,18 @@ def prepare(
         cells = given_labels[seed].astype(np.int64) * (num_epochs + 1) + epochs.fillna(0).to_numpy(np.int64)
         count[:] = np.bincount(cells, minlength=count.size).reshape(count.shape)
     sizes = counts.sum(2)
-    # Under label noise a class may be without an example in one seed.
-    (there,) = sizes.any(0).nonzero()
+    # With label noise, a class may have no example in one seed.
+    (present,) = sizes.any(0).nonzero()
     with np.errstate(invalid="ignore"):
-        shares = np.nanmean(counts[:, there, 1:].cumsum(2) / sizes[:, there, None], axis=0)
-    place = np.empty(len(there), int)
-    place[np.argsort(-shares.mean(1), kind="stable")] = np.arange(1, len(there) + 1)
+        shares = np.nanmean(counts[:, present, 1:].cumsum(2) / sizes[:, present, None], axis=0)
+    place = np.empty(len(present), int)
+    place[np.argsort(-shares.mean(1), kind="stable")] = np.arange(1, len(present) + 1)
     return pd.DataFrame(
         {
-            "class_name": np.repeat(np.array(class_names, object)[there], num_epochs),
-            "epoch": np.tile(np.arange(1, num_epochs + 1), len(there)),
+            "class_name": np.repeat(np.array(class_names, object)[present], num_epochs),
+            "epoch": np.tile(np.arange(1, num_epochs + 1), len(present)),
             "cumulative_share": shares.ravel(),
-            "num_examples": np.repeat(sizes.sum(0)[there].astype(int), num_epochs),
+            "num_examples": np.repeat(sizes.sum(0)[present].astype(int), num_epochs),
             "place": np.repeat(place, num_epochs),
             "num_seeds": len(first_learned),
         }
@@ -52,40 +57,40 @@ def prepare(
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """Mean, quartiles and range of all classes; up to three that were learned first, and last, by name."""
+    """Mean, quartiles and range over classes; up to three classes that were learned first, and last."""
     shares = table.pivot(index="epoch", columns="place", values="cumulative_share")
     names = table.drop_duplicates("place").set_index("place")["class_name"].str.split().str.join(" ")
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
-    axes.set(xlabel="epoch", ylabel="share of the class learned at least once", ylim=(0, 1.02))
+    axes.set(xlabel="epoch", ylabel="fraction of the class learned at least once", ylim=(0, 1.02))
     bands = []
-    for ends, colour in (((0, 1), "#ECECEC"), ((0.25, 0.75), "#C4C4C4")):
+    for ends, color in (((0, 1), "#ECECEC"), ((0.25, 0.75), "#C4C4C4")):
         low, high = shares.quantile(ends, axis=1).to_numpy()
-        bands.append(axes.fill_between(shares.index, low, high, color=colour, linewidth=0))
+        bands.append(axes.fill_between(shares.index, low, high, color=color, linewidth=0))
     (mean,) = axes.plot(shares.mean(axis=1), color="black", linewidth=2.4)
     heading = Line2D([], [], linestyle="none")
     entries = [
         (heading, f"{len(names):,} classes"),
         (mean, "mean"),
-        (bands[1], "middle half"),
-        (bands[0], "all"),
+        (bands[1], "middle 50 %"),
+        (bands[0], "range"),
     ]
     number = min(len(_FIRST), len(names) // 2)
     named = names[(names.index <= number) | (names.index > len(names) - number)]
     short = Shortener(drawable)
-    looks = short.all(named, _LETTERS, short.at_end)
-    for what, places, colours in (
+    labels = short.all(named, _LETTERS, short.at_end)
+    for what, places, colors in (
         ("learned first", range(1, number + 1), _FIRST),
         ("learned last", range(len(names) - number + 1, len(names) + 1), _LAST[-number:]),
     ):
         entries.append((heading, what))
-        for place, colour, dash in zip(places, colours, _DASHES, strict=False):
-            (line,) = axes.plot(shares[place], color=colour, linestyle=dash)
-            entries.append((line, drawable(looks[names[place]])))
-    handles, told = zip(*entries, strict=True)
-    legend = figure.legend(handles, range(len(told)), loc="outside right center")
-    # Afterwards: a label must not begin with "_", and "$" in one is mathematics.
-    for handle, text, name in zip(handles, legend.get_texts(), told, strict=True):
+        for place, color, dash in zip(places, colors, _DASHES, strict=False):
+            (line,) = axes.plot(shares[place], color=color, linestyle=dash)
+            entries.append((line, drawable(labels[names[place]])))
+    handles, texts = zip(*entries, strict=True)
+    legend = figure.legend(handles, range(len(texts)), loc="outside right center")
+    # Set afterwards: matplotlib hides labels that begin with "_", and reads "$" as mathematics.
+    for handle, text, name in zip(handles, legend.get_texts(), texts, strict=True):
         text.set(text=name, parse_math=False, weight="bold" if handle is heading else "normal")
     axes.xaxis.get_major_locator().set_params(integer=True)
     num_seeds = int(table["num_seeds"].max())

@@ -1,11 +1,16 @@
-"""Training under label noise: pristine against corrupt, train against validation, a panel a noise level."""
+"""Training under label noise: pristine and corrupt examples, training and validation set, per noise level."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.style import WIDTH, draw_band, optimizer_colours, seeds_note, set_title
+from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_note, set_title
 from hardness.statistics import summarize
+
+CAPTION = (
+    "Accuracy and loss by epoch: pristine and corrupt examples (given labels), and training examples "
+    "(given labels) and the validation set (clean labels)."
+)
 
 ROWS = (
     ("top1", {"pristine": "-", "corrupt": "--"}),
@@ -13,7 +18,7 @@ ROWS = (
     ("loss", {"pristine": "-", "corrupt": "--"}),
     ("loss", {"train": "-", "validation": "--"}),
 )
-_LABELS = {"top1": "top-1 (share correct)", "loss": "cross-entropy (nats)"}
+_LABELS = {"top1": "top-1 accuracy", "loss": "cross-entropy (nats)"}
 
 
 def prepare(curves: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +28,7 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
-    colours = optimizer_colours(list(table["optimizer"].unique()))
+    colors = optimizer_colors(list(table["optimizer"].unique()))
     if len(levels) == 1:
         figure = Figure(figsize=(WIDTH, 6.4))
         grid = figure.subplots(2, 2, sharex=True, sharey="row").reshape(len(ROWS), 1)
@@ -36,19 +41,22 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             panel = table[(table["noise"] == noise) & (table["value"] == value)]
             for (optimizer, measured_on), line in panel.groupby(["optimizer", "measured_on"], sort=False):
                 if measured_on in dashes:
-                    style = {"color": colours[optimizer], "linestyle": dashes[measured_on]}
+                    style = {"color": colors[optimizer], "linestyle": dashes[measured_on]}
                     draw_band(axes, line["epoch"], line, **style)
-            axes.set(title=f"label noise {noise:g}")
         handles = [
             Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
         ]
         axes_row[-1].legend(handles=handles, loc="best")
-        for axes in axes_row:
+    for axes in grid.flat:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.get_subplotspec().is_last_row():
             axes.set_xlabel("epoch (0: before training)")
-    # Once all lines are drawn: a limit ends the scaling to what comes after it.
+    for axes, noise in zip(grid[:2].flat if len(levels) == 1 else grid[0], levels * 2, strict=False):
+        axes.set_title(f"label noise {noise:g}")
+    # After all lines are drawn: a limit ends the automatic scaling.
     for axes_row, (value, _) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylim(0, 1.02 if value == "top1" else None)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
     set_title(figure, title, seeds_note(table["num_seeds"]))
     return figure

@@ -1,7 +1,7 @@
-"""What every figure shares: its width, colours, bands, what is written, and how it is saved.
+"""What all figures share: width, colors, bands, titles, and how they are saved.
 
-Colours are of Okabe and Ito's palette (2008), told apart by colour-blind readers; no line relies on its
-colour alone where its kind has a dash of its own.
+Colors are from the palette of Okabe and Ito (2008), which color-blind readers can distinguish; where
+possible, lines also differ in their dashes.
 """
 
 import io
@@ -21,18 +21,18 @@ from hardness.files import replacing
 
 STYLE = Path(__file__).with_name("hardness.mplstyle")
 WIDTH = 9.5
-"""Of a figure, in inches (912 pixels of CSS): letters are as large in one as in the next, 8 pt at least."""
+"""Of every figure, in inches (912 CSS pixels), so that text has the same size in all, at least 8 pt."""
 
-SUBSET_COLOURS = {
+SUBSET_COLORS = {
     "easy": "#009E73",
     "hard": "#D55E00",
     "random": "#000000",
     "easy-control": "#56B4E9",
     "hard-control": "#CC79A7",
 }
-NEVER_COLOUR = "#D55E00"
-"""Of the examples that were never learned."""
-_OPTIMIZER_COLOURS = {
+NEVER_COLOR = "#D55E00"
+"""Of examples that were never learned."""
+_OPTIMIZER_COLORS = {
     "sgd": "#000000",
     "sgdm": "#999999",
     "ra3": "#E69F00",
@@ -44,53 +44,51 @@ _OPTIMIZER_COLOURS = {
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
 
-GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of groups of runs that are compared."""
+GROUP_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of the groups of runs that are compared."""
 DPI = 160
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def optimizer_colours(optimizers: list[str]) -> dict[str, str]:
-    """A colour a name: always the same one for the paper's, of others whatever their order."""
-    others = sorted(name for name in optimizers if name not in _OPTIMIZER_COLOURS)
+def optimizer_colors(optimizers: list[str]) -> dict[str, str]:
+    """One color per name, the same in every figure for the optimizers of the paper."""
+    others = sorted(name for name in optimizers if name not in _OPTIMIZER_COLORS)
     spare = {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
-    return {name: _OPTIMIZER_COLOURS.get(name) or spare[name] for name in optimizers}
+    return {name: _OPTIMIZER_COLORS.get(name) or spare[name] for name in optimizers}
 
 
 def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
-    """A mean line, and its interval as a band where there is one. ``summary`` has mean, low, high."""
+    """A mean line, and its interval, if there is one, as a band. ``summary`` has mean, low, high."""
     axes.plot(x, summary["mean"], **line)
     if summary["low"].notna().any():
         axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.12, linewidth=0)
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
-    """The title, wrapped to the figure's width, and in brackets what is drawn. Text, never mathematics."""
+    """The title, wrapped to the width of the figure, and a note in brackets. Never read as mathematics."""
     lines = [*wrapped(title, round(WIDTH * 13)), f"({note})"]
     figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
 
 
 def epoch_ticks(num_epochs: int) -> range:
-    """About eight epochs, the last of which leaves room for "never" beside it."""
+    """About eight epochs; the last one leaves room for "never" beside it."""
     step = max(1, num_epochs // 8)
     return range(1, num_epochs + 1 - step // 2, step)
 
 
 def seeds_note(num_seeds: pd.Series, unit: str = "seed") -> str:
-    """What lines, dots and bars are, for a figure's caption line; num_seeds: of each of them."""
+    """The note about means and intervals below a figure's title; num_seeds: of each line, dot or bar."""
     least, most = int(num_seeds.min()), int(num_seeds.max())
     if most == 1:
         return f"one {unit}, so no interval"
     if least < most:
-        return (
-            f"mean over {least} to {most} {unit}s, with 95 % Student t intervals where there are two or more"
-        )
+        return f"mean over {least} to {most} {unit}s, with 95 % Student t intervals if there are at least two"
     return f"mean over {most} {unit}s, with 95 % Student t intervals"
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """The lines of a user's text, each at most as wide as so many Latin letters."""
-    # textwrap counts letters: a wide one gets a companion, which goes again.
+    """Wrap a user's text to lines that are at most as wide as so many Latin letters."""
+    # textwrap counts letters: a wide one gets a filler, which is removed again.
     doubled = "".join(letter + "\0" * (cell_len(letter) - 1) for letter in drawable(text))
     return [line.replace("\0", "") for line in textwrap.wrap(doubled, width)]
 
@@ -129,5 +127,5 @@ def _save_png(figure: Figure, path: Path) -> None:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     with Image.open(file) as image:
-        few_colors = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few_colors = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     few_colors.save(path, "PNG", optimize=True, dpi=(DPI, DPI))

@@ -1,31 +1,37 @@
-"""The verdicts at a glance, of one or more groups of runs: accuracies within subsets, and differences."""
+"""The hardness verdicts of one or more groups of runs: test accuracies, and their differences."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from hardness.figures.style import SUBSET_COLOURS, WIDTH, seeds_note, set_title, wrapped
+from hardness.figures.style import SUBSET_COLORS, WIDTH, seeds_note, set_title, wrapped
 from hardness.statistics import Estimate
 
+CAPTION = (
+    "Left: top-1 accuracy at the last epoch on the test fold of a subset, for each training set. Right: "
+    "differences of these accuracies. A control is a random set with the same number of examples of each "
+    "class."
+)
+
 PANELS = {
-    "within-subset test accuracy": {
+    "test accuracy": {
         "easy->easy": "easy",
         "easy-control->easy": "easy-control",
         "hard-control->hard": "hard-control",
         "hard->hard": "hard",
         "random->random": "random",
     },
-    "own-subset advantage, within-subset difference": {
+    "difference in test accuracy": {
         "own-subset advantage of easy": "easy",
         "own-subset advantage of hard": "hard",
         "within-subset": "random",
     },
 }
-"""Panel -> {quantity, from top to bottom: the subset whose colour it has}."""
+"""Panel -> {quantity, from top to bottom: the subset whose color it has}."""
 _LABELS = {
-    "own-subset advantage of easy": "easy minus its control",
-    "own-subset advantage of hard": "hard minus its control",
-    "within-subset": "easy minus hard",
+    "own-subset advantage of easy": "own-subset advantage of easy: easy minus its control",
+    "own-subset advantage of hard": "own-subset advantage of hard: hard minus its control",
+    "within-subset": "within-subset generalization: easy minus hard",
 }
 _MARKERS = "osD"
 _LETTERS = 34
@@ -45,7 +51,7 @@ def prepare(verdicts: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     groups = list(table["group"].unique())
     names = [wrapped(group, _LETTERS) for group in groups]
-    # As much room for each as the longest name needs.
+    # Each group is as high as the longest name.
     figure = Figure(figsize=(WIDTH, 1.7 + max(1.2, 0.17 * max(map(len, names))) * len(groups)))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (panel, quantities), side in zip(panels, PANELS.items(), ("left", "right"), strict=True):
@@ -55,13 +61,13 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             rows = table[(table["panel"] == panel) & (table["quantity"] == quantity)]
             y = rows["group"].map(groups.index) - 0.4 + (number + 0.5) * step
             half = rows["high"] - rows["mean"]
-            colour, label = SUBSET_COLOURS[subset], _LABELS.get(quantity, quantity)
+            color, label = SUBSET_COLORS[subset], _LABELS.get(quantity, quantity.replace("->", " → "))
             if side == "right":
-                style = {"fmt": _MARKERS[number], "color": colour, "markersize": 6, "elinewidth": 1.6}
+                style = {"fmt": _MARKERS[number], "color": color, "markersize": 6, "elinewidth": 1.6}
                 axes.errorbar(rows["mean"], y, xerr=half, label=label, **style)
             else:
-                bars = axes.barh(y, rows["mean"], 0.9 * step, xerr=half, color=colour, label=label)
-                # Seen on a bar of any colour, black too.
+                bars = axes.barh(y, rows["mean"], 0.9 * step, xerr=half, color=color, label=label)
+                # Visible on a bar of any color.
                 bars.errorbar[2][0].set(
                     linewidth=1.2, path_effects=[withStroke(linewidth=3, foreground="white")]
                 )
@@ -69,12 +75,13 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", left=False)
         handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc=f"outside lower {side}", ncols=3 if side == "left" else 2)
+        heading = {"ncols": 2, "title": "trained on → tested on"} if side == "left" else {}
+        figure.legend(*handles, loc=f"outside lower {side}", **heading)
     panels[0].set_yticks(
         range(len(groups)), ["\n".join(lines) for lines in names], fontsize=8, parse_math=False
     )
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
-    panels[0].set(xlabel="top-1 at the last epoch (share correct)", ylabel="runs", xlim=(0, 1.02))
-    panels[1].set_xlabel("difference of two of these")
+    panels[0].set(xlabel="top-1 test accuracy at the last epoch", ylabel="settings", xlim=(0, 1.02))
+    panels[1].set_xlabel("difference in top-1 test accuracy")
     set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
     return figure

@@ -1,23 +1,28 @@
-"""Retraining curves of the subsets and their controls: train fold, own test fold, the matched comparison."""
+"""Retraining curves of subsets and controls: own train fold, own test fold, the test fold of easy or hard."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLOURS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 from hardness.verdicts import pool_controls
 
+CAPTION = (
+    "Accuracy and loss during retraining, on the subset's own train fold (left), on its own test fold "
+    "(middle), and on the test fold of easy or hard, for the subset and its control (right)."
+)
+
 PANELS = {
-    "own train fold": dict.fromkeys(SUBSET_COLOURS, "train"),
-    "own test fold": {name: name for name in SUBSET_COLOURS},
-    "subset's test fold": {
+    "own train fold": dict.fromkeys(SUBSET_COLORS, "train"),
+    "own test fold": {name: name for name in SUBSET_COLORS},
+    "test fold of easy or hard": {
         **{name: name for name in CONTROLS},
         **{control: name for name, control in CONTROLS.items()},
     },
 }
 """Panel -> {trained on: measured on}."""
-_LABELS = {"top1": "top-1 (share correct)", "loss": "cross-entropy (nats)"}
+_LABELS = {"top1": "top-1 accuracy", "loss": "cross-entropy (nats)"}
 
 
 def prepare(curves: pd.DataFrame) -> pd.DataFrame:
@@ -44,16 +49,17 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         row[0].set_ylabel(label)
         for axes, panel in zip(row, PANELS, strict=True):
             shown = table[(table["panel"] == panel) & (table["value"] == value)]
-            for name, colour in SUBSET_COLOURS.items():
+            for name, color in SUBSET_COLORS.items():
                 line = shown[shown["trained_on"] == name].sort_values("epoch")
                 dash = "--" if name in CONTROLS.values() else ":" if name == "random" else "-"
                 if len(line):
-                    draw_band(axes, line["epoch"], line, color=colour, linestyle=dash, label=name)
+                    draw_band(axes, line["epoch"], line, color=color, linestyle=dash, label=name)
             if value == "top1":
                 axes.set_title(panel)
             else:
                 axes.set_xlabel("epoch (0: before training)")
-        # Once all lines of the row are drawn: a limit ends the scaling to what comes after it.
+                axes.xaxis.get_major_locator().set_params(integer=True)
+        # After all lines of the row are drawn: a limit ends the automatic scaling.
         row[0].set_ylim(0, 1.02 if value == "top1" else None)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"

@@ -1,22 +1,27 @@
-"""How networks learn, epoch by epoch: one or more groups of runs on the same axes."""
+"""How networks learn, epoch by epoch: one or more groups of runs in the same axes."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hardness.figures.fonts import drawable
-from hardness.figures.style import GROUP_COLOURS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import GROUP_COLORS, WIDTH, draw_band, seeds_note, set_title
 from hardness.statistics import summarize
 
+CAPTION = (
+    "Learning curves. Left: fraction of training examples that were correct in at least one epoch (solid) "
+    "and in this epoch (dashed). Middle: accuracy on the validation set. Right: loss."
+)
+
 PANELS = {
-    "share of the training examples": {"learned": "-", "record_top1": "--"},
-    "top-1 (share correct)": {"validation_top1": "-"},
+    "fraction of training examples": {"learned": "-", "record_top1": "--"},
+    "top-1 accuracy": {"validation_top1": "-"},
     "cross-entropy (nats)": {"record_loss": "-", "validation_loss": ":"},
 }
 """Label of the axis -> {column of log.jsonl: dash}."""
 _NAMES = {
     "learned": "learned at least once",
-    "record_top1": "correct in this record",
+    "record_top1": "correct in this epoch",
     "validation_top1": "validation set",
     "record_loss": "training examples, given labels",
     "validation_loss": "validation set",
@@ -24,7 +29,7 @@ _NAMES = {
 
 
 def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Group -> seed -> a row an epoch, of log.jsonl -> group, epoch, value, mean, low, high, num_seeds."""
+    """Group -> seed -> log.jsonl, one row per epoch -> group, epoch, value, mean, low, high, num_seeds."""
     tables = [
         log.assign(group=group, seed=seed) for group, by_seed in logs.items() for seed, log in by_seed.items()
     ]
@@ -34,12 +39,12 @@ def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     """The table of ``prepare`` -> three panels: training examples, validation accuracy, losses."""
     groups = list(table["group"].unique())
-    colours = {name: GROUP_COLOURS[index % len(GROUP_COLOURS)] for index, name in enumerate(groups)}
+    colors = {name: GROUP_COLORS[index % len(GROUP_COLORS)] for index, name in enumerate(groups)}
     figure = Figure(figsize=(WIDTH, 3.4 + 0.2 * len(groups)))
     for axes, (label, dashes) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for (group, value), line in table.groupby(["group", "value"], sort=False):
             if value in dashes:
-                draw_band(axes, line["epoch"], line, color=colours[group], linestyle=dashes[value])
+                draw_band(axes, line["epoch"], line, color=colors[group], linestyle=dashes[value])
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(0, 1.02 if "nats" not in label else None)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -49,7 +54,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         ]
         axes.legend(handles=handles, loc="best")
     if len(groups) > 1:
-        handles = [Line2D([], [], color=colour) for colour in colours.values()]
+        handles = [Line2D([], [], color=color) for color in colors.values()]
         legend = figure.legend(handles, map(drawable, groups), loc="outside lower center")
         for text in legend.get_texts():
             text.set_parse_math(False)

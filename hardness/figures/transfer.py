@@ -1,4 +1,4 @@
-"""Train-on x test-on: top-1 at the last epoch, as a heat map."""
+"""Top-1 accuracy at the last epoch for every training set and test set: a heat map."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -7,6 +7,8 @@ from hardness.figures.style import WIDTH, set_title
 from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
 from hardness.verdicts import last_epoch, pool_controls
+
+CAPTION = "Top-1 accuracy at the last epoch for each training set (rows) and each test set (columns)."
 
 COLUMNS = (*SUBSETS, "validation", "train")
 
@@ -35,13 +37,13 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         for column in range(len(COLUMNS)):
             mean, half = means.iloc[row, column], halves.iloc[row, column]
             text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
-            colour = "white" if mean < 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+            color = "white" if mean < 0.6 else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     axes.set_xticks(range(len(COLUMNS)), [*SUBSETS, "validation", "own train fold"], rotation=20, ha="right")
     axes.set_yticks(range(len(SUBSETS)), SUBSETS)
-    axes.set(xlabel="measured on (test folds, validation set, own train fold)", ylabel="trained on")
+    axes.set(xlabel="tested on (test fold of a subset, validation set, own train fold)", ylabel="trained on")
     axes.grid(False)
-    figure.colorbar(image, label="top-1 at the last epoch (share correct)")
+    figure.colorbar(image, label="top-1 accuracy at the last epoch")
     num_seeds = int(table["num_seeds"].max())
     note = (
         "one tracking seed"

@@ -40,12 +40,11 @@ def test_what_a_bin_says_by_hand():
     assert (ambiguous["first_learned_epoch"], ambiguous["share_never"]) == (5, 1 / 3)
 
 
-def test_many_examples_are_a_small_drawing(tmp_path):
-    table = data_map.prepare(everywhere(200_000), 1)
-    assert table["num_examples"].sum() == 200_000
-    style.save(data_map.draw, table, "title", tmp_path / "figure", ("svg", "pdf"))
+def test_many_examples_are_a_small_figure(tmp_path):
+    table = data_map.prepare(everywhere(100_000), 1)
+    assert table["num_examples"].sum() == 100_000
+    style.save(data_map.draw, table, "title", tmp_path / "figure", ["svg"])
     assert (tmp_path / "figure.svg").stat().st_size < 300_000
-    assert (tmp_path / "figure.pdf").stat().st_size < 300_000
 
 
 def test_words_are_where_no_example_can_be():

@@ -5,7 +5,7 @@ A figure is a module of the package; one without a case here fails.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 import hardness.figures
 from hardness.figures import (
@@ -52,7 +53,7 @@ def cells(rows: pd.DataFrame, x: str, y: str, value: str) -> tuple[pd.DataFrame,
     return pd.DataFrame({"x": rows[x], "y": rows[y], "value": rows[value]}).dropna(), pd.DataFrame()
 
 
-def told(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def expected(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """A CSV -> for each panel of the figure the points to be drawn, and the ends of its intervals.
 
     Columns x, y, of images and hexagons value, of hexagons area. One that is left out is a matter of layout.
@@ -129,7 +130,7 @@ def told(name: str, table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.Data
 
 
 def drawn(axes: Axes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What ``told`` tells, read from what was drawn. Lines of the layout are in other coordinates."""
+    """The same as ``expected``, read from what was drawn. Lines of the layout are in other coordinates."""
     points = [pd.DataFrame(columns=["x", "y"], dtype=float)]
     for line in axes.lines:
         if line.get_transform() is axes.transData:
@@ -168,22 +169,32 @@ def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
         assert apart.min(1).max() < 1e-4, "what was drawn is not in the table"
 
 
+def keeping(draw: Callable[..., Figure]) -> tuple[Callable[..., Figure], list[Figure]]:
+    """The same function, and a list of the figures that it draws."""
+    figures = []
+
+    def drawing(*args) -> Figure:
+        figures.append(draw(*args))
+        return figures[-1]
+
+    return drawing, figures
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("name", MODULES)
 def test_what_is_drawn_is_in_the_csv(tmp_path, monkeypatch, name, seeds):
-    figures = []
-
-    def look(figure, path, **_):
-        figures[:] = [figure]
-        path.touch()
-
-    monkeypatch.setattr(Figure, "savefig", look)
+    # The layout takes longest, and moves no number.
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     module = MODULES[name]
+    draw, figures = keeping(module.draw)
     table = module.prepare(*inputs(name, seeds))
-    style.save(module.draw, table, "a title that goes on and on " * 8, tmp_path / "figure", ("svg",))
+    style.save(draw, table, "a title that goes on and on " * 8, tmp_path / "figure", formats=())
     (figure,) = figures
+    assert module.CAPTION.endswith(".")
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    for axes, (points, ends) in zip(panels, told(name, pd.read_csv(tmp_path / "figure.csv")), strict=True):
+    for axes, (points, ends) in zip(
+        panels, expected(name, pd.read_csv(tmp_path / "figure.csv")), strict=True
+    ):
         found_points, found_ends = drawn(axes)
         assert len(found_points) == len(points)
         assert_same(found_points, points)
@@ -198,19 +209,38 @@ def test_what_is_drawn_is_in_the_csv(tmp_path, monkeypatch, name, seeds):
         assert ("no interval" in note or "one tracking seed" in note) if seeds == 1 else "95 %" in note
 
 
-def test_the_same_table_is_the_same_bytes(tmp_path):
-    table = MODULES["first_learned"].prepare(*inputs("first_learned", 2))
+def draw_line(table: pd.DataFrame, title: str) -> Figure:
+    figure = Figure(figsize=(style.WIDTH, 2))
+    figure.subplots().plot(table["x"], table["y"], color="#0072B2")
+    style.set_title(figure, title, "note")
+    return figure
+
+
+LINE = pd.DataFrame({"x": [0, 1, 2], "y": [0.5, 0.25, 1.0]})
+
+
+def test_the_same_table_gives_the_same_files(tmp_path):
     for name in ("a", "b"):
-        style.save(MODULES["first_learned"].draw, table, "title", tmp_path / name, ("png", "svg", "pdf"))
+        style.save(draw_line, LINE, "title", tmp_path / name, ("png", "svg", "pdf"))
     for suffix in ("png", "svg", "pdf", "csv"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
-    assert (tmp_path / "a.png").stat().st_size > 10_000
     assert "<text" not in (tmp_path / "a.svg").read_text()
     pdf = (tmp_path / "a.pdf").read_bytes()
     assert b"Date" not in pdf
-    # Each font is embedded, as TrueType: publishers refuse Type 3.
+    # Each font is embedded as TrueType: publishers reject Type 3.
     assert pdf.count(b"/Type /FontDescriptor") == pdf.count(b"/FontFile2 ") > 0
     assert b"/Type3" not in pdf
+
+
+def test_a_png_has_the_pixels_of_the_figure(tmp_path):
+    table = MODULES["transfer"].prepare(*inputs("transfer", 3))
+    draw, figures = keeping(MODULES["transfer"].draw)
+    style.save(draw, table, "title", tmp_path / "a")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.csv"}
+    figures[0].savefig(tmp_path / "b.png", dpi=style.DPI)
+    a, b = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int) for name in "ab")
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() < 16
 
 
 def test_first_learned_counts_by_hand():
@@ -250,10 +280,10 @@ def test_controls_are_averaged_in_the_other_figures():
     assert lines["mean"].tolist() == pytest.approx([expected])
 
 
-def test_colours_are_apart():
+def test_colors_are_apart():
     names = ["sgd", "sgdm", "ra3", "ra3-scaled", "m3", "rm3", "a", "b"]
-    assert len(set(style.optimizer_colours(names).values())) == len(names)
-    assert style.optimizer_colours(names[::-1]) == style.optimizer_colours(names)
+    assert len(set(style.optimizer_colors(names).values())) == len(names)
+    assert style.optimizer_colors(names[::-1]) == style.optimizer_colors(names)
 
 
 @pytest.mark.parametrize("name", ["noise_curves", "subset_curves"])

@@ -1,46 +1,50 @@
-"""What a report says of which runs, before anything is drawn."""
+"""The sections of a report: which runs belong together, and what is said of them."""
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from hardness import files
-from hardness.config import Report, Score, Split, Track
+from hardness.config import Report, Track
 from hardness.stages.report.describe import (
-    alike,
     describe_memorization,
     describe_retraining,
     describe_tracking,
     described,
+    grouped,
 )
 from hardness.stages.report.reproduce import commands
 from hardness.stages.report.section import Section
 from hardness.stages.report.sections import all_sections
 from hardness.stages.run_folder import finished_info
-from hardness.stages.score import score
-from hardness.stages.split import split
 from hardness.stages.track import track
 from tests.figures.made_up import memorizing
+from tests.made_runs import tracked_run
 from tests.words import is_told, leaves, numbers_in
 
 
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    """The bootstrap intervals of agreement are not in a report."""
+    monkeypatch.setattr("hardness.agreement.RESAMPLES", 3)
+
+
 def sections_of(*runs: Path) -> dict[str, list[Section]]:
-    """Question -> its sections, each of which knows the numbers in its words."""
+    """Question -> its sections; all numbers in the words of each are among its numbers."""
     found = {}
     for section in all_sections({run: finished_info(run) for run in runs}):
         found.setdefault(section.title, []).append(section)
         words = section.words
         known = leaves([*map(vars, section.estimates.values()), words.numbers])
-        told = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
-        assert [each for each in told if not is_told(each, known)] == []
+        shown = numbers_in(" ".join([words.headline, *words.sentences, *words.cautions]))
+        assert [each for each in shown if not is_told(each, known)] == []
     return found
 
 
 def test_only_the_tracking_seed_may_differ_within_a_group(here):
     runs = [
-        track(Track(epochs=1, seed=seed, schedule=schedule, out=here / f"{seed}{schedule}{copy}"))
+        tracked_run(here / f"{seed}{schedule}{copy}", epochs=1, seed=seed, schedule=schedule)
         for seed, schedule, copy in (
             (0, "constant", ""),
             (1, "constant", ""),
@@ -50,7 +54,7 @@ def test_only_the_tracking_seed_may_differ_within_a_group(here):
     ]
     sections = sections_of(*runs)
     learned = sections["When are examples first learned?"]
-    # The copy is no third seed.
+    # The copy is not a third seed.
     assert [section.estimates["never learned"].num_seeds for section in learned] == [2, 1, 1]
     assert learned[0].settings.endswith("records, 0constant and 1constant")
     assert learned[1].settings.endswith("records, 1constantb")
@@ -60,88 +64,88 @@ def test_only_the_tracking_seed_may_differ_within_a_group(here):
     assert pairs.to_dict() == {"seed": [2], "schedule+seed": [3], "nothing": [1]}
 
 
-def test_runs_of_one_data_set_and_its_labels_are_compared(here, tracked):
-    other = track(Track(epochs=6, lr=0.005, model="small_cnn", seed=1, out=here / "<b>other"))
-    noisy = track(Track(epochs=1, noise=0.5, out=here / "noisy"))
-    sections = sections_of(tracked, other, noisy)
-    compared = sections["Do the scores agree?"]
-    assert [[each.name for each in section.drawings] for section in compared] == [
+def test_runs_of_one_data_set_and_its_labels_are_compared(here, made_run):
+    other = tracked_run(here / "<b>other", model="small_cnn", seed=1)
+    noisy = tracked_run(here / "noisy", epochs=1, noise=0.5)
+    compared, alone = sections_of(made_run, other, noisy)["Do the scores agree?"]
+    assert [[each.name for each in section.drawings] for section in (compared, alone)] == [
         ["agreement-1"],
         ["agreement-2"],
     ]
-    assert "2 runs of mlp, small_cnn with sgdm" in compared[0].settings
-    assert "of the labels corrupt, eval records, one run of mlp" in compared[1].settings
-    assert any("differ in model+seed (1 pair)" in sentence for sentence in compared[0].words.sentences)
-    one, two = (pd.read_parquet(run / "scores.parquet")["mean_loss"] for run in (tracked, other))
-    drawn = compared[0].drawings[0].table.query("kind == 'runs' and scope == 'plain'")
+    assert "2 runs of mlp, small_cnn with sgdm" in compared.settings
+    assert "of labels corrupt, evaluation-mode records, one run of mlp" in alone.settings
+    assert any("differ in model+seed (1 pair)" in sentence for sentence in compared.words.sentences)
+    one, two = (pd.read_parquet(run / "scores.parquet")["mean_loss"] for run in (made_run, other))
+    drawn = compared.drawings[0].table.query("kind == 'runs' and scope == 'plain'")
     expected = one.corr(two, method="spearman")
     assert drawn.set_index("score_a")["spearman"]["mean_loss"] == pytest.approx(expected, abs=1e-5)
     # After one epoch nothing varies.
-    assert compared[1].words.sentences[0].endswith("in at least one run: variability.")
+    assert alone.words.sentences[0].endswith(": variability.")
 
 
-def test_gradients_and_wrong_labels_are_told_where_they_are_known(here):
-    settings = {"epochs": 3, "lr": 0.01, "noise": 0.3}
-    looking = {"coherence_every": 1, "coherence_sample": 30}
-    runs = [
-        track(Track(**settings, **looking, seed=seed, noise_seed=seed, out=here / f"s{seed}"))
-        for seed in (0, 1)
+def write_coherence(run: Path, groups: dict[str, float], epochs: range, num_examples: int) -> None:
+    """Group -> its coherence at epoch 0, which falls by 0.01 per epoch, as does the loss by 0.5."""
+    columns = ["layer", "measured_on", "epoch", "mean_loss", "coherence", "num_examples"]
+    rows = [
+        ("whole network", name, epoch, 3 - 0.5 * epoch, start - 0.01 * epoch, num_examples)
+        for epoch in epochs
+        for name, start in groups.items()
     ]
-    # What is looked at changes nothing in what is learned: such runs are told together.
-    plain = track(Track(**settings, seed=2, noise_seed=2, out=here / "s2"))
-    sections = sections_of(*runs, plain)
-    (gradients,) = sections["Do the gradients of easy examples agree?"]
+    fingerprint = finished_info(run)["fingerprint"]
+    files.write_table(run / "coherence.parquet", pd.DataFrame(rows, columns=columns), fingerprint)
+
+
+def test_coherence_and_label_errors_have_a_section_if_they_were_measured(here):
+    # Measuring coherence does not change training: such runs are in one group with others.
+    runs = [
+        tracked_run(here / f"s{seed}", epochs=3, noise=0.3, seed=seed, noise_seed=seed, **settings)
+        for seed, settings in enumerate([{"coherence_every": 1, "coherence_sample": 30}] * 2 + [{}])
+    ]
+    for run, pristine in zip(runs, (0.3, 0.5), strict=False):
+        write_coherence(run, {"pristine": pristine, "corrupt": 0.1}, range(4), 30)
+    sections = sections_of(*runs)
+    (gradients,) = sections["Are the gradients of easy examples more coherent?"]
     assert "label noise 0.3" in gradients.settings
-    assert "30 examples of each group" in gradients.settings
+    assert "30 examples per group" in gradients.settings
     across = gradients.estimates["pristine - corrupt: over training"]
-    tables = [pd.read_parquet(run / "coherence.parquet") for run in runs]
-    by_hand = []
-    for table in tables:
-        rows = table[(table["layer"] == "whole network") & (table["epoch"] > 0)]
-        means = rows.groupby("measured_on")["coherence"].mean()
-        by_hand.append(means["pristine"] - means["corrupt"])
-    assert across.mean == pytest.approx(np.mean(by_hand))
-    assert across.num_seeds == 2
-    (labels,) = sections["Which scores find the wrong labels?"]
+    assert (across.mean, across.num_seeds) == (pytest.approx(0.3), 2)
+    (labels,) = sections["Which scores detect wrong labels?"]
     assert labels.estimates["aum: auroc"].num_seeds == 3
     assert labels.estimates["aum: auroc"].mean > 0.9
-    assert [drawing.name for drawing in gradients.drawings + labels.drawings] == [
-        "coherence-1",
-        "label-errors-1",
-    ]
+    names = [drawing.name for drawing in gradients.drawings + labels.drawings]
+    assert names == ["coherence-1", "label-errors-1"]
 
 
-def test_coherence_that_runs_do_not_share_is_no_obstacle(here):
-    """One before training alone, one with other groups, one whose only corrupt example agrees with nobody."""
+def test_runs_with_different_coherence_measurements(here):
+    """One only before training, one with other groups, one whose only corrupt example forms no group."""
     common = {"epochs": 2, "noise": 0.3, "coherence_sample": 20}
-    first = track(Track(**common, coherence_every=5, out=here / "first"))
-    second = track(Track(**common, seed=1, checkpoint_every=2, out=here / "second"))
-    split(Split(run=(second,), balance="class"))
-    score(Score(run=(second,), coherence=True, coherence_sample=10))
+    first = tracked_run(here / "first", **common, coherence_every=5)
+    write_coherence(first, {"pristine": 0.3, "corrupt": 0.1}, range(1), 20)
+    second = tracked_run(here / "second", **common, seed=1, checkpoint_every=2)
+    write_coherence(second, {"easy": 0.3, "hard": 0.1}, range(1, 3), 10)
     labels = pd.read_parquet(first / "examples.parquet")["clean_label"].copy()
     labels[0] = (labels[0] + 1) % 10
     pd.DataFrame({"example_id": range(1437), "label": labels}).to_csv(here / "one.csv", index=False)
     third = track(Track(epochs=1, given_labels=here / "one.csv", coherence_every=1, out=here / "third"))
     assert set(pd.read_parquet(third / "coherence.parquet")["measured_on"]) == {"train"}
-    gradients = sections_of(first, second, third)["Do the gradients of easy examples agree?"]
+    gradients = sections_of(first, second, third)["Are the gradients of easy examples more coherent?"]
     assert len(gradients) == 2
     assert gradients[0].estimates["easy - hard: over training"].num_seeds == 1
 
 
-def test_several_ways_to_track_are_on_the_same_axes(here, tracked):
-    other = track(Track(epochs=2, lr=0.005, model="small_cnn", out=here / "other"))
-    (section,) = sections_of(tracked, other)["Side by side"]
-    assert section.settings == "2 ways to track"
+def test_several_settings_are_in_the_same_axes(here, made_run):
+    other = tracked_run(here / "other", epochs=2, model="small_cnn")
+    (section,) = sections_of(made_run, other)["Comparison of settings"]
     table = section.drawings[0].table
     assert list(table["group"].unique()) == ["mlp, 6 epochs", "small_cnn, 2 epochs"]
-    scores = pd.read_parquet(tracked / "scores.parquet")
+    scores = pd.read_parquet(made_run / "scores.parquet")
     learned = table.query("group == 'mlp, 6 epochs' and value == 'learned' and epoch == 6")
     assert learned["mean"].tolist() == pytest.approx([scores["first_learned_epoch"].notna().mean()])
-    assert "Side by side" not in sections_of(tracked)
+    assert "Comparison of settings" not in sections_of(made_run)
 
 
 def info_of(stage="track", seed=0, **settings) -> dict:
-    """run.json of a made-up run, as far as groups are concerned."""
+    """The parts of run.json that grouping reads."""
     config = {"data": "digits", "model": "mlp", "optimizer": "sgdm", "lr": 0.1, "batch_size": 8, "epochs": 2}
     data = {"num_train": 10, "class_names": ["a", "b"], "image_shape": [1, 8, 8]}
     info = {"stage": stage, "fingerprint": "f", "record_mode": "eval", "data": data, "seed": seed}
@@ -154,29 +158,29 @@ def retrained_info(seed, **tracked) -> dict:
 
 
 def groups_of(*infos: dict) -> list[list[str]]:
-    """Of runs called a, b, c, ..., which are alike."""
+    """The groups of runs called a, b, c, ..."""
     runs = {Path(name): info for name, info in zip("abcdef", infos, strict=False)}
-    return [[path.name for path in group] for group in alike(runs, infos[0]["stage"])]
+    return [[path.name for path in group] for group in grouped(runs, infos[0]["stage"])]
 
 
-def test_what_an_older_run_did_not_say_it_did_by_default():
+def test_settings_that_an_older_run_lacks_have_their_default():
     newer = info_of(seed=1, augment="none", precision="auto", coherence_sample=256)
     assert groups_of(info_of(), newer) == [["a", "b"]]
     assert groups_of(info_of(), info_of(seed=1, augment="crop-flip")) == [["a"], ["b"]]
 
 
-def test_neither_the_device_nor_the_place_of_the_data_tells_runs_apart():
+def test_the_device_and_the_location_of_the_data_do_not_matter():
     assert groups_of(info_of(device="cpu"), info_of(seed=1, device="cuda", data="packed:x")) == [["a", "b"]]
 
 
-def test_a_seed_under_other_label_noise_is_no_other_seed():
+def test_the_same_seed_with_other_label_noise_is_not_another_seed():
     noisy = [info_of(seed=seed, noise=0.5, noise_seed=labels) for seed, labels in ((0, 0), (1, 1), (0, 2))]
     assert groups_of(*noisy) == [["a", "b"], ["c"]]
     assert groups_of(retrained_info(0, noise_seed=0), retrained_info(1, noise_seed=1)) == [["a", "b"]]
     assert groups_of(retrained_info(0, epochs=1), retrained_info(1, epochs=2)) == [["a"], ["b"]]
 
 
-def test_groups_of_the_same_description_are_told_apart():
+def test_groups_never_have_the_same_description():
     infos = [info_of(augment="none"), info_of(augment="crop-flip", seed=1), info_of(lr=0.2)]
     runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
     texts = [text for _, text in described(runs, "track", describe_tracking)]
@@ -197,14 +201,14 @@ def memorized_info(rates=None, **settings) -> dict:
     return info | {"learning_rates": rates or {}, "labels_fingerprint": "l", "device": "cpu"}
 
 
-def test_runs_of_memorize_that_differ_in_their_networks_alone_are_one_comparison():
+def test_runs_of_memorize_that_differ_only_in_their_networks_are_one_group():
     one = memorized_info()
     others = [
         memorized_info(optimizers=["m3"], seeds=3, out="elsewhere"),
         memorized_info(noise=[0.0]) | {"labels_fingerprint": "of other levels"},
     ]
     assert groups_of(one, *others) == [["a", "b", "c"]]
-    # What the group has already is of another one, in which there is room for more.
+    # A network that the group has already is in another group.
     assert groups_of(one, memorized_info(seeds=2), *others) == [["a", "c", "d"], ["b"]]
     assert groups_of(one, one, others[0], others[0]) == [["a", "c"], ["b", "d"]]
     for other in (
@@ -220,7 +224,7 @@ def test_runs_of_memorize_that_differ_in_their_networks_alone_are_one_comparison
     assert groups_of(given[0], given[1] | {"labels_fingerprint": "k"}) == [["a"], ["b"]]
 
 
-def test_rates_by_search_are_of_one_comparison_and_told():
+def test_learning_rates_by_search_are_one_group_and_are_described():
     infos = [
         memorized_info({"sgd": 0.1}),
         memorized_info({"m3": 0.2}, optimizers=["m3"], lr_from=["others"]),
@@ -271,7 +275,7 @@ def test_the_runs_of_a_grid_are_one_section(here):
         assert {text.get_text() for text in legend.get_texts()} == {"sgd", "rm3", "mine"}
 
 
-def test_a_searched_run_is_made_again_after_those_that_searched(here):
+def test_commands_of_the_runs_that_searched_a_learning_rate_come_first(here):
     def made(name, info):
         (here / name).mkdir()
         info |= {"format_version": files.FORMAT_VERSION, "status": "finished", "times": {}, "versions": {}}
@@ -284,8 +288,8 @@ def test_a_searched_run_is_made_again_after_those_that_searched(here):
     made("again", memorized_info({"sgd": 0.2}, lr_from=["a", "b"]))
     last = made("last", memorized_info({"sgd": 0.2}, lr_from=["again", "b", "gone"]))
     runs = {Path("b"): memorized_info(lr=0.2), Path("last"): last}
-    told = commands(Report(), runs)
-    outs = [command.split("--out ")[1].split()[0] for command in told]
+    typed = commands(Report(), runs)
+    outs = [command.split("--out ")[1].split()[0] for command in typed]
     assert outs == ["b", "a", "again", "last", "reports/report"]
-    assert "--lr-from again b gone" in told[3]
-    assert " --lr 0.1" in told[1]
+    assert "--lr-from again b gone" in typed[3]
+    assert " --lr 0.1" in typed[1]

@@ -17,7 +17,7 @@ from hardness.subsets import SUBSETS
 from tests.conftest import refused
 from tests.made_runs import retrained_run, tracked_run
 
-HARDNESS = "Do easy examples generalize better amongst themselves?"
+HARDNESS = "Do easy examples generalize better within their own set?"
 COLUMNS = [
     *("trained_on", "optimizer", "noise", "seed", "epoch"),
     *("measured_on", "loss", "top1", "top5", "num_examples"),
@@ -139,12 +139,12 @@ def test_a_report_compares_runs_with_one_and_several_controls(made_split, here):
     assert [[section.title for section in found] for found in sections] == [
         [HARDNESS],
         [HARDNESS],
-        [HARDNESS, HARDNESS, "Side by side"],
+        [HARDNESS, HARDNESS, "Comparison of settings"],
     ]
     (single,), (several,), _ = sections
     assert [drawing.name for drawing in single.drawings] == ["subset-bars-1", "transfer-1", "subset-curves-1"]
     assert [drawing.name for drawing in several.drawings][3:] == ["controls-1"]
-    assert "2 controls each" in several.settings
+    assert "2 controls" in several.settings
     assert "easy among its controls, tracking seed 0: p-value" in several.estimates
     assert not any("among" in name for name in single.estimates)
     # A run of an older version, with one control, is grouped with newer ones.

@@ -93,7 +93,11 @@ def test_two_galleries_are_independent(visit, path):
     before = other.locator(".gallery-card:visible").count()
     one.get_by_label("Sort by").select_option(label="aum")
     one.get_by_label("List", exact=True).select_option(label="hardest")
-    assert one.get_by_role("status").text_content().endswith(f" of {one.locator('.gallery-card').count()}")
+    assert (
+        one.get_by_role("status")
+        .text_content()
+        .endswith(f" of {one.locator('.gallery-card').count()} examples")
+    )
     assert other.locator(".gallery-card:visible").count() == before
     # Under label noise some clean labels are others.
     assert other.locator(".is-marked").count() > 0

@@ -41,7 +41,7 @@ def report(config: Report) -> Path:
     for section in sections:
         if section.words.headline:
             say(f"{section.title} {section.words.headline}")
-    say(f"the report: {config.out / 'index.html'}")
+    say(f"Report: {config.out / 'index.html'}")
     return config.out
 
 

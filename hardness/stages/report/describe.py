@@ -1,4 +1,4 @@
-"""What the runs of a report are called, and which belong together."""
+"""Which runs of a report belong together, and their settings in words."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,32 +11,31 @@ from hardness.stages.split import split_of
 
 Runs = dict[Path, dict[str, Any]]
 """Run folder -> its run.json."""
-_UNCOMMON = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
-# Settings in which runs of one group may differ: seeds, what follows from them, what is looked at, and where
-# the examples lie that the fingerprint tells of.
+_RECORDS = {"eval": "evaluation-mode records", "train": "training-mode records"}
+_USUAL = {"stem": "standard", "schedule": "constant", "weight_decay": 0.0, "momentum": None}
+# Settings in which runs of one group may differ: seeds and what follows from them, what is measured, and the
+# location of the data set, since its fingerprint identifies it.
 _NOT_COMPARED = {
     *("seed", "noise_seed", "split", "tracking_seeds", "runs", "name", "num_twins", "data", "device"),
     *OBSERVING,
     *OPERATIONAL,
 }
-
-
-# And those of memorize: in what tells a grid's networks apart, and in how their rates were found. The given
-# labels' fingerprint is compared, not their file.
+# Runs of memorize may also differ in what identifies the networks of a grid, and in how their learning rates
+# were found. Given labels are compared by their fingerprint, not by their file.
 _OF_A_GRID = {"optimizers", "noise", "seeds", "lr_from", "given_labels"}
 
 
-def alike(runs: Runs, stage: str) -> list[Runs]:
-    """Runs of a stage in groups of which each has a network once.
+def grouped(runs: Runs, stage: str) -> list[Runs]:
+    """Runs of a stage in groups, in which each network occurs once.
 
-    They differ in their tracking seed alone; those of memorize in optimizers, noise levels and seeds.
+    They differ only in their tracking seed; runs of memorize in optimizers, noise levels and seeds.
     """
     groups: dict[str, Runs] = {}
     for path, info in runs.items():
         if info["stage"] != stage:
             continue
         same = json.dumps(_compared(info), sort_keys=True)
-        # The same seed again, perhaps under other label noise, is no other seed: it is of another group.
+        # The same seed again, even with other label noise, is not another seed: it belongs to another group.
         copies = 0
         while any(_networks(info) & _networks(each) for each in groups.get(f"{same} {copies}", {}).values()):
             copies += 1
@@ -45,8 +44,8 @@ def alike(runs: Runs, stage: str) -> list[Runs]:
 
 
 def described(runs: Runs, stage: str, describe: Callable[[Sequence[dict]], str]) -> list[tuple[Runs, str]]:
-    """The groups of ``alike``, each in words: in more of them where another's would be the same."""
-    groups = alike(runs, stage)
+    """The groups of ``grouped``, with a description of each; more settings if two would be the same."""
+    groups = grouped(runs, stage)
     texts = [describe(list(group.values())) for group in groups]
     found = []
     for text, group in zip(texts, groups, strict=True):
@@ -61,12 +60,12 @@ def described(runs: Runs, stage: str, describe: Callable[[Sequence[dict]], str])
 
 
 def first(group: Runs) -> dict[str, Any]:
-    """run.json of the group's first run."""
+    """run.json of the first run of a group."""
     return next(iter(group.values()))
 
 
 def _networks(info: dict) -> set[tuple]:
-    """What tells a run's networks from those of runs like it."""
+    """What distinguishes the networks of a run from those of other runs in its group."""
     if info["stage"] == "memorize":
         config = info["config"]
         return set(product(config["optimizers"], config["noise"], range(config["seeds"])))
@@ -74,13 +73,13 @@ def _networks(info: dict) -> set[tuple]:
 
 
 def _compared(info: dict) -> dict[str, Any]:
-    """The settings in which runs of a group are alike; what older ones did not say is by default."""
+    """The settings that all runs of a group share; missing ones of older runs have their default."""
     config = defaults(CONFIGS[info["stage"]]) | info["config"]
-    parts, others, aside = {"": config}, {}, _NOT_COMPARED
+    parts, others, ignored = {"": config}, {}, _NOT_COMPARED
     if info["stage"] == "memorize":
         labels = info.get("labels_fingerprint") if config["given_labels"] else None
         others = {"noise_seed": config["noise_seed"], "given labels": labels}
-        aside = _NOT_COMPARED | _OF_A_GRID
+        ignored = _NOT_COMPARED | _OF_A_GRID
     if info["stage"] == "retrain":
         tracked = defaults(CONFIGS["track"]) | {"precision": "float32"} | info.get("tracked", {})
         config = {name: tracked.get(name) if value is None else value for name, value in config.items()}
@@ -90,18 +89,18 @@ def _compared(info: dict) -> dict[str, Any]:
         f"{part}{name}": value
         for part, settings in parts.items()
         for name, value in settings.items()
-        if name not in aside
+        if name not in ignored
     }
 
 
 def seed_of(info: dict) -> str:
-    """What tells a run from those like it: its seed, and under label noise that of its labels."""
+    """The seed of a run, and with label noise that of its labels."""
     noise = f", labels {info['config']['noise_seed']}" if info["config"]["noise"] else ""
     return f"{info['seed']}{noise}"
 
 
 def distinct(settings: Sequence[str]) -> list[str]:
-    """Of each of several descriptions what the others do not all have as well."""
+    """The parts of each description that not all others share."""
     parts = [each.split(", ") for each in settings]
     shared = set(parts[0]).intersection(*parts)
     return [", ".join(part for part in each if part not in shared) or ", ".join(each) for each in parts]
@@ -110,17 +109,17 @@ def distinct(settings: Sequence[str]) -> list[str]:
 def describe_tracking(infos: Sequence[dict]) -> str:
     info, config = infos[0], infos[0]["config"]
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
-    return f"{describe_data(info)}, {describe_training(info)}{noise}, {info['record_mode']} records"
+    return f"{describe_data(info)}, {describe_training(info)}{noise}, {_RECORDS[info['record_mode']]}"
 
 
 def describe_compared(infos: Sequence[dict]) -> str:
-    """Of runs of the same examples, given labels and way of recording."""
+    """Runs of the same examples, given labels and record mode."""
     models = ", ".join(dict.fromkeys(info["config"]["model"] for info in infos))
     optimizers = ", ".join(dict.fromkeys(info["config"]["optimizer"] for info in infos))
     noise = infos[0].get("noise_rate")
-    corrupt = f", {noise:.2g} of the labels corrupt" if noise else ""
+    corrupt = f", {noise:.2g} of labels corrupt" if noise else ""
     runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
-    data = f"{describe_data(infos[0])}{corrupt}, {infos[0]['record_mode']} records"
+    data = f"{describe_data(infos[0])}{corrupt}, {_RECORDS[infos[0]['record_mode']]}"
     return f"{data}, {runs} of {models} with {optimizers}"
 
 
@@ -133,13 +132,13 @@ def describe_retraining(infos: Sequence[dict]) -> str:
         else f"quantile {split['quantile']:g} of {split['by']}"
     )
     within = " within each class" if split["balance"] == "class" else ""
-    controls = f", {split['controls']} controls each" if split["controls"] > 1 else ""
-    twins = ", without near-duplicates" if split["drop_twins"] else ""
+    controls = f", {split['controls']} controls per subset" if split["controls"] > 1 else ""
+    duplicates = ", without near-duplicates" if split["drop_twins"] else ""
     seeds = info["config"]["seeds"]
     retrainings = "one retraining" if seeds == 1 else f"{seeds} retrainings"
     return (
-        f"{describe_data(info)}, {rule}{within}{twins}{controls}, {info['record_mode']} records, "
-        f"{describe_training(info)}, {retrainings} a tracking seed"
+        f"{describe_data(info)}, {rule}{within}{duplicates}{controls}, {_RECORDS[info['record_mode']]}, "
+        f"{describe_training(info)}, {retrainings} per tracking seed"
     )
 
 
@@ -149,24 +148,24 @@ def describe_memorization(infos: Sequence[dict]) -> str:
 
 def describe_data(info: dict) -> str:
     config = info["config"]
-    kind, _, place = (config["data"] or info["tracked"]["data"]).partition(":")
+    kind, _, location = (config["data"] or info["tracked"]["data"]).partition(":")
     size = " x ".join(map(str, info["data"]["image_shape"][1:]))
-    name = Path(place).name or kind
+    name = Path(location).name or kind
     return (
         f"{name} ({info['data']['num_train']:,} images, {len(info['data']['class_names'])} classes, {size})"
     )
 
 
 def describe_training(*infos: dict) -> str:
-    """The settings in which runs of a group train; those often left alone only where they were not."""
+    """The training settings of a group of runs; some only if they are not the usual ones."""
     config = infos[0]["config"]
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
-    uncommon = [
+    unusual = [
         f", {name.replace('_', ' ')} {value}"
         for name, value in config.items()
-        if name in _UNCOMMON and value not in (None, _UNCOMMON[name])
+        if name in _USUAL and value not in (None, _USUAL[name])
     ]
     return (
         f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
-        f"{config['epochs']} epochs{''.join(uncommon)}"
+        f"{config['epochs']} epochs{''.join(unusual)}"
     )

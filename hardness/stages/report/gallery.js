@@ -1,9 +1,9 @@
-// Filters and sorts the cards of every gallery of the page. Without it all are shown, class by class.
+// Filters and sorts the cards of every gallery on the page. Without it, all cards are shown, by class.
 (() => {
   const start = (gallery) => {
     const form = gallery.querySelector("form");
     const { label, list, score } = form.elements;
-    const easierFirst = form.querySelector("button");
+    const easiestFirst = form.querySelector("button");
     const sorted = gallery.querySelector(".gallery-sorted");
     const groups = [...gallery.querySelectorAll(".gallery-group")];
     const cards = [...gallery.querySelectorAll(".gallery-card")].map((item, index) => ({
@@ -14,14 +14,14 @@
       lists: item.dataset.lists.split(" "),
       places: item.dataset.places.split(" ").map(Number),
       values: item.dataset.values.split("|"),
-      told: item.querySelector(".gallery-score"),
+      value: item.querySelector(".gallery-score"),
     }));
 
     const show = () => {
       const by = score.value;
       const { text, dataset } = score.selectedOptions[0];
-      const direction = easierFirst.getAttribute("aria-pressed") === "true" ? -1 : 1;
-      // A smaller number comes first: the page has the hardest first, places count from the easiest.
+      const direction = easiestFirst.getAttribute("aria-pressed") === "true" ? -1 : 1;
+      // Smaller comes first. The page is ordered hardest first; places count from the easiest.
       const order = (card) => direction * (by === "" ? card.index : -card.places[by]);
       let count = 0;
       for (const card of [...cards].sort((a, b) => order(a) - order(b))) {
@@ -29,20 +29,20 @@
           (label.value !== "" && card.label !== label.value) ||
           (list.value !== "" && !card.lists.includes(list.value));
         count += !card.item.hidden;
-        card.told.hidden = by === "";
-        card.told.textContent = by === "" ? "" : `${text}: ${card.values[by]}`;
+        card.value.hidden = by === "";
+        card.value.textContent = by === "" ? "" : `${text}: ${card.values[by]}`;
         (by === "" ? card.group : sorted).append(card.item);
       }
       sorted.hidden = by === "";
       for (const group of groups) group.hidden = !group.querySelector(".gallery-card:not([hidden])");
-      form.querySelector(".gallery-count").textContent = `${count} of ${cards.length}`;
+      form.querySelector(".gallery-count").textContent = `${count} of ${cards.length} examples`;
       form.querySelector(".gallery-about").textContent = dataset.about;
     };
 
     form.addEventListener("change", show);
     form.addEventListener("submit", (event) => event.preventDefault());
-    easierFirst.addEventListener("click", () => {
-      easierFirst.setAttribute("aria-pressed", easierFirst.getAttribute("aria-pressed") !== "true");
+    easiestFirst.addEventListener("click", () => {
+      easiestFirst.setAttribute("aria-pressed", easiestFirst.getAttribute("aria-pressed") !== "true");
       show();
     });
     form.hidden = false;

@@ -1,4 +1,4 @@
-"""What the easiest, hardest, most forgotten and likely mislabelled examples look like: cards for the page."""
+"""Cards of the easiest, hardest, most forgotten and likely mislabeled examples, for the page."""
 
 import base64
 import io
@@ -21,30 +21,30 @@ from hardness.errors import UserError
 from hardness.stages.report.describe import Runs, describe_tracking, described
 from hardness.subsets import rank
 
-LISTS = ("easiest", "hardest", "most forgotten", "likely mislabelled")
+LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")
 _BY = "first_learned_epoch"
 _NEEDED = ["example_id", "mean_loss", _BY, "forgetting_events", "aum"]
 _NUM_CARDS, _MOST_OF_A_LIST = 400, 6
 _THUMBNAIL, _TINY = 96, 32
-"""Pixels of the long side: of what is shown, at most; of pictures that are shown pixel by pixel."""
+"""Maximum pixels of the longer side of a thumbnail, and of images that are enlarged without smoothing."""
 _WIDTH, _HEIGHT, _MOST_POINTS = 240, 60, 60
-"""Of a curve, in units of its drawing."""
+"""Size of a loss curve in SVG units, and its maximum number of points."""
 _GUESSING = 2 / 3
-"""Of the height: there is the loss of guessing, since most losses are below it."""
+"""The loss of guessing, as a fraction of the height; most losses are below it."""
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture within the page."""
+    """A small image, embedded in the page."""
 
     uri: str
     is_tiny: bool
-    """To be enlarged pixel by pixel."""
+    """Enlarge it without smoothing."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss of an example by epoch, mean over the runs."""
+    """The loss of an example by epoch, mean over runs."""
 
     first: float
     last: float
@@ -55,29 +55,29 @@ class Curve:
 
 @dataclass(frozen=True)
 class Card:
-    """An example, in the words of the page."""
+    """An example, as text."""
 
     example_id: int
     key: str
     given: str
     clean: str | None
-    """None where it is the given one."""
+    """None if it equals the given one."""
     prediction: str | None
-    """At the last epoch, of most runs; None without records."""
+    """The most frequent one over runs at the last epoch; None without records."""
     learned: str
     lists: tuple[int, ...]
     """Positions in ``LISTS``."""
     values: tuple[str, ...]
-    """One a score: mean over the runs."""
+    """One per score: mean over runs."""
     places: tuple[int, ...]
-    """One a score: 0 is the easiest of all cards."""
+    """One per score: 0 is the easiest of all cards."""
     curve: Curve | None
     image: Thumbnail | None
 
 
 @dataclass(frozen=True)
 class Group:
-    """The cards of one given label, the hardest first."""
+    """The cards of one given label, hardest first."""
 
     label: int
     name: str
@@ -86,18 +86,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What gallery.html shows."""
+    """The content of gallery.html."""
 
     scores: tuple[Score, ...]
-    """By which the cards can be sorted."""
+    """The cards can be sorted by these."""
     lists: tuple[str, ...]
     groups: tuple[Group, ...]
     """From the easiest class to the hardest."""
     num_epochs: int
     notes: tuple[str, ...]
-    """Sentences: how the examples were chosen, what the curves are, why there are no images."""
+    """Sentences: how examples were selected, what the curves show, why there are no images."""
     numbers: dict[str, float]
-    """Those in the sentences."""
+    """The numbers in the sentences."""
 
     @property
     def num_cards(self) -> int:
@@ -106,7 +106,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Shown:
-    """A gallery, and of what."""
+    """A gallery and the runs it belongs to."""
 
     settings: str
     runs: list[Path]
@@ -114,7 +114,7 @@ class Shown:
 
 
 def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
-    """One for each group of tracked runs."""
+    """One gallery per group of tracked runs."""
     return [
         Shown(settings, list(group), gallery(group, with_images))
         for group, settings in described(runs, "track", describe_tracking)
@@ -124,8 +124,8 @@ def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
 def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     """The gallery of finished runs of ``track`` that differ in their seeds: run folder -> run.json.
 
-    Of runs under several label noises those with the given labels of the first are taken. ``images``: open
-    the data set as tracked, and read those that are shown; where it is gone, the gallery says so.
+    Runs whose given labels differ from those of the first run are ignored. ``images``: open the data set as
+    tracked, and read the images that are shown; if it is missing, the gallery says so.
     """
     info = next(iter(runs.values()))
     fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
@@ -139,10 +139,10 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     ids = chosen["example_id"].to_numpy()
     tables = [files.read_table(path / "scores.parquet", fingerprint).take(ids).to_pandas() for path in paths]
     names = [name for name in common_scores(tables) if all(is_whole(table, name) for table in tables)]
-    values, places = zip(*(_judge(tables, name) for name in names), strict=True)
+    values, places = zip(*(_values_and_places(tables, name) for name in names), strict=True)
     named = files.read_table(examples, fingerprint, ["key", "clean_label"]).take(ids).to_pydict()
     losses, predictions = _records(paths, fingerprint, ids)
-    thumbnails, no_images = _thumbnails(info, ids) if images else ({}, "Images were left out by request.")
+    thumbnails, no_images = _thumbnails(info, ids) if images else ({}, "Images are left out (--no-images).")
 
     def card(i: int, label: int) -> Card:
         clean = named["clean_label"][i]
@@ -154,7 +154,7 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
             prediction=class_names[predictions[i]] if len(predictions) else None,
             learned=values[names.index(_BY)][i].removesuffix(" learned"),
             lists=tuple(number for number, name in enumerate(LISTS) if chosen[name].iloc[i]),
-            values=tuple(told[i] for told in values),
+            values=tuple(texts[i] for texts in values),
             places=tuple(place[i] for place in places),
             curve=_curve(losses[:, i], len(class_names)) if len(losses) else None,
             image=thumbnails.get(ids[i]),
@@ -183,12 +183,12 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
 def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _NUM_CARDS) -> pd.DataFrame:
     """The examples to show: example_id, label, and a bool column for each of ``LISTS``.
 
-    tables: of each run example_id, mean_loss, first_learned_epoch, forgetting_events and aum, a row an
-    example, ordered by id; given: int (N,) labels. Of each label as many of each list as make ``num_cards``,
-    one at least and six at most; where one is too many, of classes evenly spaced from the easiest (by mean
-    rank) to the hardest. Rows are in that order of classes, and in each from the hardest on. Ranks are the
-    mean over runs, as in ``rank``; forgetting events too, none where a run never learned the example.
-    Unreadable examples are left out.
+    tables: of each run example_id, mean_loss, first_learned_epoch, forgetting_events and aum, one row per
+    example, ordered by id; given: int (N,) labels. Each list has the same number of examples of each label,
+    from one to six, so that there are about ``num_cards``; if one is too many, classes are selected, evenly
+    spaced from the easiest (by mean rank) to the hardest. Rows are ordered by class, easiest first, and
+    within a class from the hardest example on. Ranks and forgetting events are means over runs (0 events if
+    a run never learned the example). Unreadable examples are ignored.
     """
     events = np.mean(
         [table["forgetting_events"].to_numpy(np.float64, na_value=0) for table in tables], axis=0
@@ -200,10 +200,10 @@ def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _
     classes = classes[np.linspace(0, len(classes) - 1, num_classes).round().astype(int)]
     ranked = ranked[ranked["label"].isin(classes)]
     forgotten = ranked[ranked["events"] > 0].sort_values("events", kind="stable")
-    # As `hardness labels` has it: of equal ones the smaller id is the more suspicious.
+    # As in `hardness labels`: of equal ones, the smaller id is more suspicious.
     suspects = rank(tables, "aum").sort_values(["rank", "example_id"], ascending=[True, False])
     suspects = suspects.assign(label=given[suspects["example_id"]])
-    # A label that the networks preferred to all others, on average, is not suspect.
+    # A label that the networks preferred to all others, on average, is not a suspect.
     margin = np.mean([table["aum"] for table in tables], axis=0)
     suspects = suspects[margin[suspects["example_id"]] < 0]
     found = (
@@ -217,14 +217,14 @@ def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _
         for name, members in zip(LISTS, found, strict=True)
     }
     chosen = ranked[["example_id", "label"]].assign(**is_in)[np.logical_or.reduce([*is_in.values()])]
-    # The hardest first, in classes from the easiest on.
-    place = pd.Series(range(len(classes)), index=classes)
-    order = np.argsort(place[chosen["label"]].to_numpy()[::-1], kind="stable")
+    # Hardest example first, easiest class first.
+    position = pd.Series(range(len(classes)), index=classes)
+    order = np.argsort(position[chosen["label"]].to_numpy()[::-1], kind="stable")
     return chosen.iloc[::-1].iloc[order].reset_index(drop=True)
 
 
 def _sizes(num_classes: int, num_cards: int) -> tuple[int, int]:
-    """How many classes, and how many examples of each in a list."""
+    """The number of classes, and of examples per class and list."""
     num_classes = min(num_classes, max(1, num_cards // len(LISTS)))
     return num_classes, max(1, min(_MOST_OF_A_LIST, num_cards // (len(LISTS) * num_classes)))
 
@@ -232,53 +232,53 @@ def _sizes(num_classes: int, num_cards: int) -> tuple[int, int]:
 def _describe_choice(numbers: dict[str, float]) -> str:
     size, ranked, num_runs = (numbers[name] for name in ("of each list", "runs ranked", "runs"))
     many = f"{size} " if size > 1 else ""
-    mean = f" Ranks are the mean of those in {ranked} runs." if ranked > 1 else ""
+    mean = f" Ranks are means over {ranked} runs." if ranked > 1 else ""
     if ranked < num_runs:
-        mean = f" Ranks are of {ranked} of {num_runs} runs, those of the same given labels."
+        mean = f" Ranks are from {ranked} of {num_runs} runs, which have the same given labels."
     num_shown, num_classes = numbers["classes shown"], numbers["classes"]
     some = f"{num_shown} of {num_classes:,} classes" if num_shown < num_classes else "All classes"
     return (
-        f"Of each given label the {many}easiest and the {many}hardest (by first-learned epoch, ties by mean "
-        f"loss), the {many}most often forgotten and the {many}most likely mislabelled (the lowest AUM, where "
-        f"it is negative).{mean} {some}, from the easiest to the hardest."
+        f"For each given label: the {many}easiest and the {many}hardest examples (by first-learned epoch, "
+        f"ties by mean loss), the {many}most often forgotten and the {many}most likely mislabeled (lowest "
+        f"AUM, if negative).{mean} {some}, from the easiest to the hardest."
     )
 
 
 def _describe_curves(numbers: dict[str, float]) -> str:
     if not numbers["epochs"]:
-        return "There are no records of single epochs here, so no curves and no predictions."
+        return "These runs have no records of single epochs, so there are no curves and no predictions."
     return (
-        f"Curves: cross-entropy by epoch, {numbers['epochs']} of them, mean over the runs; zero is at the "
-        f"bottom, infinity at the top, and the dotted line is that of guessing, ln "
-        f"{numbers['classes guessed among']} = {numbers['loss of guessing']:.2f}."
+        f"Curves: cross-entropy over {numbers['epochs']} epochs, mean over runs, from 0 (bottom) to infinity "
+        f"(top). The dotted line is the loss of uniform guessing, ln {numbers['classes guessed among']} = "
+        f"{numbers['loss of guessing']:.2f} nats."
     )
 
 
-def _judge(tables: Sequence[pd.DataFrame], by: str) -> tuple[list[str], list[int]]:
-    """A score of each card in words, its mean over the runs that have it; and where that puts each, 0 first.
+def _values_and_places(tables: Sequence[pd.DataFrame], by: str) -> tuple[list[str], list[int]]:
+    """A score of each card as text, its mean over the runs that have it; and the card's position by it.
 
-    From the easiest on: the more runs never learned an example, the harder it is; of equal ones the mean
-    loss decides, and then the id.
+    Position 0 is the easiest. The more runs never learned an example, the harder it is; ties are broken by
+    mean loss, then by id.
     """
     of_runs = np.stack([table[by].to_numpy(np.float64, na_value=np.nan) for table in tables])
     counts = (~np.isnan(of_runs)).sum(0)
     means = np.nansum(of_runs, axis=0) / np.maximum(counts, 1)
-    null = "not learned at last" if by == "learned_epoch" else "never learned"
-    told = [_tell(mean, count, len(tables), null) for mean, count in zip(means, counts, strict=True)]
+    null = "wrong at the last epoch" if by == "learned_epoch" else "never learned"
+    texts = [_text(mean, count, len(tables), null) for mean, count in zip(means, counts, strict=True)]
     losses = np.mean([table["mean_loss"] for table in tables], axis=0)
     order = np.lexsort((tables[0]["example_id"], losses, SCORES[by].sign * means, -counts))
-    return told, np.argsort(order).tolist()
+    return texts, np.argsort(order).tolist()
 
 
-def _tell(mean: float, num_known: int, num_runs: int, null: str) -> str:
+def _text(mean: float, num_known: int, num_runs: int, null: str) -> str:
     some = f" in {num_known} of {num_runs} runs" if num_known < num_runs else ""
     return f"{mean:.3g}{some}" if num_known else null
 
 
 def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(losses (epochs, cards), mean over the runs; class indices (cards,) that most runs predict at last).
+    """(losses (epochs, cards), mean over runs; most frequent prediction (cards,) at the last epoch).
 
-    Of runs that have records; both are empty where none has.
+    Runs without records are ignored; both are empty if no run has any.
     """
     losses, predictions = [], []
     for path in paths:
@@ -290,18 +290,18 @@ def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[
             predictions.append(records.prediction[ids])
     if not losses:
         return np.empty((0, 0)), np.empty(0, int)
-    # Of equal counts argmax takes the first, which is the smallest index.
+    # Ties: argmax returns the smallest class index.
     most = [np.bincount(of_example).argmax() for of_example in np.transpose(predictions)]
     return np.mean(losses, axis=0), np.array(most)
 
 
 def _curve(losses: np.ndarray, num_classes: int) -> Curve:
-    """Of losses (epochs,). Every card has the same scale, on which no outlier flattens the others."""
+    """Losses (epochs,) -> the curve, on a scale that is the same for all cards and keeps outliers inside."""
     shown = np.linspace(0, len(losses) - 1, min(len(losses), _MOST_POINTS)).round().astype(int)
     heights = losses[shown] / (losses[shown] + math.log(num_classes) * (1 / _GUESSING - 1))
     x = np.round(shown * (_WIDTH / max(1, len(losses) - 1))).astype(int)
     y = np.round(1 + (_HEIGHT - 2) * (1 - heights)).astype(int)
-    # What is outside of the drawing closes the area below the line without a line around it.
+    # Points outside of the drawing close the area below the curve without an outline.
     x = [-9, -9, *x, _WIDTH + 9, _WIDTH + 9]
     y = [_HEIGHT + 9, y[0], *y, y[-1], _HEIGHT + 9]
     points = " ".join(f"{a},{b}" for a, b in zip(x, y, strict=True))
@@ -309,14 +309,14 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
 
 
 def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbnail], str]:
-    """({example id: its picture}, why there are none)."""
-    # torch is slow to import, and the rest of the gallery does without.
+    """({example id: its thumbnail}, the reason if there are none)."""
+    # torch is slow to import; the rest of the gallery does not need it.
     from hardness.datasets.decoding import ImageFiles
     from hardness.stages.tracked import load_unread
 
     try:
         images = load_unread(info).train.images
-        # Files, as they are, not as the network sees them. In the order of ids, which files lie in.
+        # Image files are shown whole, not as the network sees them; read in the order of ids.
         found = {
             example: _thumbnail(
                 images.picture(example) if isinstance(images, ImageFiles) else images[[example]][0]
@@ -324,13 +324,13 @@ def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbn
             for example in np.sort(ids)
         }
     except UserError as error:
-        warn(f"the gallery has no images: {error}")
-        return {}, f"No images: {error}."
+        warn(f"The gallery has no images: {error}")
+        return {}, f"No images: {error}"
     return found, ""
 
 
 def _thumbnail(pixels: Any) -> Thumbnail:
-    """Of a uint8 tensor (C, H, W)."""
+    """uint8 tensor (C, H, W) -> its thumbnail."""
     array = pixels.permute(1, 2, 0).numpy()
     image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     is_tiny = max(image.size) <= _TINY

@@ -1,4 +1,4 @@
-"""The page: one file that needs no other, no network and no script but its own."""
+"""The page: one file that needs no other file, no network and no external script."""
 
 import base64
 import io
@@ -18,31 +18,31 @@ from hardness.stages.report.section import Drawing, Section
 
 _CSS_DPI = 96
 _COLUMNS = (
-    *("run", "stage", "seed", "data", "training", "took", "device"),
+    *("run", "stage", "seed", "data", "training", "duration", "device"),
     *("fingerprint", "commit", "started"),
 )
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure as the page has it."""
+    """A figure of the page."""
 
     name: str
     title: str
     caption: str
     uri: str
     width: int
-    """In pixels, as height."""
+    """In CSS pixels, as is height."""
     height: int
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one group of runs says."""
+    """The results of one group of runs."""
 
     section: Section
-    told_apart: str
-    """What the group has that others have not."""
+    differs: str
+    """The settings in which the group differs from others."""
     pictures: list[_Picture]
 
 
@@ -60,7 +60,7 @@ def render(
     figures: Path,
     formats: Sequence[str],
 ) -> str:
-    """The HTML of a report whose figures lie, drawn, in a folder."""
+    """The HTML of a report. figures: the folder of the files that were drawn, in these formats."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -68,7 +68,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    runs = [{**run, "took": _duration(run["seconds"])} for run in summary["runs"]]
+    runs = [{**run, "duration": _duration(run["seconds"])} for run in summary["runs"]]
     return environment.get_template("page.html").render(
         title=summary["title"],
         questions=_questions(sections, figures),
@@ -83,7 +83,7 @@ def render(
 
 
 def _cautions(sections: Sequence[Section]) -> dict[str, list[str]]:
-    """What to be wary of -> of which settings."""
+    """Caution -> the settings it applies to."""
     found: dict[str, list[str]] = {}
     for section in sections:
         for caution in section.words.cautions:
@@ -96,8 +96,8 @@ def _questions(sections: Sequence[Section], figures: Path) -> list[_Question]:
     for title, same in itertools.groupby(sections, lambda section: section.title):
         same = list(same)
         answers = [
-            _Answer(section, apart, [_picture(drawing, figures) for drawing in section.drawings])
-            for section, apart in zip(same, distinct([each.settings for each in same]), strict=True)
+            _Answer(section, differs, [_picture(drawing, figures) for drawing in section.drawings])
+            for section, differs in zip(same, distinct([each.settings for each in same]), strict=True)
         ]
         questions.append(_Question(title, f"question-{len(questions) + 1}", answers))
     return questions

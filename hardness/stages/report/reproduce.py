@@ -1,4 +1,4 @@
-"""What to type to make the runs of a report, and the report, again."""
+"""The commands that reproduce the runs of a report, and the report."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from hardness.stages.split import DEFAULTS, split_of
 
 
 def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
-    """One a run, the report's at last.
+    """One command per run, then that of the report.
 
-    Before each retraining that of its split; before a run of memorize those that searched its learning rates,
-    as far as they are still there.
+    The command of its split precedes a run of retrain; runs that searched its learning rates, if they still
+    exist, precede a run of memorize.
     """
     made = []
     for stage in CONFIGS:
@@ -25,11 +25,11 @@ def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
                 made += _searched(info)
                 made.append(_made(path, info))
                 made += _scores(path, info) if stage == "track" else []
-    # Every run by name, also where all that were there were taken.
-    told = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
+    # Name every run, even if the report was made of all finished ones.
+    settings = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
     if config.formats != Report().formats:
-        told["formats"] = config.formats
-    return [*dict.fromkeys(made), command("report", told)]
+        settings["formats"] = config.formats
+    return [*dict.fromkeys(made), command("report", settings)]
 
 
 def _made(path: Path, info: dict) -> str:
@@ -37,7 +37,7 @@ def _made(path: Path, info: dict) -> str:
 
 
 def _searched(info: dict) -> list[str]:
-    """The runs by which the learning rates of a run were found."""
+    """The runs that searched the learning rates of a run."""
     made = []
     for path in map(Path, info["config"].get("lr_from", ())):
         try:
@@ -49,14 +49,14 @@ def _searched(info: dict) -> list[str]:
 
 
 def _scores(path: Path, info: dict) -> list[str]:
-    """What was asked of a tracked run beside its records."""
+    """Scores of a tracked run that need its network, and coherence of its subsets."""
     table = path / "scores.parquet"
     names, known = files.column_names(table), files.table_settings(table)
-    last, asked = known.get("last_epoch"), known.get("asked", {})
+    last, epochs = known.get("last_epoch"), known.get("asked", {})
     by_epoch: dict[int | None, list[str]] = {}
     for name in names:
         if name not in ("example_id", *FREE):
-            epoch = asked.get(name)
+            epoch = epochs.get(name)
             by_epoch.setdefault(None if epoch == last else epoch, []).append(name)
     made = [command("score", {"run": path, "with": of, "epoch": epoch}) for epoch, of in by_epoch.items()]
     coherence = path / "coherence.parquet"
@@ -68,10 +68,10 @@ def _scores(path: Path, info: dict) -> list[str]:
 
 
 def _split(info: dict) -> str:
-    """The command of the split that a run of retrain was given."""
+    """The command of the split that a run of retrain used."""
     path, settings = Path(info["config"]["split"]), split_of(info)
-    # The split's file lies in the first of its runs, beside which the others are.
+    # The split is in the folder of the first of its runs; the others are next to that.
     tracked = path.parents[1]
     runs = [tracked.with_name(name) for name in settings.get("runs", [tracked.name])]
-    told = {name: settings[name] for name in DEFAULTS if settings[name] != DEFAULTS[name]}
-    return command("split", {"run": runs, **told, "name": path.stem})
+    chosen = {name: settings[name] for name in DEFAULTS if settings[name] != DEFAULTS[name]}
+    return command("split", {"run": runs, **chosen, "name": path.stem})

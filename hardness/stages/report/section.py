@@ -1,9 +1,10 @@
-"""A part of the page: a question, its answer in words, the numbers behind them, its figures."""
+"""A part of the page: a question, its answer in words, its numbers and figures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,10 +15,10 @@ from hardness.wording import Words
 
 @dataclass
 class Drawing:
-    """A figure, before it is drawn."""
+    """A figure that is not drawn yet."""
 
     name: str
-    """Of its files; of all figures of one kind on the page ``all_sections`` makes it unique."""
+    """Of its files; ``all_sections`` makes it unique on the page."""
     caption: str
     draw: Callable[[pd.DataFrame, str], Figure]
     table: pd.DataFrame
@@ -25,7 +26,7 @@ class Drawing:
 
 @dataclass
 class Section:
-    """What some runs say of a question."""
+    """The answer of some runs to a question."""
 
     title: str
     settings: str
@@ -35,7 +36,9 @@ class Section:
     estimates: dict[str, Estimate] = field(default_factory=dict)
     drawings: list[Drawing] = field(default_factory=list)
 
-    def add(self, figure: ModuleType, table: pd.DataFrame, caption: str) -> None:
-        """A figure of ``hardness.figures``, by its table."""
+    def add(self, figure: ModuleType, *inputs: Any) -> pd.DataFrame:
+        """Add a figure of ``hardness.figures`` -> its table, prepared from those inputs."""
         name = figure.__name__.rpartition(".")[2].replace("_", "-")
-        self.drawings.append(Drawing(name, caption, figure.draw, table))
+        table = figure.prepare(*inputs)
+        self.drawings.append(Drawing(name, figure.CAPTION, figure.draw, table))
+        return table

@@ -1,4 +1,4 @@
-"""What a report says of runs: a section a question, with its words, its numbers and its figures."""
+"""The sections of a report: each a question with its answer in words, its numbers and its figures."""
 
 from collections import Counter
 from pathlib import Path
@@ -44,7 +44,7 @@ from hardness.stages.run_folder import read_log
 from hardness.stages.run_settings import training_settings
 from hardness.stages.split import split_of
 from hardness.statistics import Estimate
-from hardness.verdicts import equal_pristine as read_across
+from hardness.verdicts import equal_pristine as equal_pristine_accuracy
 from hardness.verdicts import hardness_verdicts, memorization
 from hardness.wording import (
     Words,
@@ -56,43 +56,24 @@ from hardness.wording import (
     memorization_words,
 )
 
-_NOT_READ = (
-    "Not answered here: it takes label noise strictly between none and all, runs that learn, and a median "
-    "beside SGD or its own control."
+_NOT_ANSWERED = (
+    "Not answered: this needs label noise strictly between 0 and 1, runs that learn, and a median (m3 or "
+    "rm3) with SGD or its own control."
 )
 
 
 def _hardness(runs: Runs) -> list[Section]:
     sections = []
     for group, settings in described(runs, "retrain", describe_retraining):
-        section = Section("Do easy examples generalize better amongst themselves?", settings, list(group))
+        section = Section("Do easy examples generalize better within their own set?", settings, list(group))
         curves = _retraining(group)
         section.estimates = hardness_verdicts(curves)
         section.words = hardness_words(section.estimates)
-        section.add(
-            subset_bars,
-            subset_bars.prepare({"": section.estimates}),
-            "Top-1 at the last epoch on the own test fold, of easy and hard and of the random sets of the "
-            "same classes; and the differences between them.",
-        )
-        section.add(
-            transfer,
-            transfer.prepare(curves),
-            "Top-1 at the last epoch: trained on (rows), measured on (columns).",
-        )
-        section.add(
-            subset_curves,
-            subset_curves.prepare(curves),
-            "Retraining: accuracy and loss on the own train fold, on the own test fold, and on the subset's "
-            "test fold, where easy and hard meet their class-matched controls.",
-        )
+        section.add(subset_bars, {"": section.estimates})
+        section.add(transfer, curves)
+        section.add(subset_curves, curves)
         if split_of(first(group))["controls"] > 1:
-            section.add(
-                controls,
-                controls.prepare(curves),
-                "Top-1 on the test folds of easy and of hard, at the last epoch: trained on the subset "
-                "itself, and on each of its controls, which show what chance gives.",
-            )
+            section.add(controls, curves)
         sections.append(section)
     return sections
 
@@ -100,63 +81,47 @@ def _hardness(runs: Runs) -> list[Section]:
 def _memorization(runs: Runs) -> list[Section]:
     sections = []
     for group, settings in described(runs, "memorize", describe_memorization):
-        section = Section("Does the median stop memorization?", settings, list(group))
+        section = Section("Does the median of gradients reduce memorization?", settings, list(group))
         parts = [_curves(path, info) for path, info in group.items()]
         curves = pd.concat(parts).sort_values("noise", kind="stable")
-        levels, told = {}, []
+        levels, texts = {}, []
         for noise, level in curves.groupby("noise", sort=False):
             found = memorization(level)
-            told.append(memorization_words(found))
+            texts.append(memorization_words(found))
             section.estimates |= {f"noise {noise:g}: {k}": v for k, v in found.estimates.items()}
-            if (across := read_across(level)) is not None:
-                levels[noise] = across
+            if (equal := equal_pristine_accuracy(level)) is not None:
+                levels[noise] = equal
         section.words = Words(
-            " ".join(words.headline for words in told if words.headline) or _NOT_READ,
-            [sentence for words in told for sentence in words.sentences],
-            {name: value for words in told for name, value in words.numbers.items()},
-            list(dict.fromkeys(caution for words in told for caution in words.cautions)),
+            " ".join(words.headline for words in texts if words.headline) or _NOT_ANSWERED,
+            [sentence for words in texts for sentence in words.sentences],
+            {name: value for words in texts for name, value in words.numbers.items()},
+            list(dict.fromkeys(caution for words in texts for caution in words.cautions)),
         )
         if levels:
-            section.add(
-                equal_pristine,
-                equal_pristine.prepare(levels),
-                "Accuracy on corrupt examples at the epoch at which pristine accuracy first reaches a level, "
-                "so that slower learning is not mistaken for less memorization.",
-            )
-        section.add(
-            noise_curves,
-            noise_curves.prepare(curves),
-            "Accuracy and loss by epoch: pristine against corrupt examples, training examples against the "
-            "clean validation set.",
-        )
+            section.add(equal_pristine, levels)
+        section.add(noise_curves, curves)
         sections.append(section)
     return sections
 
 
-def _side_by_side(runs: Runs) -> list[Section]:
-    """Several models, data sets or ways to split, on the same axes."""
-    section = Section("Side by side", "", [])
-    told = []
+def _comparison(runs: Runs) -> list[Section]:
+    """Several models, data sets or kinds of splits in the same axes."""
+    section = Section("Comparison of settings", "", [])
+    texts = []
     tracked = described(runs, "track", describe_tracking)
     if len(tracked) > 1:
         names = distinct([settings for _, settings in tracked])
         logs = {name: _logs(group) for name, (group, _) in zip(names, tracked, strict=True)}
         if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
-            section.add(
-                tracking_curves, tracking_curves.prepare(logs), "How each of the tracked networks learned."
-            )
-            told.append(f"{len(tracked)} ways to track")
+            section.add(tracking_curves, logs)
+            texts.append(f"{len(tracked)} settings of tracking")
     retrained = described(runs, "retrain", describe_retraining)
     if len(retrained) > 1:
         names = distinct([settings for _, settings in retrained])
         found = [hardness_verdicts(_retraining(group)) for group, _ in retrained]
-        section.add(
-            subset_bars,
-            subset_bars.prepare(dict(zip(names, found, strict=True))),
-            "Within-subset accuracy and own-subset advantage of each way to track, split and retrain.",
-        )
-        told.append(f"{len(retrained)} ways to retrain")
-    section.settings = ", ".join(told)
+        section.add(subset_bars, dict(zip(names, found, strict=True)))
+        texts.append(f"{len(retrained)} settings of retraining")
+    section.settings = ", ".join(texts)
     section.runs = [path for group, _ in (*tracked, *retrained) for path in group]
     return [section] if section.drawings else []
 
@@ -178,44 +143,21 @@ def _first_learned(runs: Runs) -> list[Section]:
         section.words = first_learned_words(section.estimates, info["record_mode"])
         num_epochs = info["config"]["epochs"]
         if logs := _logs(group):
-            section.add(
-                tracking_curves,
-                tracking_curves.prepare({section.settings: logs}),
-                "How the network learned: training examples, validation set, losses.",
-            )
-        section.add(
-            first_learned,
-            first_learned.prepare(by_seed, num_epochs),
-            "First-learned epoch: histogram, and the share learned at least once by each epoch.",
-        )
+            section.add(tracking_curves, {section.settings: logs})
+        section.add(first_learned, by_seed, num_epochs)
         labels = {
             seed_of(info): _given_labels(path, info)[is_readable[seed_of(info)]]
             for path, info in group.items()
         }
-        section.add(
-            learned_by_class,
-            learned_by_class.prepare(by_seed, labels, info["data"]["class_names"], num_epochs),
-            "Share of each class learned at least once by each epoch: the range and the quartiles over "
-            "classes, and the classes that come first and last.",
-        )
-        section.add(
-            data_map,
-            data_map.prepare(tables, num_epochs),
-            "The data map: mean and standard deviation over the epochs of the given label's probability; "
-            "a larger hexagon holds more examples.",
-        )
-        section.add(
-            forgetting,
-            forgetting.prepare(tables),
-            "Forgetting events (correct in one record, wrong in the next), and how many those have that are "
-            "learned late.",
-        )
+        section.add(learned_by_class, by_seed, labels, info["data"]["class_names"], num_epochs)
+        section.add(data_map, tables, num_epochs)
+        section.add(forgetting, tables)
         sections.append(section)
     return sections
 
 
 def agreements(runs: Runs) -> list[Section]:
-    """A section for all runs of the same examples, given labels and way of recording."""
+    """One section for all runs of the same examples, given labels and record mode."""
     groups: dict[tuple, Runs] = {}
     for path, info in runs.items():
         if info["stage"] == "track":
@@ -227,20 +169,14 @@ def agreements(runs: Runs) -> list[Section]:
         tables = [_scores(path, info) for path, info in group.items()]
         given_labels = _given_labels(*next(iter(group.items())))
         settings = {str(path): training_settings(info) for path, info in group.items()}
-        table = agreement_figure.prepare(agreement(tables, given_labels, settings))
+        table = section.add(agreement_figure, agreement(tables, given_labels, settings))
         section.words = agreement_words(table)
-        section.add(
-            agreement_figure,
-            table,
-            "Spearman's rank correlation, plain and within classes: of two scores of a run, and of one score "
-            "in two runs.",
-        )
         sections.append(section)
     return sections
 
 
 def _coherence(runs: Runs) -> list[Section]:
-    """A section for runs whose gradients were looked at, and which groups of examples they were of."""
+    """One section per group of runs with coherence measurements."""
     sections = []
     for group, settings in described(runs, "track", describe_tracking):
         tables = []
@@ -253,20 +189,15 @@ def _coherence(runs: Runs) -> list[Section]:
             continue
         sizes = sorted(set(table["num_examples"]))
         section = Section(
-            "Do the gradients of easy examples agree?",
-            f"{settings}; {' or '.join(map(str, sizes))} examples of each group, as many of each class",
+            "Are the gradients of easy examples more coherent?",
+            f"{settings}; {' or '.join(map(str, sizes))} examples per group, with the same class histogram",
             list(group),
         )
         section.estimates = coherence_estimates(table)
         words = coherence_words(section.estimates)
-        sizes = {f"examples of a group, {number}": int(size) for number, size in enumerate(sizes, 1)}
+        sizes = {f"examples per group, {number}": int(size) for number, size in enumerate(sizes, 1)}
         section.words = Words(words.headline, words.sentences, sizes)
-        section.add(
-            coherence,
-            coherence.prepare(table),
-            "Mean inner product of the gradients of two examples over their mean squared norm (the form of "
-            "m-coherence that does not depend on m), over training and where mean losses are equal.",
-        )
+        section.add(coherence, table)
         sections.append(section)
     return sections
 
@@ -284,7 +215,7 @@ def _label_errors(runs: Runs) -> list[Section]:
             continue
         common = common_scores([scores for scores, _ in judged.values()])
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
-        section = Section("Which scores find the wrong labels?", settings, list(group))
+        section = Section("Which scores detect wrong labels?", settings, list(group))
         found = pd.concat([detection(*each) for each in judged.values()])
         for name, rows in found.groupby("score", sort=False):
             for value in ("auroc", "average_precision"):
@@ -295,12 +226,7 @@ def _label_errors(runs: Runs) -> list[Section]:
         ahead = by_score.get_group(best).to_numpy() - by_score.get_group(second).to_numpy()
         section.estimates[f"{best} - {second}: average precision"] = Estimate.of(ahead)
         section.words = label_error_words(section.estimates, best, second, len(common), chance)
-        section.add(
-            label_errors,
-            label_errors.prepare(found, judged),
-            "How well each score ranks corrupt labels before pristine ones, and precision by recall of the "
-            "best of them.",
-        )
+        section.add(label_errors, found, judged)
         sections.append(section)
     return sections
 
@@ -327,7 +253,7 @@ def _given_labels(path: Path, info: dict) -> np.ndarray:
 
 
 def _logs(group: Runs) -> dict[str, pd.DataFrame]:
-    """Seed -> log.jsonl with the share learned by each epoch, of those runs that have one."""
+    """Seed -> log.jsonl, if a run has one, with the fraction learned by each epoch."""
     logs = {}
     for path, info in group.items():
         if (log := pd.DataFrame(read_log(path))).empty:
@@ -342,17 +268,17 @@ def _logs(group: Runs) -> dict[str, pd.DataFrame]:
 SECTIONS = (
     _hardness,
     _memorization,
-    _side_by_side,
+    _comparison,
     _first_learned,
     agreements,
     _coherence,
     _label_errors,
 )
-"""In the order of the page: each of (run folder -> run.json) -> its sections."""
+"""In the order of the page: functions from (run folder -> run.json) to sections."""
 
 
 def all_sections(runs: Runs) -> list[Section]:
-    """Everything that the runs say, in the order of the page; figures are numbered along it."""
+    """All sections, in the order of the page; figures of one kind are numbered in this order."""
     sections = [section for part in SECTIONS for section in part(runs)]
     numbers = Counter()
     for drawing in (drawing for section in sections for drawing in section.drawings):

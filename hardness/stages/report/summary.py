@@ -1,4 +1,4 @@
-"""The report as numbers (summary.json, whose names reports/README.md has) and in Markdown (summary.md)."""
+"""The report as numbers (summary.json, described in reports/README.md) and in Markdown (summary.md)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from hardness.stages.report.reproduce import commands
 from hardness.stages.report.section import Section
 
 REQUIRED = {"format_version", "runs", "sections"}
-"""Names by which a summary.json is known."""
+"""Names that identify a summary.json."""
 
 
 def in_numbers(
@@ -43,7 +43,7 @@ def in_numbers(
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each run is called: by its folder alone where that is enough."""
+    """The name of each run: its folder's name, or its path if two have the same."""
     counts = Counter(path.name for path in paths)
     return {path: path.name if counts[path.name] == 1 else str(path) for path in paths}
 
@@ -92,7 +92,7 @@ def _run(info: dict) -> dict[str, Any]:
 
 
 def in_markdown(summary: dict[str, Any]) -> str:
-    """summary.json's object -> the same in short, for a README."""
+    """The object of summary.json -> a short version for a README."""
     lines = [f"# {_plain(summary['title'])}", ""]
     title = None
     for section in summary["sections"]:
@@ -101,7 +101,7 @@ def in_markdown(summary: dict[str, Any]) -> str:
         lines += [f"*{_plain(section['settings'])}*", ""]
         lines += [f"**{_plain(section['headline'])}**", ""] if section["headline"] else []
         lines += [f"- {_plain(sentence)}" for sentence in section["verdicts"]]
-        lines += [f"- To be wary of: {_plain(caution)}" for caution in section["cautions"]]
+        lines += [f"- Caution: {_plain(caution)}" for caution in section["cautions"]]
         lines += ["", *_table(section["estimates"])] if section["estimates"] else []
         lines += ["", *(f"![{name}](figures/{name}.png)" for name in section["figures"][:1])]
         lines += [""]
@@ -122,5 +122,5 @@ def _interval(estimate: dict) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Escape what Markdown would interpret."""
     return "".join(f"\\{each}" if each in "\\`*_[]<>|$" else each for each in text)
