@@ -133,7 +133,7 @@ def closed_form_rows(place: Path, smoke: bool) -> list[str]:
         batches = list(asked.features())
         works["form"] = lambda batches=batches: [last_layer_norm(*batch) for batch in batches]
         found = in_turn(works, rounds=1 if smoke else 3)
-        exact, last = (found[each] / len(asked.data.train) * 1e3 for each in names)
+        exact, last = (found[each] / len(asked.examples) * 1e3 for each in names)
         agreement = spearmanr(*(ask(SCORES[each], asked) for each in names)).statistic
         ratio = found["grand"] / found["grand_last_layer"]
         passes = found["grand"] / found[""], found["grand_last_layer"] / found[""]
