@@ -20,7 +20,7 @@ from hardness.checks import (
     require_positive,
     require_range,
 )
-from hardness.registry import check_model, parse_data
+from hardness.registry import check_model, source_of
 from hardness.settings import Data, GivenLabels, Network, Schedule, Source, Training, Workers
 
 
@@ -74,28 +74,13 @@ class Pack(Workers, Source):
     def __post_init__(self) -> None:
         Source.__post_init__(self)
         Workers.__post_init__(self)
-        entry, _ = parse_data(self.data)
         sentence, hint = "{data} is packed already.", "Pass the original data set with --data."
-        require(entry.name != "packed", "already-packed", sentence, hint, data=self.data)
+        require(not source_of(self.data).is_packed, "already-packed", sentence, hint, data=self.data)
 
     @property
     def folder(self) -> Path:
         """Where the packed images go."""
-        return self.out or packed_folder(self.data)
-
-
-def packed_folder(data: str) -> Path:
-    """The default folder for a packed data set: next to its images."""
-    entry, place = parse_data(data)
-    if entry.name == "digits":
-        return Path("data/digits.packed")
-    if entry.name == "torchvision":
-        name, _, root = place.partition(":")
-        return Path(root, f"{name}.packed")
-    # tar and parquet name files by a pattern: next to their folder.
-    folder = Path(place) if entry.name in ("imagefolder", "imagenet") else Path(place).parent
-    folder = folder if folder.name else folder.resolve()
-    return folder.with_name(f"{folder.name}.packed")
+        return self.out or source_of(self.data).packed_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from hardness.datasets import ImageSet, Loader
+from hardness.datasets import Examples, Loader
+from hardness.datasets.examples import Inputs, each_tensor
 from hardness.datasets.loader import cut
 from hardness.errors import UserError
 from hardness.resources import Resources
@@ -22,13 +23,13 @@ _CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 
 
 def per_example_gradients(
-    model: nn.Module, images: Tensor, labels: Tensor
+    model: nn.Module, inputs: Inputs, labels: Tensor
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Gradients of each example's cross-entropy, with torch.func.
 
-    images (B, ...), labels int64 (B,) -> ({parameter: (B, *shape)}, losses (B,), logits (B, C)). Raises
-    ``UserError`` if batch normalization is in training mode, where an example's gradient depends on the
-    others, and if there is not enough memory.
+    inputs: one or several tensors (B, ...), labels int64 (B,) -> ({parameter: (B, *shape)}, losses (B,),
+    logits (B, C)). Raises ``UserError`` if batch normalization is in training mode, where an example's
+    gradient depends on the others, and if there is not enough memory.
     """
     if any(
         isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
@@ -36,20 +37,21 @@ def per_example_gradients(
         sentence = "Per-example gradients are undefined for a network with batch normalization."
         raise UserError("batch-norm-mixes-examples", sentence, "Use --model small_cnn or mlp.")
     parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-    _check_memory(len(images), list(parameters.values()))
+    _check_memory(len(labels), list(parameters.values()))
 
-    def loss_of(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, Any]:
-        logits = functional_call(model, parameters, (image.unsqueeze(0),))
+    def loss_of(parameters: dict[str, Tensor], example: Inputs, label: Tensor) -> tuple[Tensor, Any]:
+        one = each_tensor(lambda tensor: tensor.unsqueeze(0), example)
+        logits = functional_call(model, parameters, (one,))
         loss = F.cross_entropy(logits, label.unsqueeze(0))
         return loss, (loss, logits.squeeze(0))
 
     each = vmap(grad(loss_of, has_aux=True), in_dims=(None, 0, 0), randomness="different")
-    gradients, (losses, logits) = each(parameters, images, labels)
+    gradients, (losses, logits) = each(parameters, inputs, labels)
     return gradients, losses.detach(), logits.detach()
 
 
 def gradients_of(
-    model: nn.Module, images: ImageSet, ids: np.ndarray, resources: Resources
+    model: nn.Module, examples: Examples, ids: np.ndarray, resources: Resources
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
     """Yield (example ids (B,), {parameter: (B, *shape)}, losses (B,)) in chunks, ordered as ``ids``.
 
@@ -59,7 +61,7 @@ def gradients_of(
     model.eval()
     size = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
     chunk = max(_CHUNK_BYTES[resources.device.type] // size, 1)
-    for inputs, labels, example_ids in Loader(images, cut(ids, chunk), resources.device, resources.workers):
+    for inputs, labels, example_ids in Loader(examples, cut(ids, chunk), resources.device, resources.workers):
         gradients, losses, _ = per_example_gradients(model, inputs, labels)
         yield example_ids, gradients, losses
 

@@ -5,7 +5,6 @@ import glob
 import os
 from pathlib import Path
 
-_PARQUET_COLUMNS = ("image", "label")
 _BESIDE = {
     *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
     *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
@@ -42,14 +41,3 @@ def _inside(folder: str, name: str) -> list[str]:
     names = (each.name for each in Path(folder).iterdir())
     shown = [each for each in names if name.startswith(".") or not is_hidden(each)]
     return [str(Path(folder, each)) for each in sorted(fnmatch.filter(shown, name))]
-
-
-def parquet_place(place: str) -> tuple[str, str, str]:
-    """``PATTERN`` or ``PATTERN:IMAGE:LABEL`` -> (pattern, image column, label column).
-
-    A path may contain colons: if files match all of ``place``, it names no columns.
-    """
-    pattern, *columns = place.rsplit(":", 2)
-    if len(columns) < 2 or matching(place):
-        return place, *_PARQUET_COLUMNS
-    return pattern, *columns

@@ -142,11 +142,11 @@ class Training(Workers):
     def _check_optimizer(self, name: str) -> None:
         method, entry = parse_optimizer(name)
         values = {"optimizer": name, "momentum": self.momentum}
-        holds = not (name == "winsorized" and self.compile)
+        holds = entry.compiles or not self.compile
         sentence = "{optimizer} does not work with --compile."
         require(holds, "winsorized-compiled", sentence, "Remove it.", **values)
         sentence = "{optimizer} does not take --momentum (got {momentum})."
-        holds = self.momentum is None or entry.is_robust or "momentum" in entry.options
+        holds = self.momentum is None or entry.takes_momentum
         require(holds, "no-momentum", sentence, "Remove it.", **values)
         sentence = "{optimizer} is unstable with momentum, according to the paper (got {momentum})."
         holds = not self.momentum or self.allow_momentum or not (method or entry.is_robust)

@@ -51,8 +51,10 @@ def codes() -> list[tuple[str, ast.expr]]:
 
 
 def test_every_error_has_a_code_that_does_not_change():
-    made = {place: code for place, code in codes() if not place.startswith(("errors.py", "checks.py:17"))}
+    made = [(place, code) for place, code in codes() if not place.startswith("errors.py")]
     assert len(made) > 150
-    for place, code in made.items():
+    for place, code in made:
+        if place.startswith("checks.py") and getattr(code, "id", "") == "code":
+            continue  # ``require`` passes on the code that it is given.
         assert isinstance(code, ast.Constant), place
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", code.value), place

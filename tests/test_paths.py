@@ -1,6 +1,4 @@
-import pytest
-
-from hardness.paths import is_hidden, matching, parquet_place
+from hardness.paths import is_hidden, matching
 
 
 def touch(root, *names):
@@ -32,22 +30,6 @@ def test_relative_patterns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "a/1.tar")
     assert matching("a/*.tar") == ["a/1.tar"]
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        ("d/*.parquet", ("d/*.parquet", "image", "label")),
-        ("d/*.parquet:img:fine", ("d/*.parquet", "img", "fine")),
-        ("12:30/*.parquet", ("12:30/*.parquet", "image", "label")),
-        ("12:30/*.parquet:img:fine", ("12:30/*.parquet", "img", "fine")),
-        ("12:30:00/*.parquet", ("12:30:00/*.parquet", "image", "label")),
-    ],
-)
-def test_paths_may_contain_colons(tmp_path, monkeypatch, place, expected):
-    monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "d/a.parquet", "12:30/a.parquet", "12:30:00/a.parquet")
-    assert parquet_place(place) == expected
 
 
 def test_names_that_are_hidden():

@@ -1,19 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
 from torch.nn import functional as F
 
-from hardness import datasets, models, optim
+from hardness import datasets, models, optim, registry
 from hardness.config import Data
-from hardness.registry import (
-    DATASETS,
-    OPTIMIZERS,
-    OWN_MODELS,
-    Entry,
-    Registry,
-    check_model,
-    torchvision_models,
-)
+from hardness.datasets.source import Source
+from hardness.registry import MODELS, OPTIMIZERS, SOURCES, Registry, check_model, torchvision_models
 from hardness.training.step import train_step
 from tests.conftest import refused
 
@@ -22,16 +17,32 @@ def test_torchvisions_names_are_read_from_its_source():
     assert torchvision_models() == sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-@pytest.mark.parametrize("registry", [DATASETS, OPTIMIZERS, OWN_MODELS], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", [SOURCES, OPTIMIZERS, MODELS], ids=lambda registry: registry.kind)
 def test_every_entry_points_at_code(registry):
     for entry in registry.values():
         assert callable(entry.load())
 
 
-def test_a_name_given_twice_raises():
-    entry = Entry("x", "", "m:a")
-    with pytest.raises(ValueError, match="registered twice"):
-        Registry("a thing", entry, entry)
+def test_names_are_as_documented():
+    assert {*SOURCES} == {"digits", "imagefolder", "imagenet", "packed", "parquet", "tar", "torchvision"}
+    assert [*MODELS] == ["mlp", "small_cnn"]
+    assert [*OPTIMIZERS][:4] == ["sgd", "sgdm", "adam", "adamw"]
+    assert {*OPTIMIZERS} - {"sgd", "sgdm", "adam", "adamw"} == {
+        *("m3", "a3", "rm3", "ra3", "ra3-scaled", "winsorized")
+    }
+    assert all(issubclass(entry.load(), Source) for entry in SOURCES.values())
+
+
+def test_a_file_registers_names_without_being_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+    (tmp_path / "things").mkdir()
+    code = "raise RuntimeError\n@THINGS.register('one', 'the first')\ndef first(): ...\n"
+    (tmp_path / "things/a.py").write_text(code)
+    (entry,) = Registry("a thing", "things").values()
+    assert (entry.name, entry.summary, entry.target) == ("one", "the first", "hardness.things.a:first")
+    Path(tmp_path, "things/b.py").write_text(code)
+    with pytest.raises(ValueError, match="'one' is registered twice"):
+        len(Registry("a thing", "things"))
 
 
 def test_unknown_names_are_answered_with_the_nearest():

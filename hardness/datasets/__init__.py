@@ -1,47 +1,21 @@
-"""From a data set's name or path to its images, labels and example ids, and a loader of batches."""
+"""From a data set's name or path to its examples, and a loader of batches."""
 
-import torch
+import importlib
+from typing import Any
 
-from hardness.config import Data
-from hardness.console import say, warn
-from hardness.datasets.base import DataSet, ImageSet
-from hardness.datasets.cache import place
-from hardness.datasets.labels import check_classes
-from hardness.datasets.loader import Loader, Shuffled
-from hardness.errors import UserError
-from hardness.ranks import ALONE, Ranks
-from hardness.registry import parse_data
-from hardness.resources import Resources
+_PUBLIC = {
+    "Loader": "loader",
+    "Shuffled": "loader",
+    "load": "loading",
+    "DataSet": "examples",
+    "Examples": "examples",
+}
 
-__all__ = ["DataSet", "ImageSet", "Loader", "Shuffled", "load"]
+__all__ = list(_PUBLIC)
 
 
-def load(
-    config: Data,
-    *,
-    model: str = "",
-    workers: int = 0,
-    device: torch.device | str | None = None,
-    ranks: Ranks = ALONE,
-    verbose: bool = True,
-) -> DataSet:
-    """The data set that ``config.data`` names, with clean labels; with a ``device``, placed for it.
-
-    ``model`` only affects the default image size (299 pixels for Inception); up to ``workers`` images are
-    decoded at a time. ``verbose``: print the notes and warnings about the data set.
-    Raises ``UserError`` for anything the user can fix: missing folders, empty classes, unreadable images.
-    """
-    device = None if device is None else torch.device(device)
-    if config.cache == "device" and (device is None or device.type == "cpu"):
-        sentence = "--cache device needs a GPU (got device {device})."
-        raise UserError("cache-needs-gpu", sentence, "Remove it.", device=str(device))
-    entry, where = parse_data(config.data)
-    resources = Resources(device or torch.device("cpu"), workers, ranks)
-    data = entry.load()(where, config, model=model, resources=resources, **entry.options)
-    check_classes(data)
-    if verbose:
-        for line in data.notes.lines:
-            say(line)
-        for warning in data.notes.warnings:
-            warn(warning)
-    return data if device is None else place(data, config.cache, device)
+def __getattr__(name: str) -> Any:
+    # They import torch, but the sources in this folder are imported before it is needed.
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"hardness.datasets.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'hardness.datasets' has no attribute {name!r}")

@@ -32,11 +32,6 @@ class CropFlip:
         return crop(images, boxes[mine], is_flipped[mine], self.size)
 
 
-def build(name: str, image_shape: tuple[int, int, int], seed: int, ranks: Ranks = ALONE) -> CropFlip | None:
-    """The augmentation that ``--augment`` names."""
-    return CropFlip(image_shape[1:], seed, ranks) if name == "crop-flip" else None
-
-
 def draw(
     generator: np.random.Generator, num_images: int, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:

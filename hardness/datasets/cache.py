@@ -7,7 +7,7 @@ import torch
 from rich import filesize
 
 from hardness.console import say
-from hardness.datasets.base import DataSet
+from hardness.datasets.examples import DataSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
 from hardness.ranks import Ranks
@@ -27,11 +27,11 @@ def place(data: DataSet, cache: str, device: torch.device) -> DataSet:
     auto: to a GPU if they take at most half of its free memory. Raises ``UserError`` if they do not fit.
     """
     parts = (data.train, data.validation)
-    if not all(isinstance(part.images, HostPixels) for part in parts):
-        say(f"images: {data.transform}, decoded every epoch")
+    if not all(isinstance(part.inputs, HostPixels) for part in parts):
+        say(f"images: {data.adapter.transform}, decoded every epoch")
         return data
-    num_bytes = sum(part.images.num_bytes for part in parts)
-    where = "memory-mapped files" if data.train.images.is_mapped else "in memory"
+    num_bytes = sum(part.inputs.num_bytes for part in parts)
+    where = "memory-mapped files" if data.train.inputs.is_mapped else "in memory"
     if device.type == "cuda" and cache in ("auto", "device"):
         free, _ = torch.cuda.mem_get_info(device)
         if cache == "device" and num_bytes > free:
@@ -41,9 +41,9 @@ def place(data: DataSet, cache: str, device: torch.device) -> DataSet:
             raise UserError("not-enough-gpu-memory", sentence, hint, device=str(device), **values)
         if cache == "device" or num_bytes <= free / 2:
             where = f"on {device}"
-            train, validation = (replace(part, images=on_device(part.images, device)) for part in parts)
+            train, validation = (replace(part, inputs=on_device(part.inputs, device)) for part in parts)
             data = replace(data, train=train, validation=validation)
-    say(f"images: {data.transform}, {where} ({filesize.decimal(num_bytes)})")
+    say(f"images: {data.adapter.transform}, {where} ({filesize.decimal(num_bytes)})")
     return data
 
 

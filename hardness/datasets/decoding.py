@@ -3,13 +3,12 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as F
 
 from hardness.datasets import deep
@@ -19,10 +18,7 @@ from hardness.datasets.jpeg import orientation as orientation_of_jpeg
 from hardness.datasets.png import SIGNATURE, check_png
 from hardness.errors import UserError
 
-EXTENSIONS = tuple(
-    sorted({*IMG_EXTENSIONS, ".jfif", ".gif", *{".avif"}.intersection(Image.registered_extensions())})
-)
-"""Files with these extensions are read as images."""
+Image.init()
 _FORMATS = tuple(
     {"JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF", "JPEG2000"}.intersection(Image.OPEN)
 )
@@ -36,17 +32,6 @@ class Place(Protocol):
     def read(self, size: int = -1) -> bytes:
         """Its first ``size`` bytes, or all of them."""
         ...
-
-
-class File(str):
-    """The path of a file."""
-
-    __slots__ = ()
-
-    def read(self, size: int = -1) -> bytes:
-        # Creating a Path takes a tenth of the time of reading a small image.
-        with open(self, "rb") as file:  # noqa: PTH123
-            return file.read(size)
 
 
 def is_named_eight_bits(place: Place) -> bool:
@@ -221,10 +206,11 @@ class ImageFiles:
     background: tuple[int, int, int] = WHITE
     pixel_range: Range | None = None
     """None: no image has more than 8 bits."""
+    needs_decoding: ClassVar[bool] = True
 
-    def picture(self, i: int) -> Tensor:
+    def preview(self, example_id: int) -> Tensor:
         """uint8 (3, H, W): one image at its own size."""
-        return read_picture(self.places[i], self.background, self.pixel_range)
+        return read_picture(self.places[example_id], self.background, self.pixel_range)
 
     def __getitem__(self, ids: Sequence[int]) -> Tensor:
         images = torch.empty(len(ids), self.crop, self.crop, 3, dtype=torch.uint8).permute(0, 3, 1, 2)

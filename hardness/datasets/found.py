@@ -1,17 +1,36 @@
-"""Notes and errors that all sources of images share, and class names from labels."""
+"""What all sources of images share: notes, errors, and class names from labels."""
 
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from hardness.datasets.base import Notes
 from hardness.errors import UserError
 
+EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png"),
+    *(".ppm", ".tif", ".tiff", ".webp"),
+)
+"""Files with these extensions are read as images: those of torchvision's ImageFolder, and three more."""
 Label = int | str
 """A class index, or the name of a class."""
 MOST_CLASSES = 1_000_000
 _MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Messages about a data set, collected so that they are printed once, not every time it is opened."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def warn(self, warning: str) -> None:
+        self.warnings.append(warning)
 
 
 def no_images(path: object, hint: str) -> UserError:
@@ -21,6 +40,17 @@ def no_images(path: object, hint: str) -> UserError:
 def duplicate_key(path: object, first: object) -> UserError:
     sentence, hint = "{path} has the same key as {first}.", "Rename or remove one of them."
     return UserError("duplicate-key", sentence, hint, path=str(path), first=str(first))
+
+
+def two_validation_sets(val_fraction: float, data: str, names: Sequence[str]) -> UserError:
+    sentence = "--val-fraction {val_fraction} was given, but {data} has validation images ({names})."
+    values = {"val_fraction": val_fraction, "data": data, "names": a_few(names)}
+    return UserError("val-images-and-fraction", sentence, "Remove --val-fraction.", **values)
+
+
+def a_few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
 
 
 def mixed_labels(examples: Iterable[str]) -> UserError:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hardness import seeding
 from hardness.console import warn
-from hardness.datasets.base import DataSet, ImageSet
+from hardness.datasets.examples import DataSet, Examples
 from hardness.datasets.label_columns import as_labels, no_such_column, wrong_type
 from hardness.errors import UserError
 from hardness.settings import GivenLabels
@@ -27,10 +27,10 @@ def given_labels(data: DataSet, config: GivenLabels, noise: float) -> Tensor:
     return noisy_labels(clean, noise, config.noise_seed)
 
 
-def noise_rate(images: ImageSet) -> float:
+def noise_rate(examples: Examples) -> float:
     """The actual fraction of corrupt labels among the readable examples."""
-    ids = torch.tensor(images.ids)
-    return (images.given_labels != images.clean_labels)[ids].double().mean().item()
+    ids = torch.tensor(examples.ids)
+    return (examples.given_labels != examples.clean_labels)[ids].double().mean().item()
 
 
 def labels_fingerprint(given_labels: Tensor) -> str:

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader
 
 from hardness import seeding
 from hardness.datasets.ahead import ahead
-from hardness.datasets.base import ImageSet
-from hardness.datasets.pixels import DevicePixels, HostPixels
+from hardness.datasets.examples import Examples, Inputs, each_tensor
+from hardness.datasets.pixels import HostPixels
 from hardness.errors import UserError
 from hardness.ranks import ALONE, Ranks
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images uint8 (B, C, H, W), given labels int64 (B,), example ids int64 (B,)."""
+Batch = tuple[Inputs, Tensor, Tensor]
+"""Inputs (images: uint8 (B, C, H, W)), given labels int64 (B,), example ids int64 (B,)."""
 _AHEAD = 3
 
 
@@ -63,19 +63,19 @@ class Shuffled:
 
 
 class Loader:
-    """Batches of an image set on the device; the next ones are prefetched while the device computes.
+    """Batches of examples on the device; the next ones are prefetched while the device computes.
 
-    ``batches`` yields lists of ids, for example ``Shuffled(images.ids, batch_size=256, seed=0)``. A pass
-    yields ``(images, labels, example ids)``: uint8 (B, C, H, W) in channels-last layout, int64 (B,), int64
-    (B,). A thread gathers decoded pixels (for a GPU into pinned memory); ``workers`` processes, kept for
-    later passes, decode image files.
+    ``batches`` yields lists of ids, for example ``Shuffled(examples.ids, batch_size=256, seed=0)``. A pass
+    yields ``(inputs, labels, example ids)``: images as uint8 (B, C, H, W) in channels-last layout, int64
+    (B,), int64 (B,). A thread gathers decoded inputs (for a GPU into pinned memory); ``workers`` processes,
+    kept for later passes, decode files.
 
     Raises ``UserError`` for an unreadable image.
     """
 
     def __init__(
         self,
-        images: ImageSet,
+        examples: Examples,
         batches: Collection[Sequence[int]],
         device: torch.device | str = "cpu",
         workers: int = 0,
@@ -84,12 +84,12 @@ class Loader:
         self.waited = 0.0
         """Seconds that the consumer of the last or current pass has waited for batches."""
         is_cuda = self.device.type == "cuda"
-        if isinstance(images.images, HostPixels):
-            images = replace(images, images=replace(images.images, is_pinned=is_cuda))
-        self._images, self._decoder = images, None
-        if not isinstance(images.images, HostPixels | DevicePixels):
+        if is_cuda and isinstance(examples.inputs, HostPixels):
+            examples = replace(examples, inputs=replace(examples.inputs, is_pinned=True))
+        self._examples, self._decoder = examples, None
+        if examples.inputs.needs_decoding:
             self._decoder = DataLoader(
-                images,
+                examples,
                 batch_sampler=batches,
                 collate_fn=_as_it_is,
                 num_workers=workers,
@@ -106,7 +106,7 @@ class Loader:
 
     @property
     def decodes(self) -> bool:
-        """Are images decoded again in every pass?"""
+        """Are inputs decoded again in every pass?"""
         return self._decoder is not None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -114,7 +114,7 @@ class Loader:
         if self._copies is not None:
             # Pixels on the device were written by the current stream.
             self._copies.wait_stream(torch.cuda.current_stream(self.device))
-        source = iter(self._decoder or map(self._images.__getitems__, self.batches))
+        source = iter(self._decoder or map(self._examples.__getitems__, self.batches))
         coming = ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
         with contextlib.closing(coming):
             while True:
@@ -137,16 +137,16 @@ class Loader:
                     del batch
             if batch is None or self._copies is None:
                 return batch and (batch, None)
-            batch = tuple(_to(tensor, self.device) for tensor in batch)
+            batch = tuple(each_tensor(partial(_to, self.device), values) for values in batch)
             return batch, self._copies.record_event()
 
     def _arrived(self, batch: Batch, event: torch.cuda.Event | None) -> Batch:
         if event is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(event)
-            for tensor in batch:
+            for values in batch:
                 # The copy stream owns the memory: it must not reuse it before this stream is done.
-                tensor.record_stream(stream)
+                each_tensor(lambda tensor: tensor.record_stream(stream), values)
         return batch
 
 
@@ -156,7 +156,7 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
     # A tensor that is already pinned is not copied by pin_memory().
     return tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True)
 

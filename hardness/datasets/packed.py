@@ -9,18 +9,21 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from hardness import checks, files
+from hardness import files
+from hardness.checks import require
 from hardness.config import Data
-from hardness.datasets.base import DataSet, ImageSet
-from hardness.datasets.pixels import HostPixels
+from hardness.datasets.source import Source
 from hardness.errors import UserError
-from hardness.resources import Resources
+from hardness.registry import SOURCES
+
+if TYPE_CHECKING:
+    from hardness.datasets.examples import DataSet, Examples
+    from hardness.resources import Resources
 
 PARTS = ("train", "val")
 OF_DATA = ("class_names", "image_shape", "mean", "std", "transform", "pixel_range", "parts")
@@ -35,7 +38,7 @@ def shard_path(folder: Path, part: str, number: int) -> Path:
 
 
 def write_shard(
-    path: Path, images: ImageSet, first: int, pixels: np.ndarray, is_readable: np.ndarray, transform: str
+    path: Path, images: "Examples", first: int, pixels: np.ndarray, is_readable: np.ndarray, transform: str
 ) -> None:
     """Write the examples from ``first`` on: pixels uint8 (n, H, W, C), is_readable bool (n,)."""
     ids = np.arange(first, first + len(pixels))
@@ -103,7 +106,7 @@ def pixels_of(batch: pa.RecordBatch, image_shape: Sequence[int]) -> np.ndarray:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """pack.json. Raises ``UserError`` if it is missing (packing has not finished) or of another version."""
-    checks.check_place(f"packed:{folder}")
+    Packed("packed", str(folder)).check(None)
     info = files.read_json(folder / "pack.json", _REQUIRED, _REMOVE)
     for name in info["shards"]:
         if not re.fullmatch(r"(train|val)-\d{5}\.arrow", name):
@@ -128,39 +131,53 @@ def verify(folder: Path) -> int:
     return len(shards)
 
 
-def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
-    """Memory-map the shards; pixels are read on access.
+@SOURCES.register("packed", "PATH, a folder that `hardness pack` wrote")
+class Packed(Source):
+    """The shards are memory-mapped; pixels are read on access."""
 
-    ``config.size``: the network uses a center crop of this size.
-    """
-    folder = Path(place)
-    info = read_info(folder)
-    train, validation = (_open(folder, info, part, config.cache) for part in PARTS)
-    channels, *packed_size = info["image_shape"]
-    size = [config.size] * 2 if config.size else packed_size
-    if max(size) > min(packed_size):
-        sentence = "--size {size} is larger than the {height} x {width} pixels of the images in {folder}."
-        values = {"size": size[0], "height": packed_size[0], "width": packed_size[1], "folder": str(folder)}
-        raise UserError("size-above-packed", sentence, "Choose a smaller size.", **values)
-    data = DataSet(
-        train=train,
-        validation=validation,
-        class_names=info["class_names"],
-        image_shape=(channels, *size),
-        mean=info["mean"],
-        std=info["std"],
-        transform=info["transform"],
-        # Older packs have neither.
-        pixel_range=info.get("pixel_range"),
-        parts=info.get("parts", {}),
-    )
-    if data.fingerprint != info["fingerprint"]:
-        reason = f"the fingerprint of their keys is {data.fingerprint}, not {info['fingerprint']}"
-        raise _inconsistent(folder, reason)
-    return data
+    flags = frozenset({"size"})
+    is_packed = True
+
+    def check(self, val_fraction: float | None) -> None:
+        sentence, hint = "{folder} has no pack.json.", "Check the path, or run `hardness pack` first."
+        holds = (Path(self.place) / "pack.json").is_file()
+        require(holds, "not-a-packed-folder", sentence, hint, folder=self.place)
+
+    @property
+    def packed_folder(self) -> Path:
+        return Path(self.place)
+
+    def load(self, config: Data, model: str, resources: "Resources") -> "DataSet":
+        """``config.size``: the network uses a center crop of this size."""
+        from hardness.datasets.examples import DataSet
+        from hardness.datasets.images import ImageAdapter
+
+        folder = Path(self.place)
+        info = read_info(folder)
+        train, validation = (_open(folder, info, part, config.cache) for part in PARTS)
+        channels, *packed_size = info["image_shape"]
+        size = [config.size] * 2 if config.size else packed_size
+        if max(size) > min(packed_size):
+            sentence = "--size {size} is larger than the {height} x {width} pixels of the images in {folder}."
+            height, width = packed_size
+            values = {"size": size[0], "height": height, "width": width, "folder": str(folder)}
+            raise UserError("size-above-packed", sentence, "Choose a smaller size.", **values)
+        # Older packs have neither a range of values nor parts.
+        of_images = (info["mean"], info["std"], info["transform"], info.get("pixel_range"))
+        adapter = ImageAdapter((channels, *size), *of_images)
+        data = DataSet(train, validation, info["class_names"], adapter, info.get("parts", {}))
+        if data.fingerprint != info["fingerprint"]:
+            reason = f"the fingerprint of their keys is {data.fingerprint}, not {info['fingerprint']}"
+            raise _inconsistent(folder, reason)
+        return data
 
 
-def _open(folder: Path, info: dict[str, Any], part: str, cache: str) -> ImageSet:
+def _open(folder: Path, info: dict[str, Any], part: str, cache: str) -> "Examples":
+    import torch
+
+    from hardness.datasets.examples import Examples
+    from hardness.datasets.pixels import HostPixels
+
     names = sorted(name for name in info["shards"] if name.startswith(f"{part}-"))
     batches = [read_shard(folder / name, info["image_shape"], info["transform"]) for name in names]
     table = pa.Table.from_batches([batch.select(batch.schema.names[:-1]) for batch in batches])
@@ -170,7 +187,7 @@ def _open(folder: Path, info: dict[str, Any], part: str, cache: str) -> ImageSet
     labels = torch.tensor(table["label"].to_numpy())
     is_mapped = cache != "host"
     shards = [pixels_of(batch, info["image_shape"]) for batch in batches]
-    return ImageSet(
+    return Examples(
         HostPixels(shards if is_mapped else [shard.copy() for shard in shards], info["num_rows"], is_mapped),
         table["key"].to_pylist(),
         labels,

@@ -14,16 +14,15 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hardness.config import Data
-from hardness.datasets.base import DataSet, Notes
-from hardness.datasets.found import MOST_CLASSES, Label, number_classes
+from hardness.datasets.found import MOST_CLASSES, Label, Notes, number_classes
 from hardness.datasets.label_columns import as_labels, no_such_column, wrong_type
-from hardness.datasets.samples import Sample, from_samples
+from hardness.datasets.source import FilePattern, Found, Sample
 from hardness.errors import UserError
 from hardness.parts import PARTS, TEST, TRAIN, VALIDATION, held_out, innermost_part
-from hardness.paths import matching, parquet_place
-from hardness.resources import Resources
+from hardness.paths import matching
+from hardness.registry import SOURCES
 
+_COLUMNS = ("image", "label")
 _NAME_COLUMNS = "Name the columns as parquet:PATTERN:IMAGE:LABEL."
 # Otherwise every thread that reaches a new row group would read it.
 _one_at_a_time = threading.Lock()
@@ -59,28 +58,47 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 
-def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
-    """All files that match the pattern, in the order of their names; ``PATTERN:IMAGE:LABEL``."""
-    notes, (pattern, *columns) = Notes(), parquet_place(place)
-    paths = matching(pattern)
-    root = os.path.commonpath([Path(path).parent for path in paths])
-    below = {path: Path(path).relative_to(root).as_posix() for path in paths}
-    names = {path: below[path].removesuffix(".parquet") for path in paths}
-    parts = {path: innermost_part(name.split("/")) or TRAIN for path, name in names.items()}
-    # Test sets often have no labels.
-    unused = TEST if held_out(parts.values()) == VALIDATION else None
-    files = [_open(path, *columns) for path in paths if parts[path] != unused]
-    _check_alike(files)
-    class_names, number_of = _classes(files, notes)
-    found: dict[str, list[Sample]] = {part: [] for part in PARTS}
-    for file in files:
-        name, source = names[file.path], below[file.path]
-        for cell, label in zip(file.cells, file.labels, strict=True):
-            key = f"{name}/{cell.row_group}-{cell.row:05d}"
-            found[parts[file.path]].append(Sample(cell, number_of[label], key, source))
-    left_out = [below[path] for path in paths if parts[path] == unused]
-    settings = {"model": model, "resources": resources, "left_out": left_out}
-    return from_samples(found, class_names, config, notes, **settings)
+@SOURCES.register("parquet", "PATTERN:IMAGE:LABEL, Parquet files with a column of images")
+class ParquetFiles(FilePattern):
+    """All files that match the pattern, in the order of their names."""
+
+    syntax = "PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
+
+    @property
+    def pattern(self) -> str:
+        return columns_of(self.place)[0]
+
+    def find(self) -> Found:
+        notes, (pattern, *columns) = Notes(), columns_of(self.place)
+        paths = matching(pattern)
+        root = os.path.commonpath([Path(path).parent for path in paths])
+        below = {path: Path(path).relative_to(root).as_posix() for path in paths}
+        names = {path: below[path].removesuffix(".parquet") for path in paths}
+        parts = {path: innermost_part(name.split("/")) or TRAIN for path, name in names.items()}
+        # Test sets often have no labels.
+        unused = TEST if held_out(parts.values()) == VALIDATION else None
+        files = [_open(path, *columns) for path in paths if parts[path] != unused]
+        _check_alike(files)
+        class_names, number_of = _classes(files, notes)
+        found: dict[str, list[Sample]] = {part: [] for part in PARTS}
+        for file in files:
+            name, source = names[file.path], below[file.path]
+            for cell, label in zip(file.cells, file.labels, strict=True):
+                key = f"{name}/{cell.row_group}-{cell.row:05d}"
+                found[parts[file.path]].append(Sample(cell, number_of[label], key, source))
+        left_out = [below[path] for path in paths if parts[path] == unused]
+        return Found(found, class_names, notes, left_out)
+
+
+def columns_of(place: str) -> tuple[str, str, str]:
+    """``PATTERN`` or ``PATTERN:IMAGE:LABEL`` -> (pattern, image column, label column).
+
+    A path may contain colons: if files match all of ``place``, it names no columns.
+    """
+    pattern, *columns = place.rsplit(":", 2)
+    if len(columns) < 2 or matching(place):
+        return place, *_COLUMNS
+    return pattern, *columns
 
 
 class _File(NamedTuple):

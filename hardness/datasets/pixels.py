@@ -5,6 +5,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class HostPixels:
     is_mapped: bool = False
     is_pinned: bool = False
     """Copy into pinned memory, from which a GPU can copy asynchronously."""
+    needs_decoding: ClassVar[bool] = False
     _memory: _Memory = field(default_factory=_Memory, repr=False)
 
     def __len__(self) -> int:
@@ -67,6 +69,10 @@ class HostPixels:
         self._copy(ids, images.numpy())
         return images.permute(0, 3, 1, 2)
 
+    def preview(self, example_id: int) -> Tensor:
+        """uint8 (C, H, W)."""
+        return self[[example_id]][0]
+
     def _copy(self, ids: np.ndarray, images: np.ndarray) -> None:
         shard, row = np.divmod(ids, self.num_rows)
         for number in np.unique(shard):
@@ -84,6 +90,7 @@ class DevicePixels:
 
     pixels: Tensor
     """uint8 (N, H, W, C)."""
+    needs_decoding: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -93,3 +100,5 @@ class DevicePixels:
         if self.pixels.is_cuda:
             positions = positions.pin_memory().to(self.pixels.device, non_blocking=True)
         return self.pixels.index_select(0, positions).permute(0, 3, 1, 2)
+
+    preview = HostPixels.preview

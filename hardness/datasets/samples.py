@@ -1,9 +1,8 @@
 """From lists of labeled images to a data set: parts, image size, reading in order, caching in memory."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +13,14 @@ from torch import Tensor
 from hardness.config import Data
 from hardness.console import progress, warn
 from hardness.datasets.ahead import ahead
-from hardness.datasets.base import DataSet, Images, ImageSet, Notes
 from hardness.datasets.cache import host_memory
 from hardness.datasets.decoding import ImageFiles, Place, color, has_shades
 from hardness.datasets.deep import Range
-from hardness.datasets.found import duplicate_key, first_of, no_images
+from hardness.datasets.examples import DataSet, Examples, InputStore
+from hardness.datasets.found import Notes, a_few, duplicate_key, first_of, no_images, two_validation_sets
+from hardness.datasets.images import ImageAdapter
 from hardness.datasets.pixels import HostPixels
+from hardness.datasets.source import Found, Sample
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
@@ -30,36 +31,17 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DECODE_BATCH = 64
 
 
-class Sample(NamedTuple):
-    """An image with its label."""
-
-    place: Place
-    label: int
-    key: str
-    source: str
-    """The folder or file whose name determines its part."""
-
-
-def from_samples(
-    parts: Mapping[str, list[Sample]],
-    class_names: list[str],
-    config: Data,
-    notes: Notes,
-    *,
-    model: str,
-    resources: Resources,
-    imagenet_sizes: bool = False,
-    left_out: Sequence[str] = (),
+def from_found(
+    found: Found, config: Data, model: str, resources: Resources, imagenet_sizes: bool = False
 ) -> DataSet:
-    """The data set of the images of each part, each list in its canonical order.
+    """The data set of the images that a source has found.
 
     Chooses the validation set, the image size and the range of values, and decodes all images now if their
-    pixels fit in memory. ``left_out``: folders of test images that were not read. Raises ``UserError`` if
-    there are no training or no validation images.
+    pixels fit in memory. Raises ``UserError`` if there are no training or no validation images.
     """
-    train, validation, sources = _assign(parts, left_out, config, notes)
-    _check_names(train, validation, class_names)
-    workers = resources.workers
+    train, validation, sources = _assign(found, config)
+    _check_names(train, validation, found.class_names)
+    workers, notes = resources.workers, found.notes
     size = config.size or _default_size(train, model, workers, imagenet_sizes, notes)
     # ImageNet's recipe: short side to 256, center crop of 224; Inception uses all 299.
     resize = round(size * 256 / 224) if imagenet_sizes and model != "inception_v3" else size
@@ -71,7 +53,7 @@ def from_samples(
     if config.background != "white":
         transform += f", on {config.background}"
 
-    def image_set(samples: list[Sample]) -> ImageSet:
+    def examples(samples: list[Sample]) -> Examples:
         places = tuple(sample.place for sample in samples)
         files = ImageFiles(places, resize, size, color(config.background), pixel_range)
         images, unreadable = files, np.empty(0, np.int64)
@@ -82,62 +64,43 @@ def from_samples(
             values = {"num_images": len(samples), "path": str(places[0])}
             raise UserError("no-readable-image", sentence, "Check the files.", **values)
         labels = torch.tensor([sample.label for sample in samples])
-        return ImageSet(images, [sample.key for sample in samples], labels, labels, unreadable)
+        return Examples(images, [sample.key for sample in samples], labels, labels, unreadable)
 
-    return DataSet(
-        train=image_set(train),
-        validation=image_set(validation),
-        class_names=class_names,
-        image_shape=(3, size, size),
-        mean=MEAN,
-        std=STD,
-        transform=transform,
-        pixel_range=pixel_range,
-        parts=sources,
-        notes=notes,
-    )
+    adapter = ImageAdapter((3, size, size), MEAN, STD, transform, pixel_range)
+    return DataSet(examples(train), examples(validation), found.class_names, adapter, sources, notes)
 
 
-def _assign(
-    parts: Mapping[str, list[Sample]], left_out: Sequence[str], config: Data, notes: Notes
-) -> tuple[list[Sample], list[Sample], dict[str, list[str]]]:
+def _assign(found: Found, config: Data) -> tuple[list[Sample], list[Sample], dict[str, list[str]]]:
     """(training, validation) samples, neither empty, and the files or folders of each part."""
-    found = {part: samples for part, samples in parts.items() if samples}
-    held = held_out(found)
-    train, validation = found.get(TRAIN, []), found.get(held, [])
-    names = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in found.items()}
-    if not found:
+    parts = {part: samples for part, samples in found.parts.items() if samples}
+    held = held_out(parts)
+    train, validation = parts.get(TRAIN, []), parts.get(held, [])
+    names = {part: list(dict.fromkeys(each.source for each in samples)) for part, samples in parts.items()}
+    if not parts:
         raise no_images(config.data, "Check the files.")
     if not train:
         sentence = "{data} has no training images, only images for validation or test ({names})."
-        values = {"data": config.data, "names": _few(names[held])}
+        values = {"data": config.data, "names": a_few(names[held])}
         raise UserError("no-training-images", sentence, "Include the training files in --data.", **values)
     if config.val_fraction is not None and validation:
-        sentence = "--val-fraction {val_fraction} was given, but {data} has validation images ({names})."
-        values = {"val_fraction": config.val_fraction, "data": config.data, "names": _few(names[held])}
-        raise UserError("val-images-and-fraction", sentence, "Remove --val-fraction.", **values)
-    sources = {"train": names[TRAIN], "validation": names.get(held, []), "left_out": [*left_out]}
+        raise two_validation_sets(config.val_fraction, config.data, names[held])
+    sources = {"train": names[TRAIN], "validation": names.get(held, []), "left_out": [*found.left_out]}
     if config.val_fraction is not None:
         train, validation = hold_out(train, config.val_fraction)
         sources["validation"] = [f"{config.val_fraction:g} of train, held out"]
     if not validation:
         sentence = "{data} has no validation images, only training images ({names})."
         hint = "Add val or validation to the name of a file or folder, or pass --val-fraction 0.1."
-        values = {"data": config.data, "names": _few(names[TRAIN])}
+        values = {"data": config.data, "names": a_few(names[TRAIN])}
         raise UserError("no-validation-images", sentence, hint, **values)
-    line = f"{len(train):,} training images ({_few(sources['train'])}), "
-    line += f"{len(validation):,} validation images ({_few(sources['validation'])})"
+    line = f"{len(train):,} training images ({a_few(sources['train'])}), "
+    line += f"{len(validation):,} validation images ({a_few(sources['validation'])})"
     if held != TEST:
         sources["left_out"] += names.get(TEST, [])
     if sources["left_out"]:
-        line += f"; test images are not used ({_few(sources['left_out'])})"
-    notes.say(line)
+        line += f"; test images are not used ({a_few(sources['left_out'])})"
+    found.notes.say(line)
     return train, validation, sources
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more
 
 
 def _check_names(train: list[Sample], validation: list[Sample], class_names: list[str]) -> None:
@@ -185,7 +148,7 @@ Read = tuple[list[int], Tensor, dict[int, UserError]]
 
 
 def read_in_order(
-    images: Images, first: int, last: int, workers: int, borders: int | None = None
+    images: InputStore, first: int, last: int, workers: int, borders: int | None = None
 ) -> Iterator[Read]:
     """The images at ``first`` to ``last`` - 1, in batches, decoded by ``workers`` threads.
 
@@ -199,7 +162,7 @@ def read_in_order(
     return ahead(partial(_try_read, images), batches, threads=threads, depth=2 * threads)
 
 
-def _try_read(images: Images, batch: range) -> Read:
+def _try_read(images: InputStore, batch: range) -> Read:
     try:
         return list(batch), images[batch], {}
     except UserError:
@@ -221,7 +184,7 @@ def leave_out(errors: dict[int, UserError], on_bad_image: str) -> list[int]:
     return list(errors)
 
 
-def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[int]:
+def flattened(files: InputStore, positions: Sequence[int], images: Tensor) -> list[int]:
     """Positions of images of one color whose files have several. images: uint8 (B, C, H, W)."""
     if not (isinstance(files, ImageFiles) and positions):
         return []
@@ -236,7 +199,7 @@ def flattened(files: Images, positions: Sequence[int], images: Tensor) -> list[i
     ]
 
 
-def warn_of_flattened(files: Images, flat: Sequence[int]) -> None:
+def warn_of_flattened(files: InputStore, flat: Sequence[int]) -> None:
     if flat:
         warn(
             f"images that became one color, though their files have several: "

@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hardness.config import Data
 from hardness.console import progress
-from hardness.datasets.base import DataSet, Notes
-from hardness.datasets.decoding import EXTENSIONS
-from hardness.datasets.found import Label, first_of, no_images, note_hidden, note_others, number_classes
-from hardness.datasets.samples import Sample, from_samples
+from hardness.datasets.found import (
+    EXTENSIONS,
+    Label,
+    Notes,
+    first_of,
+    no_images,
+    note_hidden,
+    note_others,
+    number_classes,
+)
+from hardness.datasets.source import FilePattern, Found, Sample
 from hardness.datasets.webdataset import read_labels, sample_of
 from hardness.errors import UserError
 from hardness.parts import (
@@ -31,7 +37,7 @@ from hardness.parts import (
     without_part,
 )
 from hardness.paths import is_hidden, matching
-from hardness.resources import Resources
+from hardness.registry import SOURCES
 
 _BLOCK = 512
 
@@ -61,41 +67,45 @@ class TarMember(NamedTuple):
             return file.read(self.size if size < 0 else min(size, self.size))
 
 
-def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
-    """All tars that match the pattern ``place``, in the order of their names."""
-    notes, tars = Notes(), matching(place)
-    members = _all_members(tars, notes)
-    images, cls_files, json_files, others = _by_kind(members)
-    if not images:
-        raise no_images(place, f"Add files ending in {' '.join(EXTENSIONS)}.")
-    shards, left_out = _names_below(tars), []
-    needed = images
-    if cls_files or json_files:
-        # Test sets often have no labels.
-        needed, left_out = _without_test(_parts(images, shards, None))
-        unused = {image.sample for image in images} - {image.sample for image in needed}
-        cls_files, json_files = (
-            [each for each in files if each.sample not in unused] for files in (cls_files, json_files)
-        )
-    labels = read_labels(needed, cls_files, json_files, notes)
-    if labels is None:
-        depth = _depth_of_classes(images, shards, notes)
-        parts = _parts(images, shards, depth)
-        labels, left_out = _labels_by_folder(parts, depth, notes)
-    else:
-        depth = _depth_of_parts(needed)
-        parts = _parts(needed, shards, None)
-    note_others(others, notes)
-    class_names, number_of = number_classes(set(labels.values()), notes)
+@SOURCES.register("tar", "PATTERN, tar files of class folders or of WebDataset samples")
+class TarFiles(FilePattern):
+    """All tars that match the pattern, in the order of their names."""
 
-    keys = _keys(labels, parts, shards, depth)
-    found: dict[str, list[Sample]] = {part: [] for part in PARTS}
-    # The same order as in an image folder of the same files.
-    for image in sorted(labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))):
-        part, source = parts[image]
-        found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
-    settings = {"model": model, "resources": resources, "left_out": left_out}
-    return from_samples(found, class_names, config, notes, **settings)
+    def find(self) -> Found:
+        notes, tars = Notes(), matching(self.pattern)
+        members = _all_members(tars, notes)
+        images, cls_files, json_files, others = _by_kind(members)
+        if not images:
+            raise no_images(self.pattern, f"Add files ending in {' '.join(EXTENSIONS)}.")
+        shards, left_out = _names_below(tars), []
+        needed = images
+        if cls_files or json_files:
+            # Test sets often have no labels.
+            needed, left_out = _without_test(_parts(images, shards, None))
+            unused = {image.sample for image in images} - {image.sample for image in needed}
+            cls_files, json_files = (
+                [each for each in files if each.sample not in unused] for files in (cls_files, json_files)
+            )
+        labels = read_labels(needed, cls_files, json_files, notes)
+        if labels is None:
+            depth = _depth_of_classes(images, shards, notes)
+            parts = _parts(images, shards, depth)
+            labels, left_out = _labels_by_folder(parts, depth, notes)
+        else:
+            depth = _depth_of_parts(needed)
+            parts = _parts(needed, shards, None)
+        note_others(others, notes)
+        class_names, number_of = number_classes(set(labels.values()), notes)
+
+        keys = _keys(labels, parts, shards, depth)
+        found: dict[str, list[Sample]] = {part: [] for part in PARTS}
+        # The same order as in an image folder of the same files.
+        for image in sorted(
+            labels, key=lambda image: (number_of[labels[image]], *posixpath.split(keys[image]))
+        ):
+            part, source = parts[image]
+            found[part].append(Sample(image, number_of[labels[image]], keys[image], source))
+        return Found(found, class_names, notes, left_out)
 
 
 def _all_members(tars: Sequence[str], notes: Notes) -> list[TarMember]:

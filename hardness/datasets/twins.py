@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hardness.console import progress
-from hardness.datasets.base import ImageSet
+from hardness.datasets.examples import Examples
 from hardness.datasets.samples import read_in_order
 
 DISTANCE = 4
@@ -36,25 +36,25 @@ _MANY = 2**20
 """Pairs held in memory at a time."""
 
 
-def clusters(images: ImageSet, workers: int) -> np.ndarray:
+def clusters(examples: Examples, workers: int) -> np.ndarray:
     """int (N,): examples with the same number are near-duplicates, possibly through a chain of others.
 
     An unreadable image has a number of its own. Reads every image once, with ``workers`` threads.
     """
-    hashes = np.zeros(len(images), np.uint64)
-    is_read = np.zeros(len(images), bool)
-    is_readable = np.isin(np.arange(len(images)), images.ids)
+    hashes = np.zeros(len(examples), np.uint64)
+    is_read = np.zeros(len(examples), bool)
+    is_readable = np.isin(np.arange(len(examples)), examples.ids)
 
     def read() -> Iterator[int]:
-        for positions, pixels, _ in read_in_order(images.images, 0, len(images), workers):
+        for positions, pixels, _ in read_in_order(examples.inputs, 0, len(examples), workers):
             if positions:
                 hashes[positions] = perceptual_hashes(pixels.permute(0, 2, 3, 1).numpy())
                 is_read[positions] = is_readable[positions]
             yield from positions
 
-    for _ in progress(read(), len(images), "searching for near-duplicates"):
+    for _ in progress(read(), len(examples), "searching for near-duplicates"):
         pass
-    found = np.arange(len(images)) + len(images)
+    found = np.arange(len(examples)) + len(examples)
     # Equal hashes are searched once.
     distinct, which = np.unique(hashes[is_read], return_inverse=True)
     found[is_read] = near(distinct)[which]

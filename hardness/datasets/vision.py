@@ -1,49 +1,73 @@
 """torchvision's small data sets: MNIST, FashionMNIST, CIFAR10, CIFAR100."""
 
 from pathlib import Path
-
-import torch
-import torchvision
+from typing import TYPE_CHECKING
 
 from hardness.config import Data
-from hardness.datasets.base import DataSet, ImageSet, in_memory, pixel_statistics
-from hardness.errors import UserError
-from hardness.resources import Resources
+from hardness.datasets.source import Source
+from hardness.errors import UserError, unknown_name
+from hardness.registry import SOURCES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hardness.datasets.examples import DataSet
+    from hardness.resources import Resources
+
+_NAMES = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
 
 
-def load(place: str, config: Data, *, model: str, resources: Resources) -> DataSet:
-    """``NAME:PATH``. Nothing is fetched unless the user asks (``config.download``)."""
-    name, _, root = place.partition(":")
-    source, ranks = getattr(torchvision.datasets, name), resources.ranks
+@SOURCES.register("torchvision", "NAME:PATH, one of torchvision's data sets")
+class TorchvisionData(Source):
+    """Nothing is downloaded unless the user asks (``--download``)."""
 
-    def part(is_train: bool, prefix: str) -> tuple[ImageSet, list[str]]:
+    syntax = "NAME:PATH"
+
+    @property
+    def class_name(self) -> str:
+        return self.place.partition(":")[0]
+
+    @property
+    def root(self) -> str:
+        return self.place.partition(":")[2]
+
+    def check_syntax(self) -> None:
+        if self.class_name not in _NAMES:
+            raise unknown_name("a torchvision data set", self.class_name, _NAMES)
+        self._require_path(self.root)
+
+    @property
+    def packed_folder(self) -> Path:
+        return Path(self.root, f"{self.class_name}.packed")
+
+    def load(self, config: Data, model: str, resources: "Resources") -> "DataSet":
+        from hardness.datasets.images import data_set
+
+        ranks = resources.ranks
+        # One process downloads, while the others wait.
+        if config.download and not ranks.is_first:
+            ranks.barrier()
+        *train, class_names = self._part(True, config.download)
+        *validation, _ = self._part(False, config.download)
+        if config.download and ranks.is_first:
+            ranks.barrier()
+        return data_set(train, validation, class_names)
+
+    def _part(self, is_train: bool, download: bool) -> tuple["Tensor", "Tensor", list[str]]:
+        """(uint8 (N, C, H, W), labels (N,), class names)."""
+        import torch
+        import torchvision
+
         try:
             # The CIFAR files are pickles; torchvision only opens them if their MD5 is the published one.
-            images = source(Path(root), train=is_train, download=config.download)
+            open_part = getattr(torchvision.datasets, self.class_name)
+            images = open_part(Path(self.root), train=is_train, download=download)
         except (RuntimeError, AssertionError, ValueError, EOFError) as error:
             sentence = "{name} cannot be read from {path} ({reason})."
             hint = "Check the path, or pass --download."
-            values = {"name": name, "path": root, "reason": str(error)}
+            values = {"name": self.class_name, "path": self.root, "reason": str(error)}
             raise UserError("unreadable-data-set", sentence, hint, **values) from error
         pixels = torch.as_tensor(images.data)
         # MNIST: (N, H, W). CIFAR: (N, H, W, C).
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-        return in_memory(pixels, torch.as_tensor(images.targets), prefix), images.classes
-
-    # One process fetches, while the others wait.
-    if config.download and not ranks.is_first:
-        ranks.barrier()
-    train, class_names = part(True, "train")
-    validation, _ = part(False, "val")
-    if config.download and ranks.is_first:
-        ranks.barrier()
-    pixels = torch.from_numpy(train.images.shards[0]).permute(0, 3, 1, 2)
-    mean, std = pixel_statistics(pixels)
-    return DataSet(
-        train=train,
-        validation=validation,
-        class_names=class_names,
-        image_shape=tuple(pixels.shape[1:]),
-        mean=mean,
-        std=std,
-    )
+        return pixels, torch.as_tensor(images.targets), images.classes

@@ -9,8 +9,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hardness.datasets.base import Notes
-from hardness.datasets.found import Label, duplicate_key, first_of, mixed_labels, parse_label
+from hardness.datasets.found import Label, Notes, duplicate_key, first_of, mixed_labels, parse_label
 from hardness.errors import UserError
 
 _FIELDS = ("label", "cls", "class")

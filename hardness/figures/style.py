@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from hardness.figures.fonts import drawable, families, without_remarks
 from hardness.files import replacing
+from hardness.registry import OPTIMIZERS
 
 STYLE = Path(__file__).with_name("hardness.mplstyle")
 WIDTH = 9.5
@@ -32,15 +33,6 @@ SUBSET_COLORS = {
 }
 NEVER_COLOR = "#D55E00"
 """Of examples that were never learned."""
-_OPTIMIZER_COLORS = {
-    "sgd": "#000000",
-    "sgdm": "#999999",
-    "ra3": "#E69F00",
-    "a3": "#56B4E9",
-    "m3": "#0072B2",
-    "rm3": "#D55E00",
-    "ra3-scaled": "#882255",
-}
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
 
 
@@ -51,10 +43,10 @@ _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def optimizer_colors(optimizers: list[str]) -> dict[str, str]:
-    """One color per name, the same in every figure for the optimizers of the paper."""
-    others = sorted(name for name in optimizers if name not in _OPTIMIZER_COLORS)
-    spare = {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
-    return {name: _OPTIMIZER_COLORS.get(name) or spare[name] for name in optimizers}
+    """One color per name: as registered, the same in every figure, or one of the others."""
+    colors = {name: OPTIMIZERS[name].color if name in OPTIMIZERS else None for name in optimizers}
+    others = sorted(name for name, color in colors.items() if color is None)
+    return colors | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
 
 
 def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:

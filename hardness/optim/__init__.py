@@ -26,6 +26,6 @@ def build(
 ) -> Optimizer:
     """The optimizer of that name (``rm3``, ``rm3+adamw``); ``momentum=None`` keeps the name's default."""
     method, entry = parse_optimizer(name)
-    options = dict(entry.options) if momentum is None else {**entry.options, "momentum": momentum}
+    options = {} if momentum is None else {"momentum": momentum}
     optimizer = entry.load()(params, lr=lr, weight_decay=weight_decay, **options)
     return robust(optimizer, method) if method else optimizer

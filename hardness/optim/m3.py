@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from hardness.optim.base import ThreeGradients, only_initializes_state, rates
 from hardness.optim.kernels import Kernel, Rate, move_, run, with_decay
 from hardness.optim.median import median_from_ordered_, order_
 from hardness.optim.requirements import Requirements
-from hardness.optim.three import ThreeGradients, only_initializes_state, rates
+from hardness.registry import OPTIMIZERS
 
 NUM_GROUPS = 3
 
@@ -171,6 +172,9 @@ def _mean_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
     torch._foreach_div_(total, float(NUM_GROUPS))
 
 
+@OPTIMIZERS.register(
+    "m3", "median of three group gradients", is_method=True, is_robust=True, controls=("a3",), color="#0072B2"
+)
 class M3(GroupGradients):
     """Median of three group gradients. Its state is a running minimum and maximum per parameter.
 
@@ -183,6 +187,7 @@ class M3(GroupGradients):
     _third_ = staticmethod(_median_in_)
 
 
+@OPTIMIZERS.register("a3", "mean of three group gradients", is_method=True, is_robust=True, color="#56B4E9")
 class A3(GroupGradients):
     """Mean of three group gradients: the control for ``M3``, used in the same way.
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hardness.console import warn
+from hardness.optim.base import ThreeGradients, loss_of, only_initializes_state
 from hardness.optim.m3 import GroupGradients
-from hardness.optim.three import ThreeGradients, loss_of, only_initializes_state
-from hardness.optim.winsorized import WinsorizedSGD
+from hardness.optim.requirements import requirements
 from hardness.registry import OPTIMIZERS
 
 _PREFIX = "robust_"
@@ -42,7 +42,7 @@ def robust(
     if method not in OPTIMIZERS or not OPTIMIZERS[method].is_method:
         known = ", ".join(name for name, entry in OPTIMIZERS.items() if entry.is_method)
         raise ValueError(f"method must be one of {known}, not {method!r}")
-    if isinstance(base, _NOT_PLAIN):
+    if isinstance(base, _NOT_PLAIN) or requirements(base).example_gradients:
         raise ValueError(f"{type(base).__name__} cannot be made robust: use an optimizer of dense gradients")
     parameters = [parameter for group in base.param_groups for parameter in group["params"]]
     three = OPTIMIZERS[method].load()(parameters, lr=0.0, foreach=foreach, fused=fused, capturable=capturable)
@@ -170,7 +170,7 @@ class RobustGroups(Robust):
         self._step(None)
 
 
-_NOT_PLAIN = (Robust, ThreeGradients, WinsorizedSGD, torch.optim.LBFGS, torch.optim.SparseAdam)
+_NOT_PLAIN = (Robust, ThreeGradients, torch.optim.LBFGS, torch.optim.SparseAdam)
 
 
 def _without_empty(state: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hardness.optim.base import ParameterBucket, ThreeGradients, loss_of, only_initializes_state, rates
 from hardness.optim.kernels import Kernel, Rate, move_, run, run_foreach, with_decay
 from hardness.optim.median import median_from_ordered_, median_of_three
-from hardness.optim.three import ParameterBucket, ThreeGradients, loss_of, only_initializes_state, rates
+from hardness.registry import OPTIMIZERS
 
 _NUM_KEPT = 2
 """Gradients that are kept; state["num_seen"] counts up to it."""
@@ -184,6 +185,14 @@ def _ra3_filter_(*columns: list[Tensor], **settings: Any) -> None:
     _roll_into_gradients_(_average_, *columns, **settings)
 
 
+@OPTIMIZERS.register(
+    "rm3",
+    "median of the last three gradients",
+    is_method=True,
+    is_robust=True,
+    controls=("ra3", "ra3-scaled"),
+    color="#D55E00",
+)
 class RM3(_Rolling):
     """Rolling median of three: robust against a direction that only one of three mini-batches has.
 
@@ -196,6 +205,9 @@ class RM3(_Rolling):
     _filter_ = staticmethod(_rm3_filter_)
 
 
+@OPTIMIZERS.register(
+    "ra3", "average of the last three gradients", is_method=True, is_robust=True, color="#E69F00"
+)
 class RA3(_Rolling):
     """Rolling average of three: the control for ``RM3``, used in the same way.
 
@@ -206,6 +218,12 @@ class RA3(_Rolling):
     _filter_ = staticmethod(_ra3_filter_)
 
 
+@OPTIMIZERS.register(
+    "ra3-scaled",
+    "average of the last three gradients, rescaled to the norm of their median",
+    is_robust=True,
+    color="#882255",
+)
 class ScaledRA3(_Rolling):
     """RA3 scaled to the L2 norm, over all parameters together, of RM3's direction.
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hardness.datasets.examples import Inputs
 from hardness.gradients import per_example_gradients
 from hardness.optim.requirements import Requirements
+from hardness.registry import OPTIMIZERS
 
 
 def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
@@ -30,6 +32,9 @@ def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
     return gradients.clamp(low, high).mean(0)
 
 
+@OPTIMIZERS.register(
+    "winsorized", "mean of per-example gradients, clipped at the second smallest and largest", compiles=False
+)
 class WinsorizedSGD(torch.optim.SGD):
     """SGD along the winsorized mean of the per-example gradients: ``backward(...)``, then ``step()``.
 
@@ -44,9 +49,9 @@ class WinsorizedSGD(torch.optim.SGD):
     def requirements(self) -> Requirements:
         return Requirements(example_gradients=True, min_batch_size=2 * self.c - 1)
 
-    def backward(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Put the winsorized mean into ``.grad`` -> (mean cross-entropy (), logits (B, C)), both detached."""
-        gradients, losses, logits = per_example_gradients(model, images, labels)
+        gradients, losses, logits = per_example_gradients(model, inputs, labels)
         for name, parameter in model.named_parameters():
             if name in gradients:
                 parameter.grad = winsorized_mean(gradients.pop(name), self.c)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import center_crop
 
 from hardness import seeding
 from hardness.datasets import Loader
@@ -122,7 +121,7 @@ def _places(tracked: TrackedModel, ids: np.ndarray):
         ):
             logits = tracked.model(pixels)
             features = [
-                _flat(center_crop(pixels, tracked.job.data.image_shape[1:])),
+                _flat(tracked.job.data.adapter.center(pixels)),
                 *(_flat(outputs[module]) for module in modules),
                 logits.softmax(1),
             ]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hardness.datasets import ImageSet
+from hardness.datasets import Examples
 from hardness.errors import UserError
 from hardness.resources import Resources
 from hardness.training.job import Job
@@ -24,7 +24,7 @@ class TrackedModel:
     model: nn.Module
 
     @property
-    def examples(self) -> ImageSet:
+    def examples(self) -> Examples:
         return self.job.examples
 
     @property

@@ -24,6 +24,7 @@ from hardness.recipes.count import (
     subset_sizes,
 )
 from hardness.recipes.plan import Run
+from hardness.registry import source_of
 
 _OVERHEAD, _REPORT = 2.0, 20.0
 """Seconds: for every run, and in addition for a report."""
@@ -74,7 +75,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         sizes = len(data.train), len(data.validation)
         if kind is c.Pack:
             seconds = sum(sizes) * rate.decode(data, num_workers(run.config.workers))
-            return Cost(_OVERHEAD + seconds, sum(sizes) * math.prod(data.image_shape))
+            return Cost(_OVERHEAD + seconds, sum(sizes) * math.prod(data.adapter.input_shape))
         if kind is c.Split:
             rows = num_subsets(settings) * sum(subset_sizes(settings, sizes[0])[:2])
             return Cost(_OVERHEAD, rows * _ROW)
@@ -104,7 +105,7 @@ def _images(run: Run, settings: dict[str, Any]) -> c.Data:
     if pack and not (pack.product / "pack.json").exists():
         source = settings_of(pack)
         found = {name: source[name] for name in found} | {"size": found["size"] or source["size"]}
-    elif found["data"].startswith("packed:"):
+    elif source_of(found["data"]).is_packed:
         # The packed folder already has a separate validation part.
         found["val_fraction"] = None
     return c.Data(**found, cache="none")

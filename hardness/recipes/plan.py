@@ -15,6 +15,7 @@ from hardness import config as c
 from hardness import files
 from hardness.errors import UserError
 from hardness.recipes.recipe import FEEDS, TRAINING, Recipe, Stage
+from hardness.registry import source_of
 from hardness.stages.run_settings import OPERATIONAL, command, defaults, plain
 from hardness.stages.split import split_path
 
@@ -244,7 +245,7 @@ def _is_packed(folder: Path) -> bool:
 
 def _product(kind: type, settings: dict[str, Any]) -> Path:
     if kind is c.Pack:
-        return settings.get("out") or c.packed_folder(settings.get("data", c.Pack.data))
+        return settings.get("out") or source_of(settings.get("data", c.Pack.data)).packed_folder
     if kind is c.Split:
         return split_path(c.Split(**settings))
     if kind in (c.Score, c.Labels):

@@ -35,8 +35,8 @@ def measure(data: DataSet, model: str, stem: str, precision: str, batch_size: in
     network = models.build(model, data, seed=0, stem=stem, precision=precision).to(where)
     optimizer = optim.build("sgd", network.parameters(), lr=1e-3)
     if where.type == "cpu":
-        batch_size = min(batch_size, max(2, _PIXELS // math.prod(data.image_shape[1:])))
-    images = torch.randint(256, (batch_size, *data.image_shape), dtype=torch.uint8, device=where)
+        batch_size = min(batch_size, max(2, _PIXELS // math.prod(data.adapter.input_shape[1:])))
+    inputs = data.adapter.random_inputs(batch_size, where)
     labels = torch.randint(data.num_classes, (batch_size,), device=where)
 
     def seconds(call: Callable) -> float:
@@ -49,9 +49,9 @@ def measure(data: DataSet, model: str, stem: str, precision: str, batch_size: in
                 torch.cuda.synchronize()
         return (time.perf_counter() - started) / (num_calls * batch_size)
 
-    trained = seconds(lambda: train_step(network.train(), optimizer, images, labels))
+    trained = seconds(lambda: train_step(network.train(), optimizer, inputs, labels))
     with torch.no_grad():
-        evaluated = seconds(lambda: network.eval()(images))
+        evaluated = seconds(lambda: network.eval()(inputs))
     return Rate(trained, evaluated, models.num_parameters(network))
 
 
@@ -59,7 +59,7 @@ def decode(data: DataSet, workers: int) -> float:
     """Seconds per image to read and decode with ``workers``."""
     last = min(len(data.train), 64 * max(1, workers))
     started = time.perf_counter()
-    for _ in read_in_order(data.train.images, 0, last, workers):
+    for _ in read_in_order(data.train.inputs, 0, last, workers):
         pass
     return (time.perf_counter() - started) / last
 

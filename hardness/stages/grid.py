@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hardness import files
 from hardness.console import Epochs, say, say_time_left
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, Examples
 from hardness.resources import Resources
 from hardness.settings import Training
 from hardness.stages.run_folder import RunFolder
@@ -37,7 +37,7 @@ class Member:
     """Its number in the curves."""
     stream: int
     """Seed of its first weights and of the order of its examples."""
-    examples: ImageSet
+    examples: Examples
     ids: np.ndarray
     groups: Sequence[Group]
 

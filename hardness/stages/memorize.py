@@ -10,7 +10,7 @@ import torch
 from hardness import datasets, seeding
 from hardness.config import Memorize
 from hardness.console import say, table
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.resources import Resources
 from hardness.stages.grid import Member, train_grid
@@ -79,7 +79,7 @@ def memorize(config: Memorize) -> Path:
     return run.path
 
 
-def _groups(images: ImageSet, data: DataSet, noise_seed: int) -> list[Group]:
+def _groups(images: Examples, data: DataSet, noise_seed: int) -> list[Group]:
     """Fixed samples of pristine, corrupt and all training examples, and the clean validation set."""
     is_corrupt = (images.given_labels != images.clean_labels).numpy()[images.ids]
     generator = seeding.generator(noise_seed, "measured examples")

@@ -10,7 +10,7 @@ import numpy as np
 from hardness import datasets, files
 from hardness.config import Data, Pack
 from hardness.console import progress, say
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, Examples
 from hardness.datasets.packed import (
     OF_DATA,
     PARTS,
@@ -47,7 +47,7 @@ def pack(config: Pack) -> Path:
     if (out / "pack.json").exists() and _is_whole(out, data, parts):
         say(f"{out} is already packed: nothing to do")
         return out
-    num_rows = max(1, _SHARD_BYTES // int(np.prod(data.image_shape)))
+    num_rows = max(1, _SHARD_BYTES // int(np.prod(data.adapter.input_shape)))
     shards, num_read = {}, 0
     for part, images in parts.items():
         first = _num_packed(out, part, images, data, num_rows)
@@ -80,13 +80,13 @@ def pack(config: Pack) -> Path:
     return out
 
 
-def _is_whole(out: Path, data: DataSet, parts: dict[str, ImageSet]) -> bool:
+def _is_whole(out: Path, data: DataSet, parts: dict[str, Examples]) -> bool:
     """Does a finished folder have all shards? Raises ``UserError`` if it is of another data set."""
     info = read_info(out)
     for what, name, expected in (
         ("fingerprint", "fingerprint", data.fingerprint),
-        ("image shape", "image_shape", list(data.image_shape)),
-        ("image transform", "transform", data.transform),
+        ("image shape", "image_shape", list(data.adapter.input_shape)),
+        ("image transform", "transform", data.adapter.transform),
         ("number of images", "num_examples", {part: len(images) for part, images in parts.items()}),
     ):
         check_same(out, what, info[name], expected)
@@ -96,11 +96,11 @@ def _is_whole(out: Path, data: DataSet, parts: dict[str, ImageSet]) -> bool:
     )
 
 
-def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows: int) -> int:
+def _num_packed(out: Path, part: str, images: Examples, data: DataSet, num_rows: int) -> int:
     """The number of images in the shards that already exist. Raises ``UserError`` if they are others."""
     first = 0
     while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
-        shard = read_shard(path, data.image_shape, data.transform)
+        shard = read_shard(path, data.adapter.input_shape, data.adapter.transform)
         rows = slice(first, first + num_rows)
         check_same(path, "number of images", shard.num_rows, len(images.keys[rows]))
         for name, column in (("key", list(images.keys[rows])), ("label", images.clean_labels[rows].tolist())):
@@ -111,18 +111,18 @@ def _num_packed(out: Path, part: str, images: ImageSet, data: DataSet, num_rows:
 
 
 def _pack(
-    out: Path, part: str, images: ImageSet, first: int, data: DataSet, num_rows: int, config: Pack
+    out: Path, part: str, images: Examples, first: int, data: DataSet, num_rows: int, config: Pack
 ) -> Iterator[int]:
     """Write the shards from example ``first`` on; yield after every image."""
-    channels, height, width = data.image_shape
-    batches = read_in_order(images.images, first, len(images), num_workers(config.workers), borders=num_rows)
+    channels, height, width = data.adapter.input_shape
+    batches = read_in_order(images.inputs, first, len(images), num_workers(config.workers), borders=num_rows)
     # One shard is written while the next is read.
     flat: list[int] = []
     with ThreadPoolExecutor(1) as thread:
         writing = None
         for positions, read, errors in batches:
             read_here = [*positions, *errors]
-            flat += flattened(images.images, positions, read)
+            flat += flattened(images.inputs, positions, read)
             if min(read_here) % num_rows == 0:
                 start = min(read_here)
                 size = min(num_rows, len(images) - start)
@@ -136,8 +136,10 @@ def _pack(
                 if writing:
                     writing.result()
                 path = shard_path(out, part, start // num_rows)
-                writing = thread.submit(write_shard, path, images, start, pixels, is_readable, data.transform)
+                writing = thread.submit(
+                    write_shard, path, images, start, pixels, is_readable, data.adapter.transform
+                )
             yield from read_here
         if writing:
             writing.result()
-    warn_of_flattened(images.images, flat)
+    warn_of_flattened(images.inputs, flat)

@@ -16,7 +16,7 @@ from hardness import files
 from hardness.console import say
 from hardness.errors import UserError
 from hardness.ranks import ALONE, Ranks
-from hardness.registry import parse_data
+from hardness.registry import source_of
 from hardness.stages.run_settings import OPERATIONAL, defaults, plain, resume_command
 
 RUNS = Path("runs")
@@ -328,11 +328,11 @@ def split_settings(path: Path) -> dict[str, Any]:
 
 def image_folder(info: dict[str, Any], flag: str, hint: str) -> Path:
     """The folder of a tracked run's images. Raises ``UserError`` if it was run on other data."""
-    entry, place = parse_data(info["config"]["data"])
-    if entry.name not in ("imagefolder", "imagenet"):
+    source = source_of(info["config"]["data"])
+    if not source.is_image_folder:
         sentence = "{flag} needs a run on an image folder (this one: {data})."
         raise UserError("needs-image-folder", sentence, hint, flag=flag, data=info["config"]["data"])
-    return Path(place)
+    return Path(source.place)
 
 
 def all_runs() -> dict[Path, dict[str, Any]]:

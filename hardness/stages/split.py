@@ -133,14 +133,13 @@ def subsets_of(
 def _without_duplicates(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
     """Drop unreadable examples, and all but the first of near-duplicates -> (tables, number dropped)."""
     # Nothing else in this stage needs torch.
-    from hardness.datasets.twins import clusters
     from hardness.resources import num_workers
     from hardness.stages.tracked import load_unread
 
     workers = num_workers()
     data = load_unread(info, workers)
     ids = np.flatnonzero(np.logical_and.reduce([table["mean_loss"].notna() for table in tables]))
-    _, first = np.unique(clusters(data.train, workers)[ids], return_index=True)
+    _, first = np.unique(data.adapter.near_duplicates(data.train, workers)[ids], return_index=True)
     num_twins = len(ids) - len(first)
     say(f"Dropped {num_twins} of {len(ids)} images: near-duplicates of others that are kept")
     return [table.iloc[np.sort(ids[first])] for table in tables], num_twins

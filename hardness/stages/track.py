@@ -11,7 +11,7 @@ from rich import filesize
 from hardness import datasets, files, models, seeding
 from hardness.config import Track
 from hardness.console import Epochs, say, say_time_left
-from hardness.datasets import ImageSet
+from hardness.datasets import Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics.recorder import Recorder
 from hardness.dynamics.scores import scores
@@ -171,7 +171,7 @@ class _Periodic:
             checkpoint.keep_weights(self.run, model, epoch)
 
 
-def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
+def _coherence_groups(train: Examples, config: Track) -> list[Group]:
     """A fixed sample; with corrupt labels, class-matched samples of pristine and corrupt examples too."""
     generator = seeding.generator(config.seed, "coherence sample")
     classes = train.given_labels.numpy()
@@ -184,7 +184,7 @@ def _coherence_groups(train: ImageSet, config: Track) -> list[Group]:
     return [Group(name, train, ids) for name, ids in samples.items() if len(ids) > 1]
 
 
-def examples(images: ImageSet) -> pd.DataFrame:
+def examples(images: Examples) -> pd.DataFrame:
     """The table of examples.parquet."""
     return pd.DataFrame(
         {
@@ -198,7 +198,7 @@ def examples(images: ImageSet) -> pd.DataFrame:
     )
 
 
-def _announce(config: Track, train: ImageSet, info: dict) -> None:
+def _announce(config: Track, train: Examples, info: dict) -> None:
     num_records = len(train) * config.epochs
     size = filesize.decimal(num_records * BYTES_PER_RECORD[config.record_precision])
     say(

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from hardness import datasets, files
-from hardness.checks import has_files
 from hardness.config import Data, Score, Track
 from hardness.console import say
 from hardness.datasets import DataSet
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.probes.tracked_model import TrackedModel
+from hardness.registry import source_of
 from hardness.resources import Resources
 from hardness.training import checkpoint
 from hardness.training.job import Job
@@ -41,7 +41,8 @@ def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str |
     found = {name: settings[name] for name in names}
     if moved_to:
         found["data"] = moved_to
-    if not has_files(found["data"]):
+    source = source_of(found["data"])
+    if not source.has_image_files:
         # Packed data has its own validation set, and its pixels do not change.
         return Data(**{name: found[name] for name in ("data", "size", "on_bad_image")})
     if "inception_v3" not in {model, settings["model"]} or model in (None, settings["model"]):

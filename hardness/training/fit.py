@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from hardness import seeding
 from hardness.console import remark
-from hardness.datasets import Loader, Shuffled, augment
+from hardness.datasets import Loader, Shuffled
+from hardness.datasets.examples import Inputs
 from hardness.dynamics.record import argmax
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
@@ -82,7 +83,7 @@ def fit(
         DistributedDataParallel(model) if ranks.is_many else model,
         optimizer,
         Loader(job.examples, order, device, job.resources.workers),
-        augment.build(job.augment, job.data.image_shape, job.seed, ranks),
+        job.data.adapter.augmentation(job.augment, job.seed, ranks),
         recorder,
     )
     for epoch in range(after + 1, job.epochs + 1):
@@ -105,7 +106,7 @@ class _Epoch:
     """The model, or with many ranks the model in DDP."""
     optimizer: Optimizer
     batches: Loader
-    augmentation: augment.CropFlip | None
+    augmentation: Callable[[Inputs, int, int, int], Inputs] | None
     recorder: Recorder | None
 
     def train(self, epoch: int) -> EpochLog:

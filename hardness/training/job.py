@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from hardness import models, optim, seeding
-from hardness.datasets import DataSet, ImageSet
+from hardness.datasets import DataSet, Examples
 from hardness.dynamics.recorder import Recorder
 from hardness.errors import UserError
 from hardness.resources import Resources
@@ -24,7 +24,7 @@ class Job:
 
     data: DataSet
     """Decides the network's inputs and classes."""
-    examples: ImageSet
+    examples: Examples
     """With the labels that are trained on."""
     ids: np.ndarray
     """int64: of the examples that are trained on."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardness.datasets import ImageSet, Loader
+from hardness.datasets import Examples, Loader
 from hardness.datasets.loader import cut
 from hardness.dynamics.coherence import Coherence
 from hardness.gradients import gradients_of
@@ -32,7 +32,7 @@ _COHERENCE_COLUMNS = {
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: ImageSet, ids: np.ndarray, resources: Resources
+    model: nn.Module, examples: Examples, ids: np.ndarray, resources: Resources
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (example ids (B,), logits (B, C), given labels (B,)) in evaluation mode, ordered as ``ids``.
 
@@ -40,7 +40,7 @@ def predict(
     """
     model.eval()
     batches = cut(ids[resources.ranks.slice(len(ids))], EVAL_BATCH[resources.device.type])
-    for inputs, labels, example_ids in Loader(images, batches, resources.device, resources.workers):
+    for inputs, labels, example_ids in Loader(examples, batches, resources.device, resources.workers):
         yield example_ids, model(inputs), labels
 
 
@@ -49,7 +49,7 @@ class Group:
     """Examples measured together under one name."""
 
     name: str
-    images: ImageSet
+    examples: Examples
     ids: np.ndarray
     against_clean: bool = False
     """Measure against the clean labels instead of the given labels."""
@@ -60,18 +60,18 @@ def measure(
 ) -> list[dict[str, str | float | int]]:
     """Loss (mean cross-entropy, nats), top-1 and top-5 accuracy of every group, in evaluation mode.
 
-    Groups of the same image set share one pass over the union of their examples.
+    Groups of the same examples share one pass over the union of their examples.
     """
     rows, device = {}, resources.device
-    for images in dict.fromkeys(group.images for group in groups):
-        together = [group for group in groups if group.images is images]
+    for examples in dict.fromkeys(group.examples for group in groups):
+        together = [group for group in groups if group.examples is examples]
         sums = torch.zeros(len(together), 3, dtype=torch.float64, device=device)
-        members = [torch.zeros(len(images), dtype=torch.bool, device=device) for _ in together]
+        members = [torch.zeros(len(examples), dtype=torch.bool, device=device) for _ in together]
         for member, group in zip(members, together, strict=True):
             member[torch.tensor(group.ids, device=device)] = True
-        clean_labels = images.clean_labels.to(device)
+        clean_labels = examples.clean_labels.to(device)
         union = np.unique(np.concatenate([group.ids for group in together]))
-        for ids, logits, given_labels in predict(model, images, union, resources):
+        for ids, logits, given_labels in predict(model, examples, union, resources):
             for index, group in enumerate(together):
                 labels = clean_labels[ids] if group.against_clean else given_labels
                 weight = members[index][ids].double()
@@ -98,7 +98,7 @@ def measure_coherence(
     rows = []
     for group in groups:
         coherence, losses = Coherence(), torch.zeros((), dtype=torch.float64, device=resources.device)
-        for _, gradients, loss in gradients_of(model, group.images, group.ids, resources):
+        for _, gradients, loss in gradients_of(model, group.examples, group.ids, resources):
             coherence.add(gradients)
             losses += loss.double().sum()
         named = {"epoch": epoch, "measured_on": group.name, "mean_loss": losses.item() / len(group.ids)}

@@ -1,13 +1,14 @@
 """One training step."""
 
 from contextlib import contextmanager
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from hardness.datasets.inputs import Inputs, take
+from hardness.datasets.examples import Inputs, each_tensor
 from hardness.optim.requirements import requirements
 from hardness.ranks import ALONE, Ranks
 
@@ -44,7 +45,7 @@ def train_step(
     for group in range(groups):
         mine = slice((group - first) % groups, None, groups)
         global_size = len(range(group, batch_size, groups))
-        group_logits = model(take(inputs, mine))
+        group_logits = model(each_tensor(itemgetter(mine), inputs))
         # Averaging over ranks divides by their number: this gives the mean over the global group.
         loss = F.cross_entropy(group_logits, labels[mine], reduction="sum")
         (loss * (ranks.size / global_size)).backward()

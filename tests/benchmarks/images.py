@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from hardness import datasets, models
+from hardness import datasets
 from hardness.config import Data, Pack
-from hardness.datasets import Loader, Shuffled
-from hardness.datasets.base import in_memory
+from hardness.datasets import Loader, Shuffled, cache
+from hardness.datasets.images import Normalize, in_memory
 from hardness.resources import Resources
 from hardness.stages.pack import pack
 from tests.benchmarks import peers
@@ -73,12 +73,13 @@ class Packed:
     @property
     def pictures(self) -> Pictures:
         train = self.data.train
-        pixels = train.images[range(len(train))].permute(0, 2, 3, 1).numpy()
-        size = self.data.image_shape[-1]
+        pixels = train.inputs[range(len(train))].permute(0, 2, 3, 1).numpy()
+        size = self.data.adapter.input_shape[-1]
         return Pictures(self.folder.parent, SIZES[size][1], size, pixels)
 
     def passes(self) -> dict[str, peers.Pass]:
-        train, normalize = self.data.train, models.Normalize(self.data.mean, self.data.std, 3)
+        train, adapter = self.data.train, self.data.adapter
+        normalize = Normalize(adapter.mean, adapter.std, 3)
         batches = Shuffled(train.ids, BATCH)
 
         def normalised() -> Iterator:
@@ -177,12 +178,12 @@ def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, ro
     """A training epoch from packed against one from tensors that are already there."""
     data = packed.data
     ids = data.train.ids[:count]
-    pixels = data.train.images[range(len(data.train))]
+    pixels = data.train.inputs[range(len(data.train))]
     there = in_memory(pixels, data.train.clean_labels, "train")
     memory = replace(data, train=there, validation=there)
-    memory = datasets.place(memory, "auto", torch.device(device))
+    memory = cache.place(memory, "auto", torch.device(device))
 
-    def epoch(images: datasets.ImageSet) -> None:
+    def epoch(images: datasets.Examples) -> None:
         resources = Resources(torch.device(device))
         settings = {"model": model, "optimizer": "sgd", "lr": 0.01, "epochs": 1, "batch_size": 64}
         for _ in job(data, resources=resources, examples=images, ids=ids, **settings).start().epochs():

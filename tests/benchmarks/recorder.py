@@ -24,7 +24,8 @@ import torch
 from torch.nn import functional as F
 
 from hardness import Recorder, files
-from hardness.datasets.base import DataSet, in_memory
+from hardness.datasets.examples import DataSet
+from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.dynamics import store
 from hardness.resources import Resources
 from hardness.training.measure import predict
@@ -101,7 +102,9 @@ def epoch_lines(
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (num_examples, 3, size, size), dtype=torch.uint8, generator=generator)
     images = in_memory(pixels, torch.randint(100, (num_examples,), generator=generator), "train")
-    data = DataSet(images, images, [str(k) for k in range(100)], (3, size, size), [0.5] * 3, [0.25] * 3)
+    data = DataSet(
+        images, images, [str(k) for k in range(100)], ImageAdapter((3, size, size), [0.5] * 3, [0.25] * 3)
+    )
     place = torch.device(device)
     resources = Resources(place)
     settings = {"model": model_name, "lr": 0.01, "epochs": 1, "batch_size": batch_size}

@@ -16,7 +16,8 @@ from scipy.stats import spearmanr
 
 from hardness import datasets, models
 from hardness.config import Data, Track
-from hardness.datasets.base import DataSet, in_memory
+from hardness.datasets.examples import DataSet
+from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.dynamics.scores import FREE, SCORES, Score, scores
 from hardness.dynamics.store import read_epochs
 from hardness.probes.grand import last_layer_norm
@@ -40,7 +41,7 @@ def pictures(num_examples: int, size: int) -> DataSet:
     images = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").div_(1.8).mul_(255).byte()
     train = in_memory(images, labels, "train")
     names = [str(number) for number in range(10)]
-    return DataSet(train, train, names, (3, size, size), [0.5] * 3, [0.25] * 3)
+    return DataSet(train, train, names, ImageAdapter((3, size, size), [0.5] * 3, [0.25] * 3))
 
 
 def subject(place: Path, model: str, data: DataSet, config: Track) -> TrackedModel:
@@ -155,7 +156,7 @@ def main() -> None:
         closed = closed_form_rows(Path(place), smoke)
     folds = self_confidence_price(*((1, 1) if smoke else (10, 3)))
     tracking, scoring = share_of_tracking(1 if smoke else 20)
-    print(_HEAD.format(machine=machine(), num_pictures=len(data.train), size=data.image_shape[1]))
+    print(_HEAD.format(machine=machine(), num_pictures=len(data.train), size=data.adapter.input_shape[1]))
     for score in SCORES.values():
         harder = "larger" if score.sign > 0 else "smaller"
         if score.name in free:

@@ -9,7 +9,8 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from hardness.datasets.augment import CropFlip, build, crop, draw
+from hardness.datasets.augment import CropFlip, crop, draw
+from hardness.datasets.images import ImageAdapter
 from hardness.ranks import Ranks
 
 
@@ -93,5 +94,6 @@ def test_ranks_make_the_same_crops_as_one_process():
 
 
 def test_augmentations_by_name():
-    assert build("none", (3, 8, 8), 0) is None
-    assert build("crop-flip", (3, 8, 9), 0).size == (8, 9)
+    adapter = ImageAdapter((3, 8, 9), [0.5], [1.0])
+    assert adapter.augmentation("none", 0) is None
+    assert adapter.augmentation("crop-flip", 0).size == (8, 9)

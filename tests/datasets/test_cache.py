@@ -7,6 +7,7 @@ from hardness import datasets
 from hardness.config import Data, Pack
 from hardness.datasets import cache, samples
 from hardness.datasets.decoding import ImageFiles
+from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
 from hardness.stages.pack import pack
@@ -23,7 +24,7 @@ from tests.conftest import refused
 )
 def test_image_files(image_folder, where, kind, said, capsys):
     data = datasets.load(Data(data=f"imagefolder:{image_folder}", cache=where), device="cpu")
-    assert isinstance(data.train.images, kind)
+    assert isinstance(data.train.inputs, kind)
     assert capsys.readouterr().out.rstrip().endswith(said)
 
 
@@ -35,7 +36,7 @@ def test_packs(image_folder, where, said, capsys):
     capsys.readouterr()
     data = datasets.load(Data(data=f"packed:{folder}", cache=where), device="cpu")
     assert capsys.readouterr().out.endswith(f"{said} (15.6 kB)\n")
-    assert data.train.images.shards[0].flags.writeable == (where == "host")
+    assert data.train.inputs.shards[0].flags.writeable == (where == "host")
 
 
 def test_cache_device_needs_a_gpu():
@@ -67,17 +68,17 @@ def gpu(monkeypatch):
 )
 def test_pixels_that_fit_are_copied_to_the_gpu(gpu, num_images, where, kind, said, capsys):
     pixels = torch.arange(num_images * 20, dtype=torch.uint8).view(num_images, 1, 4, 5)
-    part = datasets.base.in_memory(pixels, torch.arange(num_images), "train")
-    data = datasets.DataSet(part, part, ["a", "b"], (1, 4, 5), [0.5], [1.0])
+    part = in_memory(pixels, torch.arange(num_images), "train")
+    data = datasets.DataSet(part, part, ["a", "b"], ImageAdapter((1, 4, 5), [0.5], [1.0]))
     placed = cache.place(data, where, gpu)
     assert capsys.readouterr().out.endswith(f"{said}\n")
-    assert isinstance(placed.train.images, kind)
-    assert torch.equal(placed.train.images[[3, 1]], pixels[[3, 1]])
+    assert isinstance(placed.train.inputs, kind)
+    assert torch.equal(placed.train.inputs[[3, 1]], pixels[[3, 1]])
 
 
 def test_pixels_that_do_not_fit_on_the_gpu_are_rejected(gpu):
-    part = datasets.base.in_memory(torch.zeros(11, 1, 4, 5, dtype=torch.uint8), torch.arange(11), "train")
-    data = datasets.DataSet(part, part, ["a", "b"], (1, 4, 5), [0.5], [1.0])
+    part = in_memory(torch.zeros(11, 1, 4, 5, dtype=torch.uint8), torch.arange(11), "train")
+    data = datasets.DataSet(part, part, ["a", "b"], ImageAdapter((1, 4, 5), [0.5], [1.0]))
     values = {"needed": "440 bytes", "free": "400 bytes", "device": "cuda:0"}
     with refused("not-enough-gpu-memory", **values):
         cache.place(data, "device", gpu)

@@ -20,7 +20,8 @@ from PIL import Image
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.decoding import File, read_picture
+from hardness.datasets.decoding import read_picture
+from hardness.datasets.folder import File
 from hardness.errors import UserError
 from tests.datasets.archives import encoded, write_tar
 
@@ -137,7 +138,7 @@ def loaded(data: str) -> dict[str, tuple[str, bytes | None]] | None:
     except UserError:
         return None
     return {
-        key: (found.class_names[label], None if i in part.unreadable else part.images[[i]].numpy().tobytes())
+        key: (found.class_names[label], None if i in part.unreadable else part.inputs[[i]].numpy().tobytes())
         for part in (found.train, found.validation)
         for i, (key, label) in enumerate(zip(part.keys, part.clean_labels.tolist(), strict=True))
     }

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as F
 
 from hardness.datasets import decoding
-from hardness.datasets.decoding import File, read_image
+from hardness.datasets.decoding import read_image
+from hardness.datasets.folder import File
 from tests.conftest import refused
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from hardness import datasets
 from hardness.config import Data, Pack
 from hardness.datasets import decoding
-from hardness.datasets.decoding import File, read_picture, value_range
+from hardness.datasets.decoding import read_picture, value_range
+from hardness.datasets.folder import File
 from hardness.stages.pack import pack
 from tests.conftest import refused
 
@@ -117,26 +118,26 @@ def load(root, **settings):
 @pytest.mark.parametrize("cache", ["host", "none"])
 def test_one_range_for_the_data_set(scans, cache, capsys):
     data = load(scans, cache=cache)
-    assert data.pixel_range == (0, 4095)
+    assert data.adapter.pixel_range == (0, 4095)
     assert data.describe()["pixel_range"] == [0, 4095]
     assert re.search(r"8 training images .* 0 to 4095 ", capsys.readouterr().out)
-    largest = data.train.images[range(8)].amax((1, 2, 3))
+    largest = data.train.inputs[range(8)].amax((1, 2, 3))
     assert largest.tolist() == [64] * 4 + [255] * 4
-    assert data.validation.images[range(8)].amax((1, 2, 3)).tolist()[4:] == [255] * 4
+    assert data.validation.inputs[range(8)].amax((1, 2, 3)).tolist()[4:] == [255] * 4
 
 
 def test_a_given_range_is_used(scans):
     data = load(scans, pixel_range=(0, 8190))
-    assert data.pixel_range == (0, 8190)
-    assert data.train.images[[7]].max() == 128
+    assert data.adapter.pixel_range == (0, 8190)
+    assert data.train.inputs[[7]].max() == 128
 
 
 def test_a_pack_keeps_the_range(scans, tmp_path):
     folder = pack(Pack(data=f"imagefolder:{scans}", out=tmp_path / "p", workers=0))
     assert json.loads((folder / "pack.json").read_text())["pixel_range"] == [0, 4095]
     found = datasets.load(Data(data=f"packed:{folder}"))
-    assert found.pixel_range == [0, 4095]
-    assert (found.train.images[range(8)] == load(scans).train.images[range(8)]).all()
+    assert found.adapter.pixel_range == [0, 4095]
+    assert (found.train.inputs[range(8)] == load(scans).train.inputs[range(8)]).all()
     with refused("pack-of-other-data", path=str(folder), what="image transform"):
         pack(Pack(data=f"imagefolder:{scans}", out=tmp_path / "p", workers=0, pixel_range=(0, 100)))
 
@@ -158,7 +159,7 @@ def test_a_16_bit_image_named_jpg_among_8_bit_images_is_rejected(scans):
     with refused("unreadable-image", path=str(scans / "train/dark/0.jpg")) as caught:
         load(scans)
     assert "--pixel-range" in caught.value.values["reason"]
-    assert load(scans, pixel_range=(0, 1024)).train.images[[0]].max() == 255
+    assert load(scans, pixel_range=(0, 1024)).train.inputs[[0]].max() == 255
 
 
 def test_a_tiff_is_rotated_once(tmp_path):
@@ -209,4 +210,4 @@ def test_the_fourth_band_of_a_tiff(tmp_path, kind):
 def test_a_16_bit_image_named_jpg_among_16_bit_images_counts(scans):
     Image.fromarray(np.full((8, 8), 9000, np.uint16)).save(scans / "x.png")
     (scans / "x.png").rename(scans / "train/light/9.jpg")
-    assert load(scans).pixel_range == (0, 9000)
+    assert load(scans).adapter.pixel_range == (0, 9000)

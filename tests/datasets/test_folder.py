@@ -11,7 +11,8 @@ from torchvision.datasets import ImageFolder
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.decoding import File, ImageFiles, read_image
+from hardness.datasets.decoding import ImageFiles, read_image
+from hardness.datasets.folder import File
 from hardness.datasets.pixels import HostPixels
 from tests.conftest import refused, write_image
 from tests.datasets.archives import encoded
@@ -31,24 +32,24 @@ def test_order_and_labels_are_the_same_as_in_torchvision(image_folder):
 
 
 def test_the_size_is_that_of_the_images_unless_configured(image_folder):
-    assert load(image_folder).image_shape == (3, 12, 12)
-    assert load(image_folder, size=8).image_shape == (3, 8, 8)
-    assert load(image_folder, model="inception_v3").image_shape == (3, 299, 299)
+    assert load(image_folder).adapter.input_shape == (3, 12, 12)
+    assert load(image_folder, size=8).adapter.input_shape == (3, 8, 8)
+    assert load(image_folder, model="inception_v3").adapter.input_shape == (3, 299, 299)
 
 
 def test_imagenet_resizes_to_256_and_crops_224(image_folder):
     data = datasets.load(Data(data=f"imagenet:{image_folder}", cache="none"), model="resnet18")
-    assert (data.train.images.resize, data.train.images.crop) == (256, 224)
+    assert (data.train.inputs.resize, data.train.inputs.crop) == (256, 224)
     data = datasets.load(Data(data=f"imagenet:{image_folder}", cache="none"), model="inception_v3")
-    assert (data.train.images.resize, data.train.images.crop) == (299, 299)
+    assert (data.train.inputs.resize, data.train.inputs.crop) == (299, 299)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_cached_and_decoded_pixels_are_equal(image_folder, workers):
     kept = load(image_folder, cache="host", workers=workers)
     read = load(image_folder, cache="none")
-    assert isinstance(kept.train.images, HostPixels)
-    assert isinstance(read.train.images, ImageFiles)
+    assert isinstance(kept.train.inputs, HostPixels)
+    assert isinstance(read.train.inputs, ImageFiles)
     ids = [5, 0, 23]
     assert torch.equal(kept.train.__getitems__(ids)[0], read.train.__getitems__(ids)[0])
 
@@ -144,7 +145,7 @@ def test_a_folder_without_class_folders_is_refused(image_folder):
 def test_the_first_image_may_be_unreadable(image_folder):
     (image_folder / "train/cat/0.png").write_text("no image")
     data = load(image_folder, on_bad_image="null")
-    assert data.image_shape == (3, 12, 12)
+    assert data.adapter.input_shape == (3, 12, 12)
     assert data.train.unreadable.tolist() == [0]
 
 
@@ -215,7 +216,7 @@ def test_other_kinds_of_images(image_folder, extension, kind):
         f"train/cat/a{extension}",
         f"train/cat/b{extension.upper()}",
     ]
-    assert abs(data.train.images[[8]].float().mean() - 200) < 5
+    assert abs(data.train.inputs[[8]].float().mean() - 200) < 5
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path):
@@ -291,7 +292,7 @@ def test_a_word_in_a_folder_name_determines_the_part(image_folder, names):
     assert (len(data.train), len(data.validation)) == (24, 12)
     assert data.train.keys[0] == f"{names[0]}/cat/0.png"
     assert data.describe()["parts"] == {"train": [names[0]], "validation": [names[1]], "left_out": []}
-    with refused("val-folder-and-fraction", val_fraction=0.25):
+    with refused("val-images-and-fraction", val_fraction=0.25):
         load(image_folder, val_fraction=0.25)
 
 

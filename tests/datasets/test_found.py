@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardness.datasets.base import Notes
-from hardness.datasets.found import note_hidden, note_others, number_classes, parse_label
+from hardness.datasets.found import Notes, note_hidden, note_others, number_classes, parse_label
 from tests.conftest import refused
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hardness.datasets.decoding import File, read_picture
+from hardness.datasets.decoding import read_picture
+from hardness.datasets.folder import File
 from hardness.datasets.jpeg import Damaged, decode_jpeg, orientation
 from tests.conftest import refused
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.base import in_memory
 from hardness.datasets.cache import on_device
+from hardness.datasets.images import in_memory
 from hardness.datasets.loader import Loader, Shuffled, cut
 from hardness.errors import UserError
 from hardness.ranks import Ranks
@@ -84,7 +84,7 @@ def rows(size=12, channels=3):
 def test_a_loader_yields_images_labels_and_ids(device, placed):
     images, pixels = rows()
     if placed:
-        images = replace(images, images=on_device(images.images, torch.device(device)))
+        images = replace(images, inputs=on_device(images.inputs, torch.device(device)))
     loader = Loader(images, Shuffled(images.ids, 8, seed=3), device)
     assert len(loader) == 6
     for epoch in (1, 2):
@@ -108,7 +108,7 @@ def test_workers_decode_image_files(image_folder, workers):
         assert loader.waited > 0
         assert found[0][0].is_contiguous(memory_format=torch.channels_last)
         assert torch.cat([ids for _, _, ids in found]).tolist() == list(range(24))
-        assert torch.equal(torch.cat([some for some, _, _ in found]), data.train.images[range(24)])
+        assert torch.equal(torch.cat([some for some, _, _ in found]), data.train.inputs[range(24)])
 
 
 def test_an_unreadable_image_raises_when_its_batch_is_due(image_folder):

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack, Track, packed_folder
+from hardness.config import Data, Pack, Track
 from hardness.errors import UserError
+from hardness.registry import source_of
 from hardness.stages import pack as stage
 from hardness.stages.pack import pack
 from hardness.stages.track import track
@@ -92,7 +93,7 @@ def test_digits_can_be_packed(here):
     assert folder.as_posix() == "data/digits.packed"
     source, found = datasets.load(Data(), model="mlp"), load(folder)
     assert found.fingerprint == source.fingerprint
-    assert torch.equal(found.train.images[range(1437)], source.train.images[range(1437)])
+    assert torch.equal(found.train.inputs[range(1437)], source.train.inputs[range(1437)])
 
 
 def test_a_pack_of_other_images_is_rejected(folder, image_folder):
@@ -186,12 +187,12 @@ def test_a_pack_cannot_be_packed(folder):
     ],
 )
 def test_the_default_folder(data, out):
-    assert packed_folder(data).as_posix() == out
+    assert source_of(data).packed_folder.as_posix() == out
 
 
 def test_the_default_folder_for_the_current_folder(here):
-    assert packed_folder("imagefolder:.") == here.with_name(f"{here.name}.packed")
-    assert packed_folder("tar:*.tar") == here.with_name(f"{here.name}.packed")
+    assert source_of("imagefolder:.").packed_folder == here.with_name(f"{here.name}.packed")
+    assert source_of("tar:*.tar").packed_folder == here.with_name(f"{here.name}.packed")
 
 
 def test_a_pack_of_other_validation_images_is_rejected(image_folder):

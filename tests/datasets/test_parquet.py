@@ -1,6 +1,7 @@
 """Parquet files with encoded images, as on the Hugging Face hub."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 
 from hardness import datasets
 from hardness.config import Data, Pack
+from hardness.datasets.parquet import columns_of
 from hardness.stages.pack import pack
 from tests.conftest import refused
 from tests.datasets.archives import encoded
@@ -77,7 +79,7 @@ def test_images_and_labels_equal_those_of_the_folder(files, source, cache):
 def test_they_are_packed(files, source, tmp_path):
     folder = pack(Pack(data=f"parquet:{files}", workers=2, out=tmp_path / "p"))
     found = datasets.load(Data(data=f"packed:{folder}"))
-    assert torch.equal(found.train.images[range(24)], source.train.images[range(24)])
+    assert torch.equal(found.train.inputs[range(24)], source.train.inputs[range(24)])
 
 
 def test_column_names_and_class_names(source, image_folder, tmp_path):
@@ -190,7 +192,7 @@ def test_the_first_image_may_be_missing(source, image_folder, tmp_path):
     cells = wrapped(contents(source.train, image_folder)).to_pylist()
     path = tmp_path / "a.parquet"
     write(path, pa.array([None, *cells[1:]]), source.train.clean_labels.numpy())
-    assert load(path, val_fraction=0.25, on_bad_image="null").image_shape == (3, 12, 12)
+    assert load(path, val_fraction=0.25, on_bad_image="null").adapter.input_shape == (3, 12, 12)
 
 
 def rows(count, image=None):
@@ -301,3 +303,20 @@ def test_a_damaged_page_with_a_checksum_is_detected(tmp_path):
     with refused("no-readable-image") as caught:
         load(path, val_fraction=0.5)
     assert "CRC" in caught.value.values["reason"]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("d/*.parquet", ("d/*.parquet", "image", "label")),
+        ("d/*.parquet:img:fine", ("d/*.parquet", "img", "fine")),
+        ("12:30/*.parquet", ("12:30/*.parquet", "image", "label")),
+        ("12:30/*.parquet:img:fine", ("12:30/*.parquet", "img", "fine")),
+        ("12:30:00/*.parquet", ("12:30:00/*.parquet", "image", "label")),
+    ],
+)
+def test_paths_may_contain_colons(here, place, expected):
+    for folder in ("d", "12:30", "12:30:00"):
+        Path(folder).mkdir()
+        Path(folder, "a.parquet").touch()
+    assert columns_of(place) == expected

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hardness.datasets.decoding import File, read_picture
+from hardness.datasets.decoding import read_picture
+from hardness.datasets.folder import File
 from tests.conftest import refused
 
 

@@ -43,7 +43,7 @@ def test_tars_of_class_folders_equal_the_folder(tars, image_folder):
 def test_tars_are_packed_without_unpacking(tars, image_folder):
     folder = pack(Pack(data=f"tar:{tars}", workers=2, out=image_folder.parent / "p"))
     found = datasets.load(Data(data=f"packed:{folder}"), model="mlp")
-    assert torch.equal(found.train.images[range(24)], load(tars).train.images[range(24)])
+    assert torch.equal(found.train.inputs[range(24)], load(tars).train.inputs[range(24)])
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_the_last_of_repeated_names_is_used(tmp_path, capsys):
     write(tmp_path / "val.tar", members[:2])
     data = load(tmp_path / "*.tar")
     assert list(data.train.keys) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
-    assert data.train.images[[0]].float().mean() > 150
+    assert data.train.inputs[[0]].float().mean() > 150
     assert "repeated names in a tar (the last one is used): 1 (" in capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from hardness.datasets import twins
-from hardness.datasets.base import in_memory
+from hardness.datasets.images import in_memory
 from hardness.errors import UserError
 
 
@@ -139,6 +139,8 @@ def test_the_search_agrees_with_comparing_all_pairs(seed, size, held):
 
 def test_an_unreadable_image_is_in_no_cluster():
     class Broken:
+        needs_decoding = True
+
         def __init__(self, images):
             self.images = images
 
@@ -149,7 +151,7 @@ def test_an_unreadable_image_is_in_no_cluster():
 
     same = image_set(*[picture(0)] * 4)
     for broken in (
-        replace(same, images=Broken(same.images)),
+        replace(same, inputs=Broken(same.inputs)),
         # In a pack, its pixels are black.
         replace(same, unreadable=np.array([1])),
     ):

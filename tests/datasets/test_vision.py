@@ -28,7 +28,7 @@ def mnist(tmp_path):
 def test_mnist(mnist):
     data = datasets.load(Data(data=f"torchvision:MNIST:{mnist}"), model="mlp")
     assert (len(data.train), len(data.validation)) == (30, 10)
-    assert data.image_shape == (1, 28, 28)
+    assert data.adapter.input_shape == (1, 28, 28)
     assert data.num_classes == 10
     assert data.train[3][1] == 3
 
@@ -49,7 +49,7 @@ def test_channels_of_cifar_come_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
     data = datasets.load(Data(data=f"torchvision:CIFAR10:{tmp_path}"), model="mlp")
-    assert data.image_shape == (3, 32, 32)
+    assert data.adapter.input_shape == (3, 32, 32)
     assert (data.train[0][0][2] == 9).all()
 
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from hardness import datasets, models
 from hardness.config import Data
-from hardness.datasets.base import DataSet, in_memory
+from hardness.datasets.examples import DataSet
+from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.dynamics.scores import SCORES
-from hardness.models import Network, Normalize
 from hardness.probes.grand import grand, grand_last_layer
 from hardness.probes.prediction_depth import _flat, depth, prediction_depth, stages, vote
 from hardness.probes.prototypicality import prototypicality
@@ -32,16 +32,16 @@ def two_pixels(pixels: list[list[int]], labels: list[int]) -> DataSet:
     """Images of 1 x 2 pixels, which reach the network as 0..1."""
     images = torch.tensor(pixels, dtype=torch.uint8).view(-1, 1, 1, 2)
     train = in_memory(images, torch.tensor(labels), "train")
-    return DataSet(train, train, ["a", "b"], (1, 1, 2), [0.0], [1.0])
+    return DataSet(train, train, ["a", "b"], ImageAdapter((1, 1, 2), [0.0], [1.0]))
 
 
-def linear(weight: list[list[float]]) -> Network:
+def linear(weight: list[list[float]]) -> nn.Module:
     layer = nn.Linear(2, 2)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(weight))
         layer.bias.zero_()
     body = nn.Sequential(nn.Flatten(), layer)
-    return Network(Normalize([0.0], [1.0], 1), body, image_size=(1, 2), precision="float32")
+    return ImageAdapter((1, 1, 2), [0.0], [1.0]).network(body, "linear", "float32")
 
 
 FIVE = [[0, 0], [255, 0], [0, 255], [255, 255], [255, 0]], [0, 0, 1, 1, 1]
@@ -61,7 +61,7 @@ def test_grand_of_five_examples_worked_by_hand(tmp_path):
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
 def test_grand_is_the_norm_of_the_gradient_of_each_example_alone(tmp_path, name):
     data = datasets.load(Data(), model=name)
-    some = in_memory(data.train.images[range(40)], data.train.clean_labels[:40], "train")
+    some = in_memory(data.train.inputs[range(40)], data.train.clean_labels[:40], "train")
     data = replace(data, train=some)
     tracked_run = tracked_model(tmp_path, data, models.build(name, data, seed=0))
     exact, last = grand(tracked_run), grand_last_layer(tracked_run)
@@ -136,7 +136,7 @@ def test_every_probe_supports_every_kind_of_network(tmp_path, model):
         0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     train = in_memory(images, torch.tensor([0, 1] * 4), "train")
-    data = DataSet(train, train, ["a", "b"], (3, 32, 32), [0.5] * 3, [0.2] * 3)
+    data = DataSet(train, train, ["a", "b"], ImageAdapter((3, 32, 32), [0.5] * 3, [0.2] * 3))
     tracked_run = tracked_model(tmp_path, data, models.build(model, data, seed=0))
     for probe in (grand, grand_last_layer, prediction_depth, prototypicality):
         found = probe(tracked_run)
@@ -147,7 +147,7 @@ def test_every_probe_supports_every_kind_of_network(tmp_path, model):
 def test_a_network_without_a_last_linear_layer_is_refused(tmp_path):
     data = datasets.load(Data(), model="mlp")
     body = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = Network(Normalize(data.mean, data.std, 3), body, image_size=(8, 8), precision="float32")
+    model = data.adapter.network(body, "mlp", "float32", channels=3)
     for probe in (grand_last_layer, prototypicality):
         with refused("no-last-linear-layer", model="mlp"):
             probe(tracked_model(tmp_path, data, model))

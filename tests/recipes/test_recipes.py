@@ -75,7 +75,7 @@ def test_those_of_imagenet_are_as_published(images, name):
     model, schedule, transform = PUBLISHED[name]
     runs = expand(read(PIPELINES / f"{name}.toml"))
     (pack,) = of_stage(runs, c.Pack)
-    assert datasets.load(c.Data(data=pack.config.data, size=pack.config.size)).transform == transform
+    assert datasets.load(c.Data(data=pack.config.data, size=pack.config.size)).adapter.transform == transform
     alike = {"batch_size": 256, "lr": 0.1, "weight_decay": 0.0, "momentum": None, "augment": "none"}
 
     def settings(run):

@@ -315,7 +315,7 @@ def decoded_digits():
     from hardness import datasets
     from hardness.config import Data
 
-    return datasets.load(Data()).train.images.shards[0][..., 0]
+    return datasets.load(Data()).train.inputs.shards[0][..., 0]
 
 
 def test_under_label_noise_the_clean_label_is_marked(here, gallery_page):

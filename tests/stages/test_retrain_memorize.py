@@ -83,7 +83,7 @@ def test_measured_accuracy_is_that_of_the_given_labels(memorized):
     data = datasets.load(Memorize(), model="mlp")
     given = datasets.labels.noisy_labels(data.train.clean_labels, 0.5, 0)
     model = models.build("mlp", data, seed=seeding.derive(1, "init"))
-    right = (model(data.train.images[range(len(data.train))]).argmax(1) == given).double()
+    right = (model(data.train.inputs[range(len(data.train))]).argmax(1) == given).double()
     corrupt = given != data.train.clean_labels
     curves = pd.read_parquet(memorized / "curves.parquet").query("noise == 0.5 and seed == 1 and epoch == 0")
     top1 = curves.groupby("measured_on")["top1"].first()

@@ -147,7 +147,7 @@ def test_measuring_against_a_plain_reference(digits):
         (rows[1], noisy, others, noisy.clean_labels),
         (rows[2], digits.validation, digits.validation.ids, digits.validation.clean_labels),
     ):
-        logits, labels = model(images.images[ids]).detach(), labels[torch.tensor(ids)]
+        logits, labels = model(images.inputs[ids]).detach(), labels[torch.tensor(ids)]
         ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
         assert row["num_examples"] == len(ids)
         assert row["loss"] == pytest.approx(
@@ -171,12 +171,14 @@ def test_dropout_depends_on_neither_workers_nor_resuming(digits, tmp_path):
     class Reread:
         """Pixels that are not in memory, so that workers load them."""
 
+        needs_decoding = True
+
         def __getitem__(self, ids):
-            return digits.train.images[ids]
+            return digits.train.inputs[ids]
 
     from dataclasses import replace
 
-    images = replace(digits.train, images=Reread())
+    images = replace(digits.train, inputs=Reread())
 
     def train(workers, after=0, model=None):
         training = job(

@@ -311,18 +311,12 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
 def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbnail], str]:
     """({example id: its thumbnail}, the reason if there are none)."""
     # torch is slow to import; the rest of the gallery does not need it.
-    from hardness.datasets.decoding import ImageFiles
     from hardness.stages.tracked import load_unread
 
     try:
-        images = load_unread(info).train.images
+        examples = load_unread(info).train
         # Image files are shown whole, not as the network sees them; read in the order of ids.
-        found = {
-            example: _thumbnail(
-                images.picture(example) if isinstance(images, ImageFiles) else images[[example]][0]
-            )
-            for example in np.sort(ids)
-        }
+        found = {example: _thumbnail(examples.preview(example)) for example in np.sort(ids)}
     except UserError as error:
         warn(f"The gallery has no images: {error}")
         return {}, f"No images: {error}"

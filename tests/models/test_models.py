@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from hardness import models
-from hardness.datasets.base import DataSet, in_memory
+from hardness.datasets.examples import DataSet
+from hardness.datasets.images import ImageAdapter, Normalize, in_memory
 from tests.conftest import refused
 
 
@@ -13,7 +14,7 @@ def data(channels=3, size=64) -> DataSet:
         "train",
     )
     shape = (channels, size, size)
-    return DataSet(images, images, ["a", "b", "c"], shape, [0.5] * channels, [0.25] * channels)
+    return DataSet(images, images, ["a", "b", "c"], ImageAdapter(shape, [0.5] * channels, [0.25] * channels))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -21,11 +22,11 @@ def data(channels=3, size=64) -> DataSet:
 def test_uint8_images_become_logits(name, channels):
     some = data(channels, 32)
     model = models.build(name, some, seed=0)
-    assert model(some.train.images[range(4)]).shape == (4, 3)
+    assert model(some.train.inputs[range(4)]).shape == (4, 3)
 
 
 def test_normalized_images_have_mean_zero_and_deviation_one():
-    normalize = models.Normalize([0.5], [0.25], out_channels=3)
+    normalize = Normalize([0.5], [0.25], out_channels=3)
     image = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
     assert torch.equal(normalize(image), torch.full((1, 3, 2, 2), 2.0))
     floats = image.float()
@@ -67,13 +68,13 @@ def test_images_that_are_too_small_are_rejected():
 )
 def test_torchvisions_larger_networks(name, size):
     some = data(size=size)
-    assert models.build(name, some, seed=0)(some.train.images[range(4)]).shape == (4, 3)
+    assert models.build(name, some, seed=0)(some.train.inputs[range(4)]).shape == (4, 3)
 
 
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "resnet18"])
 def test_bfloat16_is_used_inside_only(name):
     some = data(3, 32)
-    images = some.train.images[range(4)]
+    images = some.train.inputs[range(4)]
     model, exact = (models.build(name, some, seed=0, precision=word) for word in ("bf16", "float32"))
     found, expected = model(images), exact(images)
     assert found.dtype == torch.float32
@@ -98,7 +99,7 @@ def test_larger_images_are_center_cropped():
 def test_a_compiled_network_gives_the_same_logits():
     """In bfloat16; tests/stages/test_images.py compares float32."""
     some = data(3, 16)
-    images = some.train.images[range(4)]
+    images = some.train.inputs[range(4)]
     plain, compiled = (
         models.build("small_cnn", some, seed=0, precision="bf16", compile=each) for each in (False, True)
     )

@@ -5,7 +5,8 @@ from torch.utils.data import DataLoader
 
 from hardness import datasets
 from hardness.config import Data
-from hardness.datasets.base import DataSet, in_memory
+from hardness.datasets.examples import DataSet
+from hardness.datasets.images import ImageAdapter, in_memory
 from tests.conftest import refused
 
 
@@ -16,7 +17,7 @@ def digits() -> DataSet:
 
 def test_digits_have_a_fixed_stratified_split(digits):
     assert (len(digits.train), len(digits.validation)) == (1437, 360)
-    assert digits.image_shape == (1, 8, 8)
+    assert digits.adapter.input_shape == (1, 8, 8)
     assert digits.num_classes == 10
     counts = np.bincount(digits.validation.clean_labels)
     assert counts.min() >= 34
@@ -47,7 +48,7 @@ def test_other_given_labels_do_not_change_the_clean_ones(digits):
 
 def make(class_names, prefix="train") -> DataSet:
     images = in_memory(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 0]), prefix)
-    return DataSet(images, images, class_names, (1, 4, 4), [0.5], [1.0])
+    return DataSet(images, images, class_names, ImageAdapter((1, 4, 4), [0.5], [1.0]))
 
 
 def test_the_fingerprint_is_of_keys_and_class_names():
