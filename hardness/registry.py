@@ -20,6 +20,10 @@ from typing import Any, Generic, TypeVar
 
 from hardness.errors import UserError, unknown_name
 
+_DECORATED = re.compile(
+    r"^@[A-Z]+\.register\((.*?)\)\n(?:@[^\n]*\n)*(?:class|def) (\w+)", re.MULTILINE | re.DOTALL
+)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -73,9 +77,10 @@ class Registry(Mapping[str, EntryType], Generic[EntryType]):
     def _entries(self) -> dict[str, EntryType]:
         entries: dict[str, EntryType] = {}
         for path in sorted((Path(__file__).parent / self.package).glob("*.py")):
-            for attribute, decorator in _decorators(path.read_text(encoding="utf-8")):
-                name, summary = map(ast.literal_eval, decorator.args)
-                settings = {each.arg: ast.literal_eval(each.value) for each in decorator.keywords}
+            for arguments, attribute in _DECORATED.findall(path.read_text(encoding="utf-8")):
+                call = ast.parse(f"register({arguments})", mode="eval").body
+                name, summary = map(ast.literal_eval, call.args)
+                settings = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
                 if name in entries:
                     raise ValueError(f"{self.kind} {name!r} is registered twice")
                 target = f"hardness.{self.package}.{path.stem}:{attribute}"
@@ -95,16 +100,6 @@ class Registry(Mapping[str, EntryType], Generic[EntryType]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def _decorators(source: str) -> Iterator[tuple[str, ast.Call]]:
-    """The functions and classes of a file that are decorated with ``REGISTRY.register(...)``."""
-    if ".register(" not in source:
-        return
-    for node in ast.parse(source).body:
-        for decorator in getattr(node, "decorator_list", []):
-            if isinstance(decorator, ast.Call) and getattr(decorator.func, "attr", "") == "register":
-                yield node.name, decorator
 
 
 MODELS = Registry("a model", "models")
