@@ -17,7 +17,7 @@ from hardness.datasets.found import (
     one_class,
     two_validation_sets,
 )
-from hardness.datasets.source import Found, ImageSource, Sample
+from hardness.datasets.source import Found, FileSource, Sample
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, VALIDATION, held_out, part_folders
 from hardness.paths import is_hidden
@@ -36,7 +36,7 @@ class File(str):
 
 
 @SOURCES.register("imagefolder", "PATH/train/CLASS/*.jpg, PATH/val/CLASS/*.jpg")
-class ImageFolder(ImageSource):
+class ImageFolder(FileSource):
     """A folder with a folder for training and one for validation."""
 
     is_image_folder = True

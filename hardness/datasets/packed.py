@@ -143,10 +143,6 @@ class Packed(Source):
         holds = (Path(self.place) / "pack.json").is_file()
         require(holds, "not-a-packed-folder", sentence, hint, folder=self.place)
 
-    @property
-    def packed_folder(self) -> Path:
-        return Path(self.place)
-
     def load(self, config: Data, model: str, resources: "Resources") -> "DataSet":
         """``config.size``: the network uses a center crop of this size."""
         from hardness.datasets.examples import DataSet

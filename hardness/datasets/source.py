@@ -50,9 +50,11 @@ class Source(ABC):
         """Raise ``UserError`` if there is no such data."""
 
     @property
-    @abstractmethod
     def packed_folder(self) -> Path:
-        """The default folder of ``hardness pack``."""
+        """The default folder of ``hardness pack``: next to the images, or to the folder of a pattern."""
+        folder = Path(self.place) if self.is_image_folder else Path(self.place).parent
+        folder = folder if folder.name else folder.resolve()
+        return folder.with_name(f"{folder.name}.packed")
 
     @abstractmethod
     def load(self, config: Data, model: str, resources: "Resources") -> "DataSet":
@@ -80,19 +82,12 @@ class Found:
     """Folders or files of test images that were not read."""
 
 
-class ImageSource(Source):
+class FileSource(Source):
     """Images in the user's own files."""
 
     flags = frozenset({"val_fraction", "size", "pixel_range", "background"})
     has_image_files = True
     has_imagenet_sizes: ClassVar[bool] = False
-
-    @property
-    def packed_folder(self) -> Path:
-        """Next to the images. Patterns name files: next to their folder."""
-        folder = Path(self.place) if self.is_image_folder else Path(self.place).parent
-        folder = folder if folder.name else folder.resolve()
-        return folder.with_name(f"{folder.name}.packed")
 
     @abstractmethod
     def find(self) -> Found:
@@ -104,7 +99,7 @@ class ImageSource(Source):
         return from_found(self.find(), config, model, resources, self.has_imagenet_sizes)
 
 
-class FilePattern(ImageSource):
+class FilePattern(FileSource):
     """Files that match a pattern."""
 
     syntax = "PATTERN"
