@@ -133,7 +133,7 @@ def subsets_of(
 def _without_duplicates(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
     """Drop unreadable examples, and all but the first of near-duplicates -> (tables, number dropped)."""
     # Nothing else in this stage needs torch.
-    from hardness.datasets.twins import clusters
+    from hardness.datasets.near_duplicates import clusters
     from hardness.resources import num_workers
     from hardness.stages.tracked import load_unread
 
