@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hardness.datasets import Examples, Loader
 from hardness.datasets.examples import Inputs, each_tensor
-from hardness.datasets.loader import cut
+from hardness.datasets.loader import batches_of
 from hardness.errors import UserError
 from hardness.resources import Resources
 
@@ -61,7 +61,9 @@ def gradients_of(
     model.eval()
     size = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
     chunk = max(_CHUNK_BYTES[resources.device.type] // size, 1)
-    for inputs, labels, example_ids in Loader(examples, cut(ids, chunk), resources.device, resources.workers):
+    for inputs, labels, example_ids in Loader(
+        examples, batches_of(ids, chunk), resources.device, resources.workers
+    ):
         gradients, losses, _ = per_example_gradients(model, inputs, labels)
         yield example_ids, gradients, losses
 

@@ -1,7 +1,8 @@
 """From the bytes of one image, wherever they are stored, to its pixels."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -26,17 +27,17 @@ _EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".avif")
 WHITE = (255, 255, 255)
 
 
-class Place(Protocol):
-    """Where the bytes of an image are stored; ``str(place)`` is its name in messages."""
+class ImageSource(Protocol):
+    """Where the bytes of an image are stored; ``str(source)`` is its name in messages."""
 
     def read(self, size: int = -1) -> bytes:
         """Its first ``size`` bytes, or all of them."""
         ...
 
 
-def is_named_eight_bits(place: Place) -> bool:
+def is_named_eight_bits(source: ImageSource) -> bool:
     """Does its name imply at most 8 bits? (An image that has more raises an error when it is read.)"""
-    return str(place).lower().endswith(_EIGHT_BITS)
+    return str(source).lower().endswith(_EIGHT_BITS)
 
 
 def color(name: str) -> tuple[int, int, int]:
@@ -44,52 +45,57 @@ def color(name: str) -> tuple[int, int, int]:
     return ImageColor.getrgb(name)[:3]
 
 
-def unreadable(place: Place, error: Exception) -> UserError:
-    """The error for an image that cannot be read, whatever the reason."""
-    reason = "not a supported image format" if isinstance(error, UnidentifiedImageError) else str(error)
-    sentence = "The image {path} cannot be read ({reason})."
-    hint = "Repair or remove it, or skip it with --on-bad-image null."
-    values = {"path": str(place), "reason": reason or type(error).__name__}
-    return UserError("unreadable-image", sentence, hint, **values)
+def no_readable_image(num_images: int, first: UserError) -> UserError:
+    """The error for images none of which can be read, from the error of the first."""
+    sentence = "None of the {num_images} images can be read; the first is {path} ({reason})."
+    values = first.values | {"num_images": num_images}
+    return UserError("no-readable-image", sentence, "Check the files.", **values)
 
 
-def size_of(place: Place) -> tuple[int, int]:
-    """(width, height) as stored. Raises ``UserError`` if it is not an image."""
+@contextmanager
+def _named(source: ImageSource) -> Iterator[None]:
+    """Errors that the block raises become ``UserError``, with the image's name."""
     try:
-        with _opened(place.read()) as image:
-            return image.size
+        yield
+    # A damaged file can make a decoder raise anything, including MemoryError.
     except Exception as error:
-        raise unreadable(place, error) from error
+        reason = "not a supported image format" if isinstance(error, UnidentifiedImageError) else str(error)
+        sentence = "The image {path} cannot be read ({reason})."
+        hint = "Repair or remove it, or skip it with --on-bad-image null."
+        values = {"path": str(source), "reason": reason or type(error).__name__}
+        raise UserError("unreadable-image", sentence, hint, **values) from error
 
 
-def value_range(place: Place) -> Range | None:
+def short_side(source: ImageSource) -> int:
+    """In pixels. Raises ``UserError`` if it is not an image."""
+    with _named(source), _opened(source.read()) as image:
+        return min(image.size)
+
+
+def value_range(source: ImageSource) -> Range | None:
     """(smallest, largest) value of an image of more than 8 bits; None for any other.
 
     Raises ``UserError`` if it cannot be read.
     """
-    try:
-        if not deep.may_be_deep(place.read(deep.HEAD)):
+    with _named(source):
+        if not deep.may_be_deep(source.read(deep.HEAD)):
             return None
-        data = place.read()
+        data = source.read()
         with _opened(data) as image:
             values = deep.values_of(image, data)
         return values and (values.colors.min().item(), values.colors.max().item())
-    except Exception as error:
-        raise unreadable(place, error) from error
 
 
-def has_shades(place: Place) -> bool:
+def has_shades(source: ImageSource) -> bool:
     """Does the image, as stored, have more than one color or opacity?"""
-    try:
-        data = place.read()
+    with _named(source):
+        data = source.read()
         with _opened(data) as image:
-            values = deep.values_of(image, data)
-            layers = (
-                [np.asarray(image.convert("RGBA"))] if values is None else [values.colors, values.opacity]
-            )
+            if values := deep.values_of(image, data):
+                layers = values.colors, values.opacity
+            else:
+                layers = (np.asarray(image.convert("RGBA")),)
         return any((layer != layer[:1, :1]).any() for layer in layers if layer is not None)
-    except Exception as error:
-        raise unreadable(place, error) from error
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -101,7 +107,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def read_picture(
-    place: Place, background: tuple[int, int, int] = WHITE, pixel_range: Range | None = OWN
+    source: ImageSource, background: tuple[int, int, int] = WHITE, pixel_range: Range | None = OWN
 ) -> Tensor:
     """uint8 (3, H, W): upright, RGB, at its own size; transparent parts show ``background``.
 
@@ -109,33 +115,24 @@ def read_picture(
     range is the image's own (from 0, or its minimum if negative, to its maximum). Raises ``UserError`` with
     the image's name if it cannot be read completely, for example if it is truncated or has NaN values.
     """
-    try:
-        return torch.from_numpy(_decode(place.read(), background, pixel_range)).permute(2, 0, 1)
-    # A damaged file can make a decoder raise anything, including MemoryError.
-    except Exception as error:
-        raise unreadable(place, error) from error
+    with _named(source):
+        return torch.from_numpy(_decode(source.read(), background, pixel_range)).permute(2, 0, 1)
 
 
 def read_image(
-    place: Place,
+    source: ImageSource,
     resize: int,
     crop: int,
     background: tuple[int, int, int] = WHITE,
     pixel_range: Range | None = OWN,
 ) -> Tensor:
     """uint8 (3, crop, crop): short side resized to ``resize``, then center-cropped; see ``read_picture``."""
-    pixels = read_picture(place, background, pixel_range)
-    try:
-        return _resize_and_crop(pixels, resize, crop)
-    except (MemoryError, RuntimeError) as error:
-        raise unreadable(place, error) from error
-
-
-def _resize_and_crop(pixels: Tensor, resize: int, crop: int) -> Tensor:
+    pixels = read_picture(source, background, pixel_range)
     if pixels.shape[1:] == (crop, crop) and resize == crop:
         return pixels
-    pixels = _without_margins(pixels, resize, crop)
-    return F.center_crop(F.resize(pixels, [resize], antialias=True), [crop, crop])
+    with _named(source):
+        pixels = _without_margins(pixels, resize, crop)
+        return F.center_crop(F.resize(pixels, [resize], antialias=True), [crop, crop])
 
 
 def _without_margins(pixels: Tensor, resize: int, crop: int) -> Tensor:
@@ -162,14 +159,11 @@ def _decode(data: bytes, background: tuple[int, int, int], pixel_range: Range | 
         if values is not None:
             return _upright(deep.to_eight_bits(values, background, pixel_range), orientation)
         if image.has_transparency_data:
-            image = _on_background(image.convert("RGBA"), background)
+            image = image.convert("RGBA")
+            canvas = Image.new("RGB", image.size, background)
+            canvas.paste(image, mask=image.getchannel("A"))
+            image = canvas
         return _upright(np.array(image.convert("RGB")), orientation)
-
-
-def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    canvas = Image.new("RGB", image.size, background)
-    canvas.paste(image, mask=image.getchannel("A"))
-    return canvas
 
 
 def _orientation(image: Image.Image) -> int:
@@ -184,23 +178,20 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Apply the EXIF orientation to an image (H, W, 3)."""
-    turned = {
-        2: lambda: pixels[:, ::-1],
-        3: lambda: pixels[::-1, ::-1],
-        4: lambda: pixels[::-1],
-        5: lambda: pixels.transpose(1, 0, 2),
-        6: lambda: pixels[::-1].transpose(1, 0, 2),
-        7: lambda: pixels[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda: pixels[:, ::-1].transpose(1, 0, 2),
-    }
-    return np.ascontiguousarray(turned[orientation]()) if orientation in turned else pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 @dataclass(frozen=True)
 class ImageFiles:
     """``files[ids]`` is uint8 (B, 3, crop, crop), channels last, decoded on each access."""
 
-    places: Sequence[Place]
+    sources: Sequence[ImageSource]
     resize: int
     crop: int
     background: tuple[int, int, int] = WHITE
@@ -210,11 +201,11 @@ class ImageFiles:
 
     def preview(self, example_id: int) -> Tensor:
         """uint8 (3, H, W): one image at its own size."""
-        return read_picture(self.places[example_id], self.background, self.pixel_range)
+        return read_picture(self.sources[example_id], self.background, self.pixel_range)
 
     def __getitem__(self, ids: Sequence[int]) -> Tensor:
         images = torch.empty(len(ids), self.crop, self.crop, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
         for image, i in zip(images, ids, strict=True):
-            how = self.resize, self.crop, self.background, self.pixel_range
-            image.copy_(read_image(self.places[i], *how))
+            settings = self.resize, self.crop, self.background, self.pixel_range
+            image.copy_(read_image(self.sources[i], *settings))
         return images

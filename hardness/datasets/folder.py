@@ -17,7 +17,7 @@ from hardness.datasets.found import (
     one_class,
     two_validation_sets,
 )
-from hardness.datasets.source import Found, FileSource, Sample
+from hardness.datasets.source import FileSource, Found, Sample
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, VALIDATION, held_out, part_folders
 from hardness.paths import is_hidden

@@ -55,7 +55,7 @@ class ImageAdapter:
 
     def near_duplicates(self, examples: Examples, workers: int) -> np.ndarray:
         """int64 (N,): the number of each example's group of near-duplicates."""
-        from hardness.datasets.twins import clusters
+        from hardness.datasets.near_duplicates import clusters
 
         return clusters(examples, workers)
 

@@ -67,8 +67,7 @@ def _is_harmless(warning: str) -> bool:
 def _repaired(data: bytes, warning: str) -> bytes | None:
     """The file without a fault that changes no pixel; None if the fault is of another kind."""
     if found := _EXTRANEOUS.match(warning):
-        shorter = _without_in_header(data)
-        return shorter or _without(data, int(found[1]), int(found[2], 16), warning)
+        return _without_in_header(data) or _without(data, int(found[1]), int(found[2], 16), warning)
     for beginning, (segment, usual) in _REPAIRS.items():
         if warning.startswith(beginning) and segment.search(data):
             return segment.sub(lambda found, usual=usual: found[1] + usual, data)

@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hardness import seeding
-from hardness.datasets.ahead import ahead
 from hardness.datasets.examples import Examples, Inputs, each_tensor
 from hardness.datasets.pixels import HostPixels
+from hardness.datasets.prefetch import prefetch
 from hardness.errors import UserError
 from hardness.ranks import ALONE, Ranks
 
 Batch = tuple[Inputs, Tensor, Tensor]
 """Inputs (images: uint8 (B, C, H, W)), given labels int64 (B,), example ids int64 (B,)."""
-_AHEAD = 3
+_PREFETCHED = 3
 
 
 def num_batches(num_examples: int, batch_size: int) -> int:
@@ -32,7 +32,7 @@ def num_batches(num_examples: int, batch_size: int) -> int:
     return max(1, round(num_examples / batch_size))
 
 
-def cut(ids: np.ndarray, batch_size: int) -> list[list[int]]:
+def batches_of(ids: np.ndarray, batch_size: int) -> list[list[int]]:
     """Split the ids into batches whose sizes differ by at most one; no ids give no batches."""
     parts = np.array_split(ids, num_batches(len(ids), batch_size))
     return [batch.tolist() for batch in parts if len(batch)]
@@ -53,13 +53,13 @@ class Shuffled:
 
     def __iter__(self) -> Iterator[list[int]]:
         order = seeding.generator(self.seed, "order", self.epoch).permutation(self.ids)
-        for batch in cut(order, self.batch_size):
+        for batch in batches_of(order, self.batch_size):
             yield batch[self.ranks.slice(len(batch))]
 
     @property
     def sizes(self) -> list[int]:
         """Batch sizes, summed over ranks."""
-        return [len(batch) for batch in cut(self.ids, self.batch_size)]
+        return [len(batch) for batch in batches_of(self.ids, self.batch_size)]
 
 
 class Loader:
@@ -115,7 +115,7 @@ class Loader:
             # Pixels on the device were written by the current stream.
             self._copies.wait_stream(torch.cuda.current_stream(self.device))
         source = iter(self._decoder or map(self._examples.__getitems__, self.batches))
-        coming = ahead(self._next, itertools.repeat(source), threads=1, depth=_AHEAD)
+        coming = prefetch(self._next, itertools.repeat(source), depth=_PREFETCHED)
         with contextlib.closing(coming):
             while True:
                 started = time.perf_counter()

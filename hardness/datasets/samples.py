@@ -12,14 +12,14 @@ from torch import Tensor
 
 from hardness.config import Data
 from hardness.console import progress, warn
-from hardness.datasets.ahead import ahead
 from hardness.datasets.cache import host_memory
-from hardness.datasets.decoding import ImageFiles, Place, color, has_shades
+from hardness.datasets.decoding import ImageFiles, ImageSource, color, has_shades, no_readable_image
 from hardness.datasets.deep import Range
 from hardness.datasets.examples import DataSet, Examples, InputStore
 from hardness.datasets.found import Notes, a_few, duplicate_key, first_of, no_images, two_validation_sets
 from hardness.datasets.images import ImageAdapter
 from hardness.datasets.pixels import HostPixels
+from hardness.datasets.prefetch import prefetch
 from hardness.datasets.source import Found, Sample
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
@@ -54,15 +54,14 @@ def from_found(
         transform += f", on {config.background}"
 
     def examples(samples: list[Sample]) -> Examples:
-        places = tuple(sample.place for sample in samples)
-        files = ImageFiles(places, resize, size, color(config.background), pixel_range)
+        encoded = tuple(sample.image for sample in samples)
+        files = ImageFiles(encoded, resize, size, color(config.background), pixel_range)
         images, unreadable = files, np.empty(0, np.int64)
         if keep or config.on_bad_image == "null":
             images, unreadable = _decode(files, workers, keep, config.on_bad_image)
         if len(unreadable) == len(samples):
-            sentence = "None of the {num_images} images can be read; the first is {path}."
-            values = {"num_images": len(samples), "path": str(places[0])}
-            raise UserError("no-readable-image", sentence, "Check the files.", **values)
+            _, _, errors = _try_read(files, range(1))
+            raise no_readable_image(len(samples), errors[0])
         labels = torch.tensor([sample.label for sample in samples])
         return Examples(images, [sample.key for sample in samples], labels, labels, unreadable)
 
@@ -112,10 +111,10 @@ def _check_names(train: list[Sample], validation: list[Sample], class_names: lis
             sentence, hint = "The file or folder name {name} is not valid UTF-8.", "Rename it."
             raise UserError("name-not-utf8", sentence, hint, name=ascii(name)) from error
     for samples in (train, validation):
-        seen: dict[str, Place] = {}
+        seen: dict[str, ImageSource] = {}
         for sample in samples:
-            if (first := seen.setdefault(sample.key, sample.place)) is not sample.place:
-                raise duplicate_key(sample.place, first)
+            if (first := seen.setdefault(sample.key, sample.image)) is not sample.image:
+                raise duplicate_key(sample.image, first)
 
 
 def _keeps(config: Data, memory: int, num_bytes: int) -> bool:
@@ -135,7 +134,7 @@ def _pixel_range(
     if config.pixel_range is not None:
         return config.pixel_range
     for part, samples in (("training", train), ("validation", validation)):
-        ranges = value_ranges([sample.place for sample in samples], workers)
+        ranges = value_ranges([sample.image for sample in samples], workers)
         if pixel_range := range_of(ranges):
             many, (low, high) = f"{(~np.isnan(ranges[:, 0])).sum():,} {part} images", pixel_range
             notes.say(f"{many} have more than 8 bits: values {low:g} to {high:g} are scaled to 0..255")
@@ -158,8 +157,7 @@ def read_in_order(
     starts = {*range(first, last, _DECODE_BATCH), *range(0, last, borders or last)}
     bounds = [*sorted(start for start in starts if start >= first), last]
     batches = [range(start, end) for start, end in itertools.pairwise(bounds)]
-    threads = max(1, workers)
-    return ahead(partial(_try_read, images), batches, threads=threads, depth=2 * threads)
+    return prefetch(partial(_try_read, images), batches, workers)
 
 
 def _try_read(images: InputStore, batch: range) -> Read:
@@ -195,7 +193,7 @@ def flattened(files: InputStore, positions: Sequence[int], images: Tensor) -> li
     return [
         positions[i]
         for i in maybe
-        if (pixels[i] == pixels[i, 0]).all() and has_shades(files.places[positions[i]])
+        if (pixels[i] == pixels[i, 0]).all() and has_shades(files.sources[positions[i]])
     ]
 
 
@@ -203,7 +201,7 @@ def warn_of_flattened(files: InputStore, flat: Sequence[int]) -> None:
     if flat:
         warn(
             f"images that became one color, though their files have several: "
-            f"{first_of([files.places[i] for i in flat])}; check --background, --pixel-range and --size"
+            f"{first_of([files.sources[i] for i in flat])}; check --background, --pixel-range and --size"
         )
 
 
@@ -211,18 +209,18 @@ def _decode(
     files: ImageFiles, workers: int, keep: bool, on_bad_image: str
 ) -> tuple[HostPixels | ImageFiles, np.ndarray]:
     """Read every file once: (the pixels if ``keep``, else ``files``; the ids of unreadable images)."""
-    pixels = np.zeros((len(files.places) if keep else 0, files.crop, files.crop, 3), np.uint8)
+    pixels = np.zeros((len(files.sources) if keep else 0, files.crop, files.crop, 3), np.uint8)
     unreadable, flat = [], []
 
     def read() -> Iterator[int]:
-        for positions, images, errors in read_in_order(files, 0, len(files.places), workers):
+        for positions, images, errors in read_in_order(files, 0, len(files.sources), workers):
             unreadable.extend(leave_out(errors, on_bad_image))
             flat.extend(flattened(files, positions, images))
             if keep and positions:
                 pixels[positions] = images.permute(0, 2, 3, 1).numpy()
             yield from (*positions, *errors)
 
-    for _ in progress(read(), len(files.places), "reading images"):
+    for _ in progress(read(), len(files.sources), "reading images"):
         pass
     warn_of_flattened(files, flat)
     return (HostPixels([pixels], len(pixels)) if keep else files), np.array(unreadable, np.int64)
@@ -248,7 +246,7 @@ def _default_size(samples: list[Sample], model: str, workers: int, imagenet_size
         return 299
     if imagenet_sizes:
         return 224
-    size, warning = common_size([sample.place for sample in samples], workers)
+    size, warning = common_size([sample.image for sample in samples], workers)
     if warning:
         notes.warn(warning)
     return size

@@ -16,7 +16,7 @@ from hardness.datasets.found import Notes
 from hardness.paths import matching
 
 if TYPE_CHECKING:
-    from hardness.datasets.decoding import Place
+    from hardness.datasets.decoding import ImageSource
     from hardness.datasets.examples import DataSet
     from hardness.resources import Resources
 
@@ -64,7 +64,7 @@ class Source(ABC):
 class Sample(NamedTuple):
     """An image with its label."""
 
-    place: "Place"
+    image: "ImageSource"
     label: int
     key: str
     source: str

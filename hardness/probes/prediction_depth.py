@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hardness import seeding
 from hardness.datasets import Loader
-from hardness.datasets.loader import cut
+from hardness.datasets.loader import batches_of
 from hardness.probes.tracked_model import TrackedModel
 from hardness.training.measure import EVAL_BATCH
 
@@ -115,7 +115,7 @@ def _places(tracked: TrackedModel, ids: np.ndarray):
     try:
         for pixels, _, example_ids in Loader(
             tracked.examples,
-            cut(ids, EVAL_BATCH[tracked.resources.device.type]),
+            batches_of(ids, EVAL_BATCH[tracked.resources.device.type]),
             tracked.resources.device,
             tracked.resources.workers,
         ):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardness.datasets import Examples, Loader
-from hardness.datasets.loader import cut
+from hardness.datasets.loader import batches_of
 from hardness.dynamics.coherence import Coherence
 from hardness.gradients import gradients_of
 from hardness.resources import Resources
@@ -39,7 +39,7 @@ def predict(
     With several ranks, each gets its part of ``ids``.
     """
     model.eval()
-    batches = cut(ids[resources.ranks.slice(len(ids))], EVAL_BATCH[resources.device.type])
+    batches = batches_of(ids[resources.ranks.slice(len(ids))], EVAL_BATCH[resources.device.type])
     for inputs, labels, example_ids in Loader(examples, batches, resources.device, resources.workers):
         yield example_ids, model(inputs), labels
 

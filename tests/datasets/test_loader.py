@@ -16,7 +16,7 @@ from hardness import datasets
 from hardness.config import Data
 from hardness.datasets.cache import on_device
 from hardness.datasets.images import in_memory
-from hardness.datasets.loader import Loader, Shuffled, cut
+from hardness.datasets.loader import Loader, Shuffled, batches_of
 from hardness.errors import UserError
 from hardness.ranks import Ranks
 from tests.conftest import refused
@@ -26,7 +26,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 @given(st.integers(1, 400), st.integers(1, 300))
 def test_batches_have_every_id_once_and_nearly_equal_sizes(num_examples, batch_size):
-    batches = cut(np.arange(num_examples), batch_size)
+    batches = batches_of(np.arange(num_examples), batch_size)
     sizes = [len(batch) for batch in batches]
     assert sorted(itertools.chain(*batches)) == list(range(num_examples))
     assert len(batches) == max(1, round(num_examples / batch_size))
@@ -49,7 +49,7 @@ def test_the_order_depends_only_on_seed_and_epoch():
 def test_subsets_keep_the_ids_of_the_base_set():
     pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     images = in_memory(pixels, torch.arange(10) % 3, "train")
-    for some, labels, ids in Loader(images, cut(np.array([7, 2, 9]), 2)):
+    for some, labels, ids in Loader(images, batches_of(np.array([7, 2, 9]), 2)):
         assert some.flatten().tolist() == ids.tolist()
         assert labels.tolist() == [value % 3 for value in ids.tolist()]
 
@@ -101,7 +101,7 @@ def test_a_loader_yields_images_labels_and_ids(device, placed):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_decode_image_files(image_folder, workers):
     data = datasets.load(Data(data=f"imagefolder:{image_folder}", cache="none"))
-    loader = Loader(data.train, cut(data.train.ids, 5), workers=workers)
+    loader = Loader(data.train, batches_of(data.train.ids, 5), workers=workers)
     assert loader.decodes
     for _ in range(2):
         found = list(loader)
@@ -117,7 +117,7 @@ def test_an_unreadable_image_raises_when_its_batch_is_due(image_folder):
     Path(path).write_text("no image")
     started, found = time.monotonic(), None
     try:
-        list(Loader(data.train, cut(data.train.ids, 5), workers=1))
+        list(Loader(data.train, batches_of(data.train.ids, 5), workers=1))
     except UserError as error:
         found = error.code, error.values["path"]
     assert found == (code, path)
@@ -132,10 +132,10 @@ def test_an_unreadable_image_raises_when_its_batch_is_due(image_folder):
 
 def test_leaving_a_loop_early_stops_the_threads():
     images, _ = rows()
-    for _ in Loader(images, cut(images.ids, 2)):
+    for _ in Loader(images, batches_of(images.ids, 2)):
         break
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hardness-ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hardness-prefetch")]
 
 
 def test_the_next_batches_are_prefetched():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from hardness.datasets import twins
+from hardness.datasets import near_duplicates
 from hardness.datasets.images import in_memory
 from hardness.errors import UserError
 
@@ -51,7 +51,7 @@ def image_set(*images):
 
 def grouped(*images) -> list[list[int]]:
     """The clusters of two or more."""
-    numbers = twins.clusters(image_set(*images), workers=0)
+    numbers = near_duplicates.clusters(image_set(*images), workers=0)
     members = [np.flatnonzero(numbers == number).tolist() for number in np.unique(numbers)]
     return sorted(group for group in members if len(group) > 1)
 
@@ -80,7 +80,7 @@ def test_changed_copies_are_found_and_nothing_else(changed, minimum):
 def test_noise_has_no_near_duplicates(shape):
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1000, *shape), dtype=np.uint8))
     noise = in_memory(images, torch.zeros(1000, dtype=torch.int64), "train")
-    assert len(np.unique(twins.clusters(noise, workers=2))) == 1000
+    assert len(np.unique(near_duplicates.clusters(noise, workers=2))) == 1000
 
 
 def test_the_hash_agrees_with_scipys_transform_of_the_shrunk_image():
@@ -90,7 +90,7 @@ def test_the_hash_agrees_with_scipys_transform_of_the_shrunk_image():
     waves = scipy.fft.dctn(small, norm="ortho")[:8, :8].ravel()[1:]
     bits = waves > np.median(waves)
     assert bits.sum() == 31
-    assert twins.perceptual_hashes(image[None]) == np.packbits(bits).view(np.uint64)
+    assert near_duplicates.perceptual_hashes(image[None]) == np.packbits(bits).view(np.uint64)
 
 
 def test_flat_images_match_only_the_same_color():
@@ -112,7 +112,7 @@ def test_zeros_of_symmetric_images_do_not_depend_on_rounding():
 
 def test_chains_form_one_cluster():
     bits = [0, 0b1111, 0b11111111, 0b11111 << 40, 0b11111 << 50]
-    found = twins.near(np.array(bits, np.uint64))
+    found = near_duplicates.near(np.array(bits, np.uint64))
     assert found[0] == found[1] == found[2]
     assert len(np.unique(found)) == 3
 
@@ -128,12 +128,12 @@ def test_the_search_agrees_with_comparing_all_pairs(seed, size, held):
     component = np.arange(size)
     for one in range(size):
         for other in range(size):
-            if int(hashes[one] ^ hashes[other]).bit_count() > twins.DISTANCE:
+            if int(hashes[one] ^ hashes[other]).bit_count() > near_duplicates.DISTANCE:
                 continue
             component[component == component[other]] = component[one]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(twins, "_MANY", held)
-        found = twins.near(hashes)
+        patch.setattr(near_duplicates, "_MANY", held)
+        found = near_duplicates.near(hashes)
     assert ((found[:, None] == found) == (component[:, None] == component)).all()
 
 
@@ -155,5 +155,5 @@ def test_an_unreadable_image_is_in_no_cluster():
         # In a pack, its pixels are black.
         replace(same, unreadable=np.array([1])),
     ):
-        numbers = twins.clusters(broken, workers=0)
+        numbers = near_duplicates.clusters(broken, workers=0)
         assert numbers[0] == numbers[2] == numbers[3] != numbers[1]

@@ -10,17 +10,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, depth: int
+def prefetch(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, depth: int | None = None
 ) -> Iterator[Result]:
-    """``work(item)`` for each item in order, by ``threads``, with up to ``depth`` results prefetched.
+    """``work(item)`` for each item in order, by ``workers`` threads, at least one.
 
-    An exception of ``work`` is raised when its result is due.
+    Up to ``depth`` results are prefetched, by default two per thread. An exception of ``work`` is raised when
+    its result is due.
     """
-    items = iter(items)
-    pool = ThreadPoolExecutor(threads, "hardness-ahead")
+    items, threads = iter(items), max(1, workers)
+    pool = ThreadPoolExecutor(threads, "hardness-prefetch")
     try:
-        coming = deque(pool.submit(work, item) for item in itertools.islice(items, depth))
+        coming = deque(pool.submit(work, item) for item in itertools.islice(items, depth or 2 * threads))
         while coming:
             result = coming.popleft().result()
             coming.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
