@@ -12,9 +12,9 @@ import jinja2
 from PIL import Image
 
 from hardness.figures.style import DPI
-from hardness.stages.report.describe import distinct
-from hardness.stages.report.gallery import Shown
-from hardness.stages.report.section import Drawing, Section
+from hardness.page.describe import distinct
+from hardness.page.gallery import Shown
+from hardness.page.section import Drawing, Section
 
 _CSS_DPI = 96
 _COLUMNS = (
@@ -27,9 +27,7 @@ _COLUMNS = (
 class _Picture:
     """A figure of the page."""
 
-    name: str
-    title: str
-    caption: str
+    drawing: Drawing
     uri: str
     width: int
     """In CSS pixels, as is height."""
@@ -109,8 +107,7 @@ def _picture(drawing: Drawing, figures: Path) -> _Picture:
     with Image.open(io.BytesIO(png)) as image:
         width, height = (round(size * _CSS_DPI / DPI) for size in image.size)
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    title = drawing.name.rstrip("0123456789").replace("-", " ").strip().capitalize()
-    return _Picture(drawing.name, title, drawing.caption, uri, width, height)
+    return _Picture(drawing, uri, width, height)
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, Score
 from hardness.errors import UserError
-from hardness.stages.report.describe import Runs, describe_tracking, described
+from hardness.page.describe import Runs, describe_tracking, described
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")

@@ -1,5 +1,6 @@
 """The report as numbers (summary.json, described in reports/README.md) and in Markdown (summary.md)."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,13 +10,26 @@ from typing import Any
 
 from hardness import files
 from hardness.config import Report
-from hardness.stages.report.describe import describe_data, describe_training
-from hardness.stages.report.gallery import Shown
-from hardness.stages.report.reproduce import commands
-from hardness.stages.report.section import Section
+from hardness.page.describe import describe_data, describe_training
+from hardness.page.gallery import Shown
+from hardness.page.reproduce import commands
+from hardness.page.section import Section
 
-REQUIRED = {"format_version", "runs", "sections"}
+_REQUIRED = {"format_version", "runs", "sections"}
 """Names that identify a summary.json."""
+
+
+def may_write(out: Path) -> bool:
+    """Does the folder contain nothing with the name of a report's file, or an older report?"""
+    if out.is_file():
+        return False
+    if not any((out / name).exists() for name in ("index.html", "summary.json", "summary.md", "figures")):
+        return True
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.keys() >= _REQUIRED
 
 
 def in_numbers(
