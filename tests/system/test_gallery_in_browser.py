@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.stages.report.gallery import LISTS, gallery
+from hardness.page.gallery import LISTS, gallery
 from hardness.stages.run_folder import finished_info
 from tests.contrast import contrast
 

@@ -16,8 +16,8 @@ from PIL import Image
 from hardness import files
 from hardness.datasets import decoding
 from hardness.dynamics import store
+from hardness.page.gallery import LISTS, gallery, select
 from hardness.stages import report
-from hardness.stages.report.gallery import LISTS, gallery, select
 from hardness.stages.run_folder import finished_info
 from tests.conftest import write_image
 from tests.made_runs import tracked_run
