@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hardness.findings.curves import at_first_crossing
-from hardness.findings.words import Words
+from hardness.findings.words import Words, judged
 from hardness.statistics import Estimate
 
 PAIRS = (("easy", "hard"), ("easy", "easy-control"), ("hard", "hard-control"), ("pristine", "corrupt"))
@@ -55,81 +55,67 @@ def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Coherence of one group minus that of another, paired by seed."""
-
-    over_training: Estimate | None
-    """Mean over epochs from 1 on; None if there is none in which both had a gradient."""
-    at_equal_loss: Estimate | None
-    """Mean over the common levels of loss; None, as are the next two, if there are none."""
-    at_lowest_loss: Estimate | None
-    lowest_loss: float | None
-    """The lowest common level, nats."""
-
-    @classmethod
-    def of(cls, pair: pd.DataFrame, one: str, other: str) -> "Difference":
-        """pair: the rows of seeds in which both groups were measured, in epochs with a gradient."""
-        by_epoch = pair[pair["epoch"] > 0].pivot_table("coherence", ["seed", "epoch"], "measured_on")
-        by_epoch = by_epoch.reindex(columns=[one, other])
-        difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean().dropna()
-        over_training = Estimate.of(difference) if len(difference) else None
-        equal = equal_loss(pair)
-        if equal is None:
-            return cls(over_training, None, None, None)
-        seeds = sorted({seed for _, seed in equal.coherence})
-        differences = np.array([equal.coherence[one, seed] - equal.coherence[other, seed] for seed in seeds])
-        at_equal_loss, at_lowest = Estimate.of(differences.mean(1)), Estimate.of(differences[:, -1])
-        return cls(over_training, at_equal_loss, at_lowest, equal.grid[-1])
-
-
-@dataclass(frozen=True)
 class Coherence:
-    """Differences of coherence between the groups of ``PAIRS``."""
+    """Differences of coherence, paired by seed: (one group, the other) -> one minus the other."""
 
-    differences: dict[tuple[str, str], Difference]
+    over_training: dict[tuple[str, str], Estimate]
+    """Means over the epochs from 1 on in which both groups had a gradient."""
+    at_equal_loss: dict[tuple[str, str], Estimate]
+    """Means over the levels of ``equal_loss``."""
+    at_lowest_loss: dict[tuple[str, str], tuple[float, Estimate]]
+    """The lowest level, nats, and the differences there."""
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Coherence":
-        """table: that of ``equal_loss``."""
-        differences = {}
+        """table: as for ``equal_loss``. Only seeds in which both groups were measured are used."""
+        found = cls({}, {}, {})
         for one, other in PAIRS:
             pair = table[table["measured_on"].isin([one, other])].dropna(subset="coherence")
             has_both = pair.groupby("seed")["measured_on"].nunique() == 2
             pair = pair[pair["seed"].map(has_both)]
-            if len(pair):
-                differences[one, other] = Difference.of(pair, one, other)
-        return cls(differences)
+            if pair.empty:
+                continue
+            by_epoch = pair[pair["epoch"] > 0].pivot_table("coherence", ["seed", "epoch"], "measured_on")
+            by_epoch = by_epoch.reindex(columns=[one, other])
+            difference = (by_epoch[one] - by_epoch[other]).groupby(level="seed").mean().dropna()
+            if len(difference):
+                found.over_training[one, other] = Estimate.of(difference)
+            if (equal := equal_loss(pair)) is not None:
+                seeds = sorted({seed for _, seed in equal.coherence})
+                differences = [equal.coherence[one, seed] - equal.coherence[other, seed] for seed in seeds]
+                found.at_equal_loss[one, other] = Estimate.of(np.mean(differences, axis=1))
+                lowest = Estimate.of([each[-1] for each in differences])
+                found.at_lowest_loss[one, other] = equal.grid[-1], lowest
+        return found
 
     def estimates(self) -> dict[str, Estimate]:
         found = {}
-        for (one, other), difference in self.differences.items():
-            if difference.over_training:
-                found[f"{one} - {other}: over training"] = difference.over_training
-            if difference.at_equal_loss:
-                found[f"{one} - {other}: at equal loss"] = difference.at_equal_loss
-                found[f"{one} - {other}: at loss {difference.lowest_loss:.2f}"] = difference.at_lowest_loss
+        for pair in PAIRS:
+            name = " - ".join(pair)
+            if pair in self.over_training:
+                found[f"{name}: over training"] = self.over_training[pair]
+            if pair in self.at_equal_loss:
+                found[f"{name}: at equal loss"] = self.at_equal_loss[pair]
+                loss, difference = self.at_lowest_loss[pair]
+                found[f"{name}: at loss {loss:.2f}"] = difference
         return found
 
     def words(self) -> Words:
         """What the differences say about the coherent-gradients hypothesis."""
         sentences, headline = [], ""
-        for (one, other), difference in self.differences.items():
-            if over_training := difference.over_training:
-                sentences.append(
-                    f"Gradient coherence, mean over training, {one} - {other} = {over_training}."
+        for one, other in PAIRS:
+            if (difference := self.over_training.get((one, other))) is not None:
+                sentences.append(f"Gradient coherence, mean over training, {one} - {other} = {difference}.")
+            if (difference := self.at_equal_loss.get((one, other))) is not None:
+                answer = judged(
+                    difference,
+                    f"the gradients of {one} examples agree more than those of {other} ones",
+                    f"the gradients of {one} examples agree less than those of {other} ones",
                 )
-            if (at_equal_loss := difference.at_equal_loss) is None:
-                continue
-            verdict = {
-                None: "one seed gives no interval",
-                1: f"the gradients of {one} examples agree more than those of {other} ones",
-                0: "no significant difference",
-                -1: f"the gradients of {one} examples agree less than those of {other} ones",
-            }[at_equal_loss.sign if at_equal_loss.num_seeds > 1 else None]
-            sentences.append(
-                f"Gradient coherence at equal mean loss, {one} - {other} = {at_equal_loss}: {verdict}."
-            )
-            # A class-matched control is the fairest comparison.
-            if not headline or (one, other) == ("easy", "easy-control"):
-                headline = sentences[-1]
+                sentences.append(
+                    f"Gradient coherence at equal mean loss, {one} - {other} = {difference}: {answer}."
+                )
+                # A class-matched control is the fairest comparison.
+                if not headline or (one, other) == ("easy", "easy-control"):
+                    headline = sentences[-1]
         return Words(headline, sentences)

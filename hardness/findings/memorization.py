@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hardness.findings.curves import at_first_crossing, last_epoch
-from hardness.findings.words import ONE_SEED, Words
+from hardness.findings.words import ONE_SEED, Words, judged
 from hardness.statistics import Estimate
 
 _GRID = 50
+_MEMORIZES = ("it memorizes less", "it memorizes more, opposite to the hypothesis")
 _NOT_ANSWERED = (
     "Not answered: this needs label noise strictly between 0 and 1, runs that learn, and a median (m3 or "
     "rm3) with SGD or its own control."
@@ -98,19 +99,21 @@ class EqualPristine:
                 ("mean over all levels of pristine accuracy", self.mean_over_grid),
             ):
                 difference = reading.differences[control, test]
+                answer = judged(difference, *_MEMORIZES)
                 sentences.append(
-                    f"Noise {noise}, {test} compared with {control} ({how}): {_memorizes(difference)}; "
-                    f"{control} - {test} = {difference}."
+                    f"Noise {noise}, {test} compared with {control} ({how}): {answer}; {control} - {test} = "
+                    f"{difference}."
                 )
         # The last control of a test is the closest one.
-        judged = {pair[1]: (pair, each) for pair, each in self.mean_over_grid.differences.items()}.values()
+        closest = {test: control for control, test in self.mean_over_grid.differences}
+        differences = {test: self.mean_over_grid.differences[closest[test], test] for test in closest}
         headline = ""
-        if judged:
-            texts = "; ".join(f"{control} - {test} = {difference}" for (control, test), difference in judged)
+        if closest:
+            texts = "; ".join(f"{closest[test]} - {test} = {each}" for test, each in differences.items())
             headline = (
-                f"{_reduced([difference for _, difference in judged])}: at noise {noise} and equal accuracy "
-                f"on pristine examples, accuracy on corrupt examples differs by {texts} (positive: the"
-                " median memorizes less)."
+                f"{_reduced(list(differences.values()))}: at noise {noise} and equal accuracy on pristine "
+                f"examples, accuracy on corrupt examples differs by {texts} (positive: the median memorizes "
+                "less)."
             )
         numbers = {f"noise {noise}": self.noise, f"noise {noise}: pristine accuracy": pristine}
         cautions = [ONE_SEED] if any(each.low is None for each in self.estimates().values()) else []
@@ -210,16 +213,6 @@ class Memorization:
             {name: value for words in texts for name, value in words.numbers.items()},
             list(dict.fromkeys(caution for words in texts for caution in words.cautions)),
         )
-
-
-def _memorizes(difference: Estimate) -> str:
-    if difference.low is None:
-        return "one seed gives no interval"
-    return {
-        1: "it memorizes less",
-        -1: "it memorizes more, opposite to the hypothesis",
-        0: "no significant difference",
-    }[difference.sign]
 
 
 def _reduced(differences: list[Estimate]) -> str:

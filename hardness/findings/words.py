@@ -18,6 +18,13 @@ class Words:
     cautions: list[str] = field(default_factory=list)
 
 
+def judged(difference: Estimate, more: str, less: str) -> str:
+    """``more`` if it is significantly above 0, ``less`` if below."""
+    if difference.low is None:
+        return "one seed gives no interval"
+    return {1: more, 0: "no significant difference", -1: less}[difference.sign]
+
+
 def includes_0(estimate: Estimate) -> str:
     """The end of a sentence about a difference."""
     return "; the interval includes 0" if estimate.low is not None and estimate.sign == 0 else ""

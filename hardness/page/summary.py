@@ -11,7 +11,7 @@ from typing import Any
 from hardness import files
 from hardness.config import Report
 from hardness.page.describe import describe_data, describe_training
-from hardness.page.gallery import Shown
+from hardness.page.gallery import Gallery
 from hardness.page.reproduce import commands
 from hardness.page.section import Section
 
@@ -33,7 +33,10 @@ def may_write(out: Path) -> bool:
 
 
 def in_numbers(
-    config: Report, runs: dict[Path, dict], sections: Sequence[Section], shown: Sequence[Shown]
+    config: Report,
+    runs: dict[Path, dict],
+    sections: Sequence[Section],
+    galleries: Sequence[tuple[str, Gallery]],
 ) -> dict[str, Any]:
     """The object of summary.json."""
     names = _names(list(runs))
@@ -45,12 +48,12 @@ def in_numbers(
         "sections": [_section(section, names) for section in sections],
         "galleries": [
             {
-                "settings": each.settings,
-                "runs": [names[path] for path in each.runs],
-                "numbers": each.gallery.numbers,
-                "notes": each.gallery.notes,
+                "settings": settings,
+                "runs": [names[path] for path in gallery.runs],
+                "numbers": gallery.numbers,
+                "notes": gallery.notes,
             }
-            for each in shown
+            for settings, gallery in galleries
         ],
         "commands": commands(config, runs),
     }

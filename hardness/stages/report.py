@@ -23,15 +23,15 @@ def report(config: Report) -> Path:
     if not may_write(config.out):
         raise occupied("--out", config.out)
     sections = all_sections(runs)
-    shown = all_galleries(runs, with_images=config.images)
-    numbers = in_numbers(config, runs, sections, shown)
+    galleries = all_galleries(runs, with_images=config.images)
+    numbers = in_numbers(config, runs, sections, galleries)
     # First: it marks the folder as a report's, in case of a kill before the rest is written.
     files.write_json(config.out / "summary.json", numbers)
     # The page has the figures as PNG.
     formats = list(dict.fromkeys(("png", *config.formats)))
     draw_all(sections, config.out / "figures", formats)
     files.write_text(config.out / "summary.md", in_markdown(numbers))
-    page = render(numbers, sections, shown, config.out / "figures", formats)
+    page = render(numbers, sections, galleries, config.out / "figures", formats)
     files.write_text(config.out / "index.html", page)
     for section in sections:
         if section.words.headline:
