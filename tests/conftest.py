@@ -152,9 +152,9 @@ def gallery_page() -> Callable[..., str]:
     """``gallery_page(gallery, ...)``: the least HTML page with those galleries."""
     import jinja2
 
-    from hardness.stages import report
+    from hardness import page
 
-    loaders = [jinja2.FileSystemLoader(Path(report.__file__).parent), jinja2.DictLoader({"page": _PAGE})]
+    loaders = [jinja2.FileSystemLoader(Path(page.__file__).parent), jinja2.DictLoader({"page": _PAGE})]
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders), autoescape=True, undefined=jinja2.StrictUndefined
     )

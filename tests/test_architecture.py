@@ -29,19 +29,17 @@ ORDER = [
     "probes",
     "subsets",
     "statistics",
-    "label_errors",
-    "agreement",
-    "verdicts",
-    "wording",
-    "equal_loss",
+    "findings",
     "figures",
+    "page",
     "stages",
     "recipes",
     "cli",
 ]
 ROOT = Path(hardness.__file__).parent
 # Checking `--by` needs the scores' names, which live with their code: imported when asked, without torch.
-ALLOWED = {("config", "dynamics")}
+# The page reads run folders by modules of stages.
+ALLOWED = {("config", "dynamics"), ("page", "stages")}
 
 
 def parsed() -> dict[Path, ast.Module]:

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hardness.agreement import kinds_of_difference, over_pairs
 from hardness.figures.style import WIDTH, set_title
+from hardness.findings.agreement import kinds_of_difference, over_pairs
 
 CAPTION = (
     "Spearman's rank correlation over all examples and within classes: of two scores of one run and, if "
@@ -22,7 +22,7 @@ _SCOPES = {"plain": "all examples", "within-class": "within classes"}
 
 
 def prepare(found: pd.DataFrame) -> pd.DataFrame:
-    """The table of ``hardness.agreement`` -> that of ``over_pairs``: one row per cell or dot."""
+    """The table of ``agreement`` -> that of ``over_pairs``: one row per cell or dot."""
     return over_pairs(found)
 
 

@@ -3,8 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.equal_loss import equal_loss
 from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
+from hardness.findings.coherence import equal_loss
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
 

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.figures.style import SUBSET_COLORS, WIDTH, set_title
+from hardness.findings.generalization import own_and_controls
 from hardness.subsets import CONTROLS
-from hardness.verdicts import own_and_controls
 
 CAPTION = (
     "Top-1 accuracy at the last epoch on the test folds of easy and of hard, trained on the subset itself "

@@ -1,12 +1,14 @@
 """Accuracy on corrupt examples at equal accuracy on pristine ones: which optimizer memorizes more?"""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_note, set_title
+from hardness.findings.memorization import EqualPristine
 from hardness.statistics import summarize
-from hardness.verdicts import EqualPristine
 
 CAPTION = (
     "Accuracy on corrupt examples (vertical) at the epoch at which accuracy on pristine examples first "
@@ -14,14 +16,20 @@ CAPTION = (
 )
 
 
-def prepare(levels: dict[float, EqualPristine]) -> pd.DataFrame:
-    """Noise -> readings. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.
+def prepare(levels: Sequence[EqualPristine]) -> pd.DataFrame:
+    """Readings of noise levels. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.
 
     ``value``: corrupt (accuracy against the given labels) or corrupt-clean (against the clean ones).
     """
     rows = [
-        {"noise": noise, "optimizer": optimizer, "pristine": p, "corrupt": given, "corrupt-clean": clean}
-        for noise, equal in levels.items()
+        {
+            "noise": equal.noise,
+            "optimizer": optimizer,
+            "pristine": p,
+            "corrupt": given,
+            "corrupt-clean": clean,
+        }
+        for equal in levels
         for (optimizer, seed), corrupt in equal.corrupt.items()
         for p, given, clean in zip(equal.grid, corrupt, equal.corrupt_clean[optimizer, seed], strict=True)
     ]

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.figures.style import WIDTH, seeds_note, set_title
-from hardness.label_errors import precision_recall
+from hardness.findings.label_errors import precision_recall
 from hardness.statistics import summarize
 
 CAPTION = (

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from hardness.figures.style import SUBSET_COLORS, WIDTH, seeds_note, set_title, wrapped
-from hardness.statistics import Estimate
+from hardness.findings.generalization import Generalization
 
 CAPTION = (
     "Left: top-1 accuracy at the last epoch on the test fold of a subset, for each training set. Right: "
@@ -15,33 +15,28 @@ CAPTION = (
 
 PANELS = {
     "test accuracy": {
-        "easy->easy": "easy",
-        "easy-control->easy": "easy-control",
-        "hard-control->hard": "hard-control",
-        "hard->hard": "hard",
-        "random->random": "random",
+        "easy->easy": ("easy", "easy → easy"),
+        "easy-control->easy": ("easy-control", "easy-control → easy"),
+        "hard-control->hard": ("hard-control", "hard-control → hard"),
+        "hard->hard": ("hard", "hard → hard"),
+        "random->random": ("random", "random → random"),
     },
     "difference in test accuracy": {
-        "own-subset advantage of easy": "easy",
-        "own-subset advantage of hard": "hard",
-        "within-subset": "random",
+        "own-subset advantage of easy": ("easy", "own-subset advantage of easy: easy minus its control"),
+        "own-subset advantage of hard": ("hard", "own-subset advantage of hard: hard minus its control"),
+        "within-subset": ("random", "within-subset generalization: easy minus hard"),
     },
 }
-"""Panel -> {quantity, from top to bottom: the subset whose color it has}."""
-_LABELS = {
-    "own-subset advantage of easy": "own-subset advantage of easy: easy minus its control",
-    "own-subset advantage of hard": "own-subset advantage of hard: hard minus its control",
-    "within-subset": "within-subset generalization: easy minus hard",
-}
+"""Panel -> {name of an estimate, from top to bottom: the subset whose color it has, its label}."""
 _MARKERS = "osD"
 _LETTERS = 34
 
 
-def prepare(verdicts: dict[str, dict[str, Estimate]]) -> pd.DataFrame:
-    """Group -> its ``hardness_verdicts``. Returns group, panel, quantity, mean, low, high, num_seeds."""
+def prepare(findings: dict[str, Generalization]) -> pd.DataFrame:
+    """Group -> its estimates. Returns group, panel, quantity, mean, low, high, num_seeds."""
     rows = [
         {"group": group, "panel": panel, "quantity": quantity, **vars(estimates[quantity])}
-        for group, estimates in verdicts.items()
+        for group, estimates in ((group, found.estimates()) for group, found in findings.items())
         for panel, quantities in PANELS.items()
         for quantity in quantities
     ]
@@ -57,11 +52,11 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     for axes, (panel, quantities), side in zip(panels, PANELS.items(), ("left", "right"), strict=True):
         axes.axvline(0, color="#555555", linewidth=0.8)
         step = 0.8 / len(quantities)
-        for number, (quantity, subset) in enumerate(quantities.items()):
+        for number, (quantity, (subset, label)) in enumerate(quantities.items()):
             rows = table[(table["panel"] == panel) & (table["quantity"] == quantity)]
             y = rows["group"].map(groups.index) - 0.4 + (number + 0.5) * step
             half = rows["high"] - rows["mean"]
-            color, label = SUBSET_COLORS[subset], _LABELS.get(quantity, quantity.replace("->", " → "))
+            color = SUBSET_COLORS[subset]
             if side == "right":
                 style = {"fmt": _MARKERS[number], "color": color, "markersize": 6, "elinewidth": 1.6}
                 axes.errorbar(rows["mean"], y, xerr=half, label=label, **style)

@@ -4,9 +4,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
+from hardness.findings.generalization import pool_controls
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
-from hardness.verdicts import pool_controls
 
 CAPTION = (
     "Accuracy and loss during retraining, on the subset's own train fold (left), on its own test fold "

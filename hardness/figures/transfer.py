@@ -4,9 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hardness.figures.style import WIDTH, set_title
+from hardness.findings.curves import last_epoch
+from hardness.findings.generalization import pool_controls
 from hardness.statistics import summarize
 from hardness.subsets import SUBSETS
-from hardness.verdicts import last_epoch, pool_controls
 
 CAPTION = "Top-1 accuracy at the last epoch for each training set (rows) and each test set (columns)."
 

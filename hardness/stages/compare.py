@@ -6,7 +6,7 @@ from typing import Any
 
 from hardness.config import Compare
 from hardness.console import say, table
-from hardness.stages.report.sections import agreements, all_sections
+from hardness.page.sections import agreements, all_sections
 from hardness.stages.run_folder import check_distinct, check_stage, finished_info, read_log
 from hardness.stages.run_settings import CONFIGS, OPERATIONAL, defaults
 from hardness.statistics import Estimate

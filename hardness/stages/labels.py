@@ -10,7 +10,7 @@ from hardness.config import Labels
 from hardness.console import say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import ranks
-from hardness.label_errors import can_be_judged, detection
+from hardness.findings.label_errors import can_be_judged, detection
 from hardness.stages.run_folder import check_scored, finished_info, newest_run
 from hardness.tables import Location, Name
 

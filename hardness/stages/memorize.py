@@ -12,13 +12,13 @@ from hardness.config import Memorize
 from hardness.console import say, table
 from hardness.datasets import DataSet, Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
+from hardness.findings.curves import last_epoch
+from hardness.findings.memorization import Memorization
 from hardness.resources import Resources
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.learning_rates import searched_rates
 from hardness.stages.run_folder import RunFolder
 from hardness.training.measure import Group
-from hardness.verdicts import last_epoch, memorization
-from hardness.wording import memorization_words
 
 _LR = 0.2
 SAMPLE = 50_000
@@ -106,6 +106,6 @@ def _describe(curves: pd.DataFrame) -> None:
             ["", *last.columns],
             ([name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()),
         )
-        words = memorization_words(memorization(level))
+        words = Memorization.of(level).words()
         for sentence in (*words.sentences, *words.cautions):
             say(sentence)

@@ -9,6 +9,7 @@ from hardness import files, seeding
 from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
+from hardness.findings.generalization import Generalization, transfer_matrix
 from hardness.resources import Resources
 from hardness.stages.grid import Member, train_grid
 from hardness.stages.run_folder import RUNS, RunFolder, finished_info, newest_split, split_settings
@@ -16,8 +17,6 @@ from hardness.stages.run_settings import OBSERVING, OPERATIONAL
 from hardness.stages.tracked import load_tracked, tracked_settings
 from hardness.subsets import SUBSETS, one_class_subsets
 from hardness.training.measure import Group
-from hardness.verdicts import hardness_verdicts, transfer_matrix
-from hardness.wording import hardness_words
 
 _NOT_SHARED = {"seed", *OBSERVING, *OPERATIONAL}
 _AS_TRACKED = ("epochs", "lr", "batch_size", "weight_decay", "schedule", "augment", "precision")
@@ -109,6 +108,6 @@ def _describe(curves: pd.DataFrame) -> None:
         ["", *columns],
         ([name, *(f"{row[column]:.3f}" for column in columns)] for name, row in matrix.iterrows()),
     )
-    words = hardness_words(hardness_verdicts(curves))
+    words = Generalization.of(curves).words()
     for sentence in (*words.sentences, *words.cautions):
         say(sentence)

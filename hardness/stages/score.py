@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from hardness import files
-from hardness.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
+from hardness.findings.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.stages.run_folder import (
     check_alike,
     check_same,

@@ -14,6 +14,7 @@ from hardness import files
 from hardness.config import Show
 from hardness.console import facts, say, sparkline, table
 from hardness.errors import UserError
+from hardness.findings.curves import last_epoch
 from hardness.stages.run_folder import (
     all_runs,
     check_stage,
@@ -26,7 +27,6 @@ from hardness.stages.run_folder import (
 from hardness.stages.run_settings import CONFIGS, OPERATIONAL, describe_lr, resume_command, uncommon
 from hardness.stages.split import split_of
 from hardness.subsets import CONTROLS, SUBSETS
-from hardness.verdicts import last_epoch
 
 Info = dict[str, Any]
 Log = list[dict[str, Any]]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hardness import files
 from hardness.config import Score
-from hardness.label_errors import detection
+from hardness.findings.label_errors import detection
 from hardness.probes.self_confidence import out_of_fold
 from hardness.probes.tracked_model import TrackedModel
 from hardness.stages.run_folder import finished_info

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from hardness.agreement import agreement as compare
 from hardness.figures import tracking_curves
-from hardness.label_errors import detection
+from hardness.findings.agreement import agreement as compare
+from hardness.findings.generalization import Generalization
+from hardness.findings.label_errors import detection
+from hardness.findings.memorization import Memorization
 from hardness.subsets import CONTROLS, SUBSETS
-from hardness.verdicts import equal_pristine as read_across
-from hardness.verdicts import hardness_verdicts
 
 
 def retraining(seeds, num_controls=1) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def inputs(name: str, seeds: int) -> tuple:
         case "data_map":
             return scoring(seeds), 5
         case "equal_pristine":
-            return ({0.5: read_across(memorizing(seeds, levels=(0.5,)))},)
+            return (Memorization.of(memorizing(seeds, levels=(0.5,))).readings,)
         case "first_learned":
             return {seed: table["first_learned_epoch"] for seed, table in scoring(seeds).items()}, 5
         case "forgetting":
@@ -123,8 +123,8 @@ def inputs(name: str, seeds: int) -> tuple:
         case "noise_curves":
             return (memorizing(seeds, levels=(0.5,) if seeds == 1 else (0.0, 0.5)),)
         case "subset_bars":
-            several = hardness_verdicts(retraining(seeds, num_controls=3))
-            return ({"one": hardness_verdicts(retraining(seeds)), "a long one " * 20: several},)
+            several = Generalization.of(retraining(seeds, num_controls=3))
+            return ({"one": Generalization.of(retraining(seeds)), "a long one " * 20: several},)
         case "subset_curves" | "transfer":
             return (retraining(seeds, num_controls=seeds),)
         case "tracking_curves":

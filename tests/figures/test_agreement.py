@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness import agreement as module
 from hardness.dynamics.scores import SCORES
 from hardness.figures import agreement
-from hardness.wording import agreement_words
+from hardness.findings import agreement as module
 
 
 @pytest.fixture
@@ -78,9 +77,9 @@ def test_one_run_is_the_matrix_alone(found):
 
 
 def test_in_words(found):
-    constant, scores, runs = agreement_words(found(*RUNS[:2])).sentences
+    constant, scores, runs = module.agreement_words(found(*RUNS[:2])).sentences
     assert "forgetting_events" in constant
     assert scores.startswith("Two scores of one run: ")
     assert "differ in seed (1 pair): " in runs
     assert "nan" not in scores + runs
-    assert len(agreement_words(found({})).sentences) == 2
+    assert len(module.agreement_words(found({})).sentences) == 2

@@ -8,9 +8,9 @@ from rich.cells import cell_len
 
 from hardness import console
 from hardness.config import Labels, Track
-from hardness.label_errors import detection
+from hardness.findings.label_errors import detection
+from hardness.page.sections import all_sections
 from hardness.stages.labels import labels
-from hardness.stages.report.sections import all_sections
 from hardness.stages.run_folder import read_info
 from hardness.stages.track import track
 from tests.conftest import assert_refused, refused, write_image

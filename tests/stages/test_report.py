@@ -49,9 +49,9 @@ def retrained(tracked, tmp_path_factory):
 def reported(tracked, retrained, memorized, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("hardness.figures.style.DPI", "hardness.stages.report.page.DPI"):
+        for name in ("hardness.figures.style.DPI", "hardness.page.render.DPI"):
             patch.setattr(name, 50)
-        patch.setattr("hardness.agreement.RESAMPLES", 3)
+        patch.setattr("hardness.findings.agreement.RESAMPLES", 3)
         title = "<script>alert(1)</script>"
         return report(Report(runs=(tracked, retrained, memorized), out=out, title=title))
 

@@ -8,8 +8,8 @@ import torch
 
 from hardness import datasets, models, seeding
 from hardness.config import Memorize, Retrain, Split
+from hardness.page.sections import all_sections
 from hardness.stages.memorize import memorize
-from hardness.stages.report.sections import all_sections
 from hardness.stages.retrain import retrain
 from hardness.stages.run_folder import read_info, read_log
 from hardness.stages.split import split

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.stages.report.gallery import LISTS, gallery
+from hardness.page.gallery import LISTS, gallery
 from hardness.stages.run_folder import finished_info
 from tests.contrast import contrast
 
@@ -86,13 +86,13 @@ def test_cards_are_filtered_by_class_and_by_list(page, found):
     threes = next(group for group in found.groups if group.label == 3).cards
     one.get_by_label("Given label").select_option(label=SCRIPT)
     assert ids(one) == [card.example_id for card in threes]
-    assert count(one) == f"{len(threes)} of {found.num_cards}"
+    assert count(one) == f"{len(threes)} of {found.numbers['cards']}"
     assert one.get_by_role("heading", level=4).count() == 1
     for number, name in enumerate(LISTS):
         one.get_by_label("List", exact=True).select_option(label=name)
         expected = [card.example_id for card in threes if number in card.lists]
         assert ids(one) == expected
-        assert count(one) == f"{len(expected)} of {found.num_cards}"
+        assert count(one) == f"{len(expected)} of {found.numbers['cards']}"
     one.get_by_label("Given label").select_option(label="all")
     cards = [card for group in found.groups for card in group.cards]
     assert ids(one) == [card.example_id for card in cards if LISTS.index("likely mislabeled") in card.lists]
@@ -121,13 +121,13 @@ def test_names_stay_text(page):
 
 def test_without_script_all_is_shown_and_no_control(open_page, found):
     page = open_page(java_script_enabled=False)
-    assert len(ids(page.locator("#gallery-1"))) == found.num_cards
+    assert len(ids(page.locator("#gallery-1"))) == found.numbers["cards"]
     assert page.get_by_role("combobox").count() == 0
 
 
 def test_print_has_the_cards_and_no_controls(page, found):
     page.emulate_media(media="print")
-    assert len(ids(page.locator("#gallery-1"))) == found.num_cards
+    assert len(ids(page.locator("#gallery-1"))) == found.numbers["cards"]
     assert page.get_by_role("combobox").count() == 0
 
 

@@ -2,7 +2,7 @@
 
 - issues.parquet: example_id, is_label_issue (bool), label_score (0..1, lower is worse), given_label and
   predicted_label (class indices, int64). The score is self_confidence if the run has it, else confidence;
-  ``label_errors.label_issues`` decides which labels are issues.
+  ``findings.label_errors.label_issues`` decides which labels are issues.
 - labels.npy: (N,) int64, the given labels.
 - pred_probs.npy: (N, C) float32, by networks that were not trained on the example. Only if the run has
   self_confidence: records contain only the probability of the given label.
@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from hardness import files
 from hardness.errors import UserError
-from hardness.label_errors import label_issues
+from hardness.findings.label_errors import label_issues
 from hardness.stages.export.known import known, origin
 
 DEFAULT_NAME = "export-cleanlab"

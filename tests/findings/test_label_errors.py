@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardness.label_errors import can_be_judged, detection, label_issues, precision_recall
+from hardness.findings.label_errors import (
+    LabelErrors,
+    can_be_judged,
+    detection,
+    label_issues,
+    precision_recall,
+)
 from tests.conftest import refused
 
 # The last example was never learned; the fifth is unreadable.
@@ -67,3 +73,20 @@ def test_auroc_is_the_share_of_pairs_in_order(examples):
     table = pd.DataFrame({"example_id": range(len(values)), "mean_loss": values.astype(float)})
     pairs = [(a > b) + (a == b) / 2 for a in values[truth] for b in values[~truth]]
     assert detection(table, truth).loc[0, "auroc"] == pytest.approx(np.mean(pairs))
+
+
+def test_the_best_score_is_compared_with_the_second_best_by_run():
+    rows = [
+        (name, auroc, precision - 0.01 * run, 2, 5)
+        for run in range(2)
+        for name, auroc, precision in (("el2n", 0.9, 0.5), ("aum", 0.8, 0.5 + 0.1 * run), ("loss", 0.7, 0.4))
+    ]
+    columns = ["score", "auroc", "average_precision", "num_corrupt", "num_examples"]
+    found = LabelErrors.of(pd.DataFrame(rows, columns=columns))
+    assert (found.best, found.second) == ("aum", "el2n")
+    assert (found.lead.mean, found.lead.num_seeds) == (pytest.approx(0.05), 2)
+    assert found.chance == pytest.approx(0.4)
+    assert list(found.estimates()) == [
+        *(f"{name}: {value}" for name in ("el2n", "aum", "loss") for value in ("auroc", "average precision")),
+        "aum - el2n: average precision",
+    ]

@@ -7,16 +7,16 @@ import pytest
 
 from hardness import files
 from hardness.config import Report, Track
-from hardness.stages.report.describe import (
+from hardness.page.describe import (
     describe_memorization,
     describe_retraining,
     describe_tracking,
     described,
     grouped,
 )
-from hardness.stages.report.reproduce import commands
-from hardness.stages.report.section import Section
-from hardness.stages.report.sections import all_sections
+from hardness.page.reproduce import commands
+from hardness.page.section import Section
+from hardness.page.sections import all_sections
 from hardness.stages.run_folder import finished_info
 from hardness.stages.track import track
 from tests.figures.made_up import memorizing
@@ -27,7 +27,7 @@ from tests.words import is_told, leaves, numbers_in
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
     """The bootstrap intervals of agreement are not in a report."""
-    monkeypatch.setattr("hardness.agreement.RESAMPLES", 3)
+    monkeypatch.setattr("hardness.findings.agreement.RESAMPLES", 3)
 
 
 def sections_of(*runs: Path) -> dict[str, list[Section]]:
@@ -271,7 +271,7 @@ def test_the_runs_of_a_grid_are_one_section(here):
     )
     assert of_rm3["mean"].tolist() == pytest.approx([0.1 * epoch + 0.01 for epoch in range(4)])
     for drawing in section.drawings:
-        (legend,) = drawing.draw(drawing.table, "t").legends
+        (legend,) = drawing.module.draw(drawing.table, "t").legends
         assert {text.get_text() for text in legend.get_texts()} == {"sgd", "rm3", "mine"}
 
 

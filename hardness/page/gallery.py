@@ -18,7 +18,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, Score
 from hardness.errors import UserError
-from hardness.stages.report.describe import Runs, describe_tracking, described
+from hardness.page.describe import Runs, describe_tracking, described
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")
@@ -88,6 +88,7 @@ class Group:
 class Gallery:
     """The content of gallery.html."""
 
+    runs: list[Path]
     scores: tuple[Score, ...]
     """The cards can be sorted by these."""
     lists: tuple[str, ...]
@@ -99,26 +100,11 @@ class Gallery:
     numbers: dict[str, float]
     """The numbers in the sentences."""
 
-    @property
-    def num_cards(self) -> int:
-        return sum(len(group.cards) for group in self.groups)
 
-
-@dataclass(frozen=True)
-class Shown:
-    """A gallery and the runs it belongs to."""
-
-    settings: str
-    runs: list[Path]
-    gallery: Gallery
-
-
-def all_galleries(runs: Runs, with_images: bool) -> list[Shown]:
-    """One gallery per group of tracked runs."""
-    return [
-        Shown(settings, list(group), gallery(group, with_images))
-        for group, settings in described(runs, "track", describe_tracking)
-    ]
+def all_galleries(runs: Runs, with_images: bool) -> list[tuple[str, Gallery]]:
+    """One gallery per group of tracked runs, with their settings."""
+    groups = described(runs, "track", describe_tracking)
+    return [(settings, gallery(group, with_images)) for group, settings in groups]
 
 
 def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
@@ -171,6 +157,7 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     numbers["classes guessed among"] = len(class_names)
     notes = [_describe_choice(numbers), _describe_curves(numbers), no_images]
     return Gallery(
+        runs=list(runs),
         scores=tuple(SCORES[name] for name in names),
         lists=LISTS,
         groups=groups,

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hardness import agreement as module
-from hardness.agreement import agreement, kinds_of_difference, over_pairs
+from hardness.findings import agreement as module
+from hardness.findings.agreement import agreement, kinds_of_difference, over_pairs
 from tests.conftest import refused
 
 A, B = [1, 2, 3, 4, 5], [2, 1, 4, 3, 5]

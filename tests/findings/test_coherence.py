@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hardness.equal_loss import coherence_estimates, equal_loss
-from hardness.wording import coherence_words
+from hardness.findings.coherence import Coherence, equal_loss
 
 
 def curves(seeds=2) -> pd.DataFrame:
@@ -25,7 +24,8 @@ def test_groups_are_compared_where_their_losses_are_equal():
 
 
 def test_estimates_worked_by_hand():
-    found = coherence_estimates(curves())
+    coherence = Coherence.of(curves())
+    found = coherence.estimates()
     assert list(found) == [
         "easy - hard: over training",
         "easy - hard: at equal loss",
@@ -37,13 +37,13 @@ def test_estimates_worked_by_hand():
     assert found["easy - hard: at equal loss"].mean == pytest.approx(0.3 * 1.25 + 0.005)
     assert found["easy - hard: at loss 0.50"].mean == pytest.approx(0.15 + 0.005)
     assert found["easy - hard: at equal loss"].num_seeds == 2
-    assert "agree more than those of hard ones" in " ".join(coherence_words(found).sentences)
+    assert "agree more than those of hard ones" in " ".join(coherence.words().sentences)
 
 
 def test_the_sentence_follows_the_sign():
     swapped = curves().replace({"measured_on": {"easy": "hard", "hard": "easy"}})
-    assert "agree less than those of hard ones" in coherence_words(coherence_estimates(swapped)).headline
-    one_seed = coherence_words(coherence_estimates(curves(seeds=1))).sentences
+    assert "agree less than those of hard ones" in Coherence.of(swapped).words().headline
+    one_seed = Coherence.of(curves(seeds=1)).words().sentences
     assert "one seed: no interval" in one_seed[0]
     assert "one seed gives no interval" in one_seed[1]
 
@@ -59,8 +59,8 @@ def test_without_a_common_loss_or_a_second_group_there_is_no_estimate():
         columns=["measured_on", "seed", "epoch", "mean_loss", "coherence"],
     )
     assert equal_loss(apart) is None
-    assert list(coherence_estimates(apart)) == ["easy - hard: over training"]
-    assert coherence_estimates(apart[apart["measured_on"] == "easy"]) == {}
+    assert list(Coherence.of(apart).estimates()) == ["easy - hard: over training"]
+    assert Coherence.of(apart[apart["measured_on"] == "easy"]).estimates() == {}
 
 
 def test_epochs_and_seeds_without_coherence_are_skipped():
@@ -68,10 +68,10 @@ def test_epochs_and_seeds_without_coherence_are_skipped():
     # The second seed has no hard group, and at epoch 3 the first one's gradients are all zero.
     table = table[~((table["seed"] == "1") & (table["measured_on"] == "hard"))]
     table.loc[table["epoch"] == 3, "coherence"] = None
-    found = coherence_estimates(table)
+    found = Coherence.of(table).estimates()
     assert found["easy - hard: over training"].num_seeds == 1
     assert found["easy - hard: over training"].mean == pytest.approx((0.2 - 0.02) / 2)
     assert found["easy - hard: at equal loss"].mean == pytest.approx(0.3 * 1.5)
     before = table[table["epoch"] == 0]
-    assert coherence_estimates(before) == {}
+    assert Coherence.of(before).estimates() == {}
     assert equal_loss(table.assign(coherence=np.nan)) is None

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from hardness import files
+from hardness import files, page
 from hardness.datasets import decoding
 from hardness.dynamics import store
-from hardness.stages import report
-from hardness.stages.report.gallery import LISTS, gallery, select
+from hardness.page.gallery import LISTS, gallery, select
 from hardness.stages.run_folder import finished_info
 from tests.conftest import write_image
 from tests.made_runs import tracked_run
@@ -173,7 +172,7 @@ def test_the_note_says_how_many_of_many_classes_are_shown(tmp_path):
     assert "the easiest and the hardest examples" in found.notes[0]
     assert "100 of 505 classes" in found.notes[0]
     assert (len(found.groups), found.groups[0].label, found.groups[-1].label) == (100, 0, 504)
-    assert found.num_cards == 200
+    assert found.numbers["cards"] == 200
 
 
 def test_runs_under_other_given_labels_are_left_out(by_hand):
@@ -270,7 +269,7 @@ def test_two_galleries_on_a_page_share_no_id(by_hand, gallery_page):
 
 @pytest.mark.parametrize("name", ["gallery.css", "gallery.js", "gallery.html"])
 def test_the_page_loads_nothing(name):
-    text = (Path(report.__file__).parent / name).read_text()
+    text = (Path(page.__file__).parent / name).read_text()
     assert not re.search(r"http|url\(|@import|\bimport\b|fetch", text)
 
 
@@ -304,7 +303,7 @@ def test_a_tracked_run(made_run, gallery_page):
             assert image.mode == "L"
             assert (np.asarray(image) == pixels[card.example_id]).all()
     page = read(gallery_page(found))
-    assert len(page.tagged("img")) == len(page.tagged("svg")) == found.num_cards
+    assert len(page.tagged("img")) == len(page.tagged("svg")) == found.numbers["cards"]
     card = found.groups[0].cards[0]
     alt = f"{card.key}, given label {card.given}, predicted {card.prediction}"
     assert page.tagged("img")[0]["alt"] == alt

@@ -1,5 +1,6 @@
 """The report as numbers (summary.json, described in reports/README.md) and in Markdown (summary.md)."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,17 +10,33 @@ from typing import Any
 
 from hardness import files
 from hardness.config import Report
-from hardness.stages.report.describe import describe_data, describe_training
-from hardness.stages.report.gallery import Shown
-from hardness.stages.report.reproduce import commands
-from hardness.stages.report.section import Section
+from hardness.page.describe import describe_data, describe_training
+from hardness.page.gallery import Gallery
+from hardness.page.reproduce import commands
+from hardness.page.section import Section
 
-REQUIRED = {"format_version", "runs", "sections"}
+_REQUIRED = {"format_version", "runs", "sections"}
 """Names that identify a summary.json."""
 
 
+def may_write(out: Path) -> bool:
+    """Does the folder contain nothing with the name of a report's file, or an older report?"""
+    if out.is_file():
+        return False
+    if not any((out / name).exists() for name in ("index.html", "summary.json", "summary.md", "figures")):
+        return True
+    try:
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.keys() >= _REQUIRED
+
+
 def in_numbers(
-    config: Report, runs: dict[Path, dict], sections: Sequence[Section], shown: Sequence[Shown]
+    config: Report,
+    runs: dict[Path, dict],
+    sections: Sequence[Section],
+    galleries: Sequence[tuple[str, Gallery]],
 ) -> dict[str, Any]:
     """The object of summary.json."""
     names = _names(list(runs))
@@ -31,12 +48,12 @@ def in_numbers(
         "sections": [_section(section, names) for section in sections],
         "galleries": [
             {
-                "settings": each.settings,
-                "runs": [names[path] for path in each.runs],
-                "numbers": each.gallery.numbers,
-                "notes": each.gallery.notes,
+                "settings": settings,
+                "runs": [names[path] for path in gallery.runs],
+                "numbers": gallery.numbers,
+                "notes": gallery.notes,
             }
-            for each in shown
+            for settings, gallery in galleries
         ],
         "commands": commands(config, runs),
     }

@@ -4,7 +4,7 @@ import base64
 import io
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import jinja2
 from PIL import Image
 
 from hardness.figures.style import DPI
-from hardness.stages.report.describe import distinct
-from hardness.stages.report.gallery import Shown
-from hardness.stages.report.section import Drawing, Section
+from hardness.page.describe import distinct
+from hardness.page.gallery import Gallery
+from hardness.page.section import Drawing, Section
 
 _CSS_DPI = 96
 _COLUMNS = (
@@ -23,40 +23,10 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A figure of the page."""
-
-    name: str
-    title: str
-    caption: str
-    uri: str
-    width: int
-    """In CSS pixels, as is height."""
-    height: int
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The results of one group of runs."""
-
-    section: Section
-    differs: str
-    """The settings in which the group differs from others."""
-    pictures: list[_Picture]
-
-
-@dataclass(frozen=True)
-class _Question:
-    title: str
-    anchor: str
-    answers: list[_Answer]
-
-
 def render(
     summary: dict[str, Any],
     sections: Sequence[Section],
-    shown: Sequence[Shown],
+    galleries: Sequence[tuple[str, Gallery]],
     figures: Path,
     formats: Sequence[str],
 ) -> str:
@@ -71,10 +41,11 @@ def render(
     runs = [{**run, "duration": _duration(run["seconds"])} for run in summary["runs"]]
     return environment.get_template("page.html").render(
         title=summary["title"],
-        questions=_questions(sections, figures),
+        questions=_questions(sections),
+        picture_of=partial(_picture, figures),
         cautions=_cautions(sections),
         versions=dict.fromkeys(run["versions"] for run in runs),
-        galleries=shown,
+        galleries=galleries,
         runs=runs,
         columns=_COLUMNS,
         suffixes=[*formats, "csv"],
@@ -91,26 +62,24 @@ def _cautions(sections: Sequence[Section]) -> dict[str, list[str]]:
     return found
 
 
-def _questions(sections: Sequence[Section], figures: Path) -> list[_Question]:
+def _questions(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Each section has the settings in which it differs from the others of its question."""
     questions = []
     for title, same in itertools.groupby(sections, lambda section: section.title):
         same = list(same)
-        answers = [
-            _Answer(section, differs, [_picture(drawing, figures) for drawing in section.drawings])
-            for section, differs in zip(same, distinct([each.settings for each in same]), strict=True)
-        ]
-        questions.append(_Question(title, f"question-{len(questions) + 1}", answers))
+        pairs = zip(same, distinct([each.settings for each in same]), strict=True)
+        answers = [{"section": section, "differs": differs} for section, differs in pairs]
+        questions.append({"title": title, "anchor": f"question-{len(questions) + 1}", "answers": answers})
     return questions
 
 
-def _picture(drawing: Drawing, figures: Path) -> _Picture:
-    """The PNG as a data URI."""
+def _picture(figures: Path, drawing: Drawing) -> dict[str, Any]:
+    """The PNG as a data URI, and its size in CSS pixels."""
     png = (figures / f"{drawing.name}.png").read_bytes()
     with Image.open(io.BytesIO(png)) as image:
         width, height = (round(size * _CSS_DPI / DPI) for size in image.size)
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    title = drawing.name.rstrip("0123456789").replace("-", " ").strip().capitalize()
-    return _Picture(drawing.name, title, drawing.caption, uri, width, height)
+    return {"uri": uri, "width": width, "height": height}
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Which labels are likely wrong, and how well a score finds them: pure functions."""
+"""Which labels are likely wrong, and which scores detect them?"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from hardness.dynamics.pool import ranks
 from hardness.errors import UserError
+from hardness.findings.words import Words, includes_0
+from hardness.statistics import Estimate
 
 
 def label_issues(labels: np.ndarray, predictions: np.ndarray, quality: np.ndarray) -> np.ndarray:
@@ -63,3 +67,57 @@ def _suspicion(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> tuple[np
     found = ranks(table, by)
     is_readable = ~np.isnan(found)
     return found[is_readable], is_corrupt[is_readable]
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """How well each score ranks corrupt labels before pristine ones, over runs."""
+
+    auroc: dict[str, Estimate]
+    """By score, as is average_precision."""
+    average_precision: dict[str, Estimate]
+    best: str
+    """The score with the largest mean average precision."""
+    second: str
+    lead: Estimate
+    """Average precision of the best score minus that of the second best, paired by run."""
+    chance: float
+    """Average precision by chance."""
+
+    @classmethod
+    def of(cls, found: pd.DataFrame) -> "LabelErrors":
+        """found: the rows of ``detection`` on each run, with the same scores in each, at least two."""
+        auroc, precision = (
+            {name: rows.to_numpy() for name, rows in found.groupby("score", sort=False)[value]}
+            for value in ("auroc", "average_precision")
+        )
+        # Ties in alphabetical order.
+        means = found.groupby("score")["average_precision"].mean()
+        best, second = means.sort_values(ascending=False, kind="stable").index[:2]
+        return cls(
+            {name: Estimate.of(values) for name, values in auroc.items()},
+            {name: Estimate.of(values) for name, values in precision.items()},
+            best,
+            second,
+            Estimate.of(precision[best] - precision[second]),
+            float((found["num_corrupt"] / found["num_examples"]).mean()),
+        )
+
+    def estimates(self) -> dict[str, Estimate]:
+        found = {}
+        for name in self.auroc:
+            found[f"{name}: auroc"] = self.auroc[name]
+            found[f"{name}: average precision"] = self.average_precision[name]
+        return found | {f"{self.best} - {self.second}: average precision": self.lead}
+
+    def words(self) -> Words:
+        """Which score detects wrong labels best, compared with chance and with the second-best score."""
+        found = f"average precision {self.average_precision[self.best]}, by chance {self.chance:.3f}"
+        tie = "" if self.lead.sign > 0 else " (difference not significant)"
+        sentence = (
+            f"Of {len(self.auroc)} scores, {self.best} detects corrupt labels best: {found}; AUROC "
+            f"{self.auroc[self.best]}. The average precision of the second best, {self.second}, is lower by "
+            f"{self.lead}{includes_0(self.lead)}. The best of many scores is partly the best by luck."
+        )
+        headline = f"{self.best} detects corrupt labels best: {found}. Second best: {self.second}{tie}."
+        return Words(headline, [sentence], {"scores": len(self.auroc), "chance": self.chance})

@@ -1,4 +1,4 @@
-"""Agreement of scores, and of runs, on which examples are hard: rank correlations and overlaps.
+"""Do scores, and runs, agree on which examples are hard? Rank correlations and overlaps.
 
 Everything is computed over all examples and within classes: two scores that only reflect which classes are
 hard agree over all examples, but not within classes. Pure functions of tables.
@@ -20,6 +20,7 @@ from hardness import seeding
 from hardness.dynamics.pool import is_whole, ranks
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
+from hardness.findings.words import Words
 
 RESAMPLES = 200
 MOST_EXAMPLES = 5_000
@@ -113,6 +114,60 @@ def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
 def kinds_of_difference(summary: pd.DataFrame) -> list[str]:
     """The differences between pairs of runs, fewest settings first."""
     return sorted(summary["differs"].dropna().unique(), key=lambda differs: differs.count("+"))
+
+
+def agreement_words(summary: pd.DataFrame) -> Words:
+    """The table of ``over_pairs`` in sentences."""
+    sentences, numbers, headline = [], {}, ""
+    matrix = summary[summary["kind"] == "scores"]
+    plain = matrix[matrix["scope"] == "plain"]
+    names = dict.fromkeys([*plain["score_a"], *plain["score_b"]])
+    of_name = {name: plain[(plain["score_a"] == name) | (plain["score_b"] == name)] for name in names}
+    if constant := [name for name, pairs in of_name.items() if pairs["num_constant"].all()]:
+        sentences.append(f"No correlation, because constant in at least one run: {', '.join(constant)}.")
+    for differs in [None, *kinds_of_difference(summary)]:
+        rows = matrix if differs is None else summary[summary["differs"] == differs]
+        both = rows.pivot(index=["score_a", "score_b"], columns="scope", values="spearman")
+        both = both.dropna(subset="plain")
+        if both.empty:
+            continue
+        of = f"two runs that differ in {differs}" if differs else "two scores of one run"
+        ends = {}
+        for what, index in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
+            values = both.loc[index]
+            name = " and ".join(dict.fromkeys(index))
+            ends[what] = f"{name} ({values['plain']:.2f}, within classes {_or_constant(values)})"
+            numbers |= _correlations(f"{of}: {what}", values)
+        median = both.median()
+        numbers |= _correlations(f"{of}: median", median)
+        correlation = (
+            f"median Spearman correlation {median['plain']:.2f} (within classes {_or_constant(median)})"
+        )
+        if differs is None:
+            sentences.append(
+                f"Two scores of one run: {correlation}. Lowest: {ends['least']}; highest: {ends['most']}."
+            )
+        else:
+            num_pairs = rows["num_pairs"].iloc[0]
+            numbers[f"{of}: pairs"] = int(num_pairs)
+            pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
+            sentences.append(
+                f"The same score in {of} ({pairs}): {correlation}. Most stable: {ends['most']}; least "
+                f"stable: {ends['least']}."
+            )
+        # Of the runs that differ in fewest settings; a run and its copy agree anyway.
+        if differs is None or (headline.startswith("Two scores") and differs != "nothing"):
+            headline = f"{of.capitalize()}: {correlation}, over all scores."
+    return Words(headline, sentences, numbers)
+
+
+def _correlations(what: str, values: pd.Series) -> dict[str, float]:
+    return {f"{what}, {scope}": float(value) for scope, value in values.items() if not np.isnan(value)}
+
+
+def _or_constant(values: pd.Series) -> str:
+    within = values["within-class"]
+    return "constant" if np.isnan(within) else f"{within:.2f}"
 
 
 def _pairs(

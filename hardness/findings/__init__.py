@@ -1,0 +1,1 @@
+"""One file per question: curves or scores -> a dataclass of estimates, and the sentences about them."""

@@ -1,0 +1,1 @@
+"""Findings and figures -> one page, summary.json and summary.md."""
