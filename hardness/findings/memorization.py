@@ -5,12 +5,14 @@ is the training seed: differences are paired by it, and intervals are over it.
 """
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from hardness.findings.curves import at_first_crossing, last_epoch
 from hardness.findings.words import ONE_SEED, Words, judged
+from hardness.registry import OPTIMIZERS
 from hardness.statistics import Estimate
 
 _GRID = 50
@@ -30,8 +32,9 @@ def compared(optimizers: list[str]) -> list[tuple[str, str]]:
     bases = [name.partition("+")[2] for name in optimizers]
     pairs = []
     for plain, on_it in [("sgd", ""), *((base, f"+{base}") for base in dict.fromkeys(filter(None, bases)))]:
-        for test, *controls in (("m3", "a3"), ("rm3", "ra3", "ra3-scaled")):
-            pairs += [(plain, test + on_it), *((control + on_it, test + on_it) for control in controls)]
+        for test in filter(attrgetter("controls"), OPTIMIZERS.values()):
+            name = test.name + on_it
+            pairs += [(plain, name), *((control + on_it, name) for control in test.controls)]
     return [pair for pair in pairs if set(pair) <= set(optimizers)]
 
 
