@@ -1,11 +1,14 @@
 """Which examples a network finds easy or hard, and why.
 
-``Recorder``, ``scores``, ``split`` and ``optim`` are loaded on first use, so that importing the package (and
-``hardness --help``) does not import torch.
+The public names are loaded on first use, so that importing the package (and ``hardness --help``) does not
+import torch. ``track``, ``retrain``, ``memorize`` and ``report`` take the settings of the stage as keyword
+arguments, and return the path of its output: ``hardness.track(data="digits", epochs=5)``.
 """
 
+import functools
 import importlib
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 __version__ = "0.1.0"
 
@@ -14,8 +17,9 @@ _PUBLIC = {
     "scores": "hardness.dynamics.scores:scores",
     "split": "hardness.stages.split:subsets_of",
 }
+_STAGES = ("track", "retrain", "memorize", "report")
 
-__all__ = ["Recorder", "optim", "scores", "split"]
+__all__ = [*_PUBLIC, *_STAGES, "optim"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +28,19 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         module, attribute = _PUBLIC[name].split(":")
         return getattr(importlib.import_module(module), attribute)
+    if name in _STAGES:
+        return functools.partial(_run, name)
     raise AttributeError(f"module 'hardness' has no attribute {name!r}")
+
+
+def _run(stage: str, /, **settings: Any) -> Path:
+    """Run a stage. Values are converted to the types of its settings: text to a path, a list to a tuple."""
+    from pydantic import TypeAdapter
+
+    from hardness.registry import STAGES
+
+    entry = STAGES[stage]
+    types = get_type_hints(entry.load())
+    for name in settings.keys() & types.keys():
+        settings[name] = TypeAdapter(types[name]).validate_python(settings[name])
+    return entry.code()(entry.load()(**settings))

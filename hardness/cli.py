@@ -1,24 +1,18 @@
 """``hardness STAGE``: the flags are the fields of the stage's dataclass."""
 
-import importlib
+import functools
+import operator
 import signal
 import sys
-from typing import Annotated
+from dataclasses import make_dataclass
+from typing import Annotated, Any
 
 import tyro
 
-from hardness import config as c
 from hardness.console import escape_unencodable, silence
-from hardness.errors import UserError, unknown_name
+from hardness.errors import UserError
 from hardness.ranks import launched
-from hardness.stages import STAGES
-
-COMMANDS = {c.Demo: "hardness.recipes.run:demo", c.Run: "hardness.recipes.run:run", **STAGES}
-
-# A union of the dataclasses, each a subcommand named after it.
-_COMMANDS = Annotated[c.Demo, tyro.conf.subcommand("demo")]
-for _stage in list(COMMANDS)[1:]:
-    _COMMANDS = _COMMANDS | Annotated[_stage, tyro.conf.subcommand(_stage.__name__.lower())]
+from hardness.registry import STAGES
 
 
 def main() -> None:
@@ -26,18 +20,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     escape_unencodable()
     try:
-        _check_stage(sys.argv[1:])
-        options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-        config = tyro.cli(_COMMANDS, prog="hardness", description=_DESCRIPTION, config=options)
+        stage, config = _parsed(sys.argv[1:])
         ranks = launched()
         if not ranks.is_first:
             silence()
-        if ranks.is_many and not isinstance(config, c.Track):
+        if ranks.is_many and not STAGES[stage].many_ranks:
             sentence = "{stage} runs in one process (torchrun started {num_ranks}); only track takes several."
-            values = {"stage": type(config).__name__.lower(), "num_ranks": ranks.size}
+            values = {"stage": stage, "num_ranks": ranks.size}
             raise UserError("one-process-only", sentence, "Start it without torchrun.", **values)
-        module, function = COMMANDS[type(config)].split(":")
-        getattr(importlib.import_module(module), function)(config)
+        STAGES[stage].code()(config)
     except UserError as error:
         _leave(f"hardness: {error}", 2)
     except OSError as error:
@@ -47,11 +38,19 @@ def main() -> None:
         sys.exit(130)
 
 
-def _check_stage(words: list[str]) -> None:
-    """Raise ``UserError`` for an unknown stage; tyro reports unknown flags."""
-    stages = [stage.__name__.lower() for stage in COMMANDS]
-    if words and not words[0].startswith("-") and words[0] not in stages:
-        raise unknown_name("a stage", words[0], stages)
+def _parsed(words: list[str]) -> tuple[str, Any]:
+    """(the stage, its settings). Raises ``UserError`` for an unknown stage; tyro reports unknown flags."""
+    chosen = words[0] if words and not words[0].startswith("-") else ""
+    # A union of dataclasses, each a subcommand. Only the code of the chosen stage is imported.
+    settings = {
+        name: make_dataclass(name, (), namespace={"__doc__": entry.summary}) for name, entry in STAGES.items()
+    }
+    if chosen:
+        settings[chosen] = STAGES[chosen].load()
+    commands = [Annotated[each, tyro.conf.subcommand(name)] for name, each in settings.items()]
+    options = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    union = functools.reduce(operator.or_, commands)
+    return chosen, tyro.cli(union, prog="hardness", description=_DESCRIPTION, config=options)
 
 
 def _leave(line: str, status: int) -> None:

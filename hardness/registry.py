@@ -1,19 +1,20 @@
-"""The names of models, optimizers and data sets, each registered by a decorator beside its code::
+"""The names of models, optimizers, data sets and stages, each registered by a decorator beside its code::
 
-    @MODELS.register("mlp", "two hidden layers of 256 units, no batch normalization")
-    def mlp(input_shape, num_classes): ...
+    @MODELS.register("mlp")
+    def mlp(input_shape, num_classes):
+        \"\"\"Two hidden layers of 256 units, no batch normalization.\"\"\"
 
-Names are read from the source files, because most of them import torch, and a wrong name is refused
-before that. So the arguments of a decorator must be literals. Scores have a registry of the same kind in
-``hardness.dynamics.scores``.
+Names, and the first lines of docstrings, are read from the source files, because most of them import torch,
+and a wrong name is refused before that. So the arguments of a decorator must be literals. Scores have a
+registry of the same kind in ``hardness.dynamics.scores``.
 """
 
 import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,8 +22,10 @@ from typing import Any, Generic, TypeVar
 from hardness.errors import UserError, unknown_name
 
 _DECORATED = re.compile(
-    r"^@[A-Z]+\.register\((.*?)\)\n(?:@[^\n]*\n)*(?:class|def) (\w+)", re.MULTILINE | re.DOTALL
+    r'^@[A-Z]+\.register\((.*?)\)\n(?:@[^\n]*\n)*(?:class|def) (\w+).*?\n    """(.*?)(?:\n|""")',
+    re.MULTILINE | re.DOTALL,
 )
+"""(arguments, name of the class or function, first line of its docstring)."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ class Entry:
     target: str
 
     def load(self) -> Any:
-        module, attribute = self.target.split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _load(self.target)
 
 
 @dataclass(frozen=True)
@@ -57,35 +59,65 @@ class OptimizerEntry(Entry):
     """In figures."""
 
 
+@dataclass(frozen=True)
+class StageEntry(Entry):
+    """What the command line, recipes and reports must know of a stage: a function of its settings."""
+
+    in_recipes: bool = False
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """In recipes: stage that it may come from -> the setting that takes its output."""
+    pooled: tuple[str, ...] = ()
+    """Those of these settings that take the outputs of all runs of a stage, not of one."""
+    trains: bool = False
+    """Trains networks, in a run folder that can be resumed."""
+    many_ranks: bool = False
+    """Works in several processes, which ``torchrun`` starts."""
+    gpus: int = 0
+    """That one of its runs uses by default."""
+    in_run_json: tuple[str, ...] = ()
+    """Keys that the run.json of a finished run must have."""
+
+    function: str = ""
+    """Its code (``module:attribute``) takes an object of the registered class, its settings. Default: the
+    function of its name in ``hardness.stages``."""
+
+    def code(self) -> Callable[[Any], Path | None]:
+        """Settings -> the path of the output."""
+        return _load(self.function or f"hardness.stages.{self.name}:{self.name}")
+
+
 EntryType = TypeVar("EntryType", bound=Entry)
 
 
 class Registry(Mapping[str, EntryType], Generic[EntryType]):
     """The names of one kind that the files of a package register; the error for any other lists similar ones.
 
-    A name that is registered twice raises ``ValueError``.
+    A name that is registered twice raises ``ValueError``. ``first``: names that come before the others.
     """
 
-    def __init__(self, kind: str, package: str, entry_type: type[EntryType] = Entry):
-        self.kind, self.package, self.entry_type = kind, package, entry_type
+    def __init__(
+        self, kind: str, *packages: str, entry_type: type[EntryType] = Entry, first: Sequence[str] = ()
+    ):
+        self.kind, self.packages, self.entry_type, self.first = kind, packages, entry_type, first
 
-    def register(self, name: str, summary: str, **settings: Any) -> Callable[[Any], Any]:
+    def register(self, name: str, **settings: Any) -> Callable[[Any], Any]:
         """A decorator that changes nothing; ``settings``: fields of the entry."""
         return lambda code: code
 
     @cached_property
     def _entries(self) -> dict[str, EntryType]:
         entries: dict[str, EntryType] = {}
-        for path in sorted((Path(__file__).parent / self.package).glob("*.py")):
-            for arguments, attribute in _DECORATED.findall(path.read_text(encoding="utf-8")):
+        root = Path(__file__).parent
+        for path in (path for package in self.packages for path in sorted((root / package).glob("*.py"))):
+            for arguments, attribute, summary in _DECORATED.findall(path.read_text(encoding="utf-8")):
                 call = ast.parse(f"register({arguments})", mode="eval").body
-                name, summary = map(ast.literal_eval, call.args)
+                (name,) = map(ast.literal_eval, call.args)
                 settings = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
                 if name in entries:
                     raise ValueError(f"{self.kind} {name!r} is registered twice")
-                target = f"hardness.{self.package}.{path.stem}:{attribute}"
+                target = f"hardness.{path.parent.name}.{path.stem}:{attribute}"
                 entries[name] = self.entry_type(name, summary, target, **settings)
-        return entries
+        return {name: entries[name] for name in (*self.first, *entries)}
 
     def __getitem__(self, name: str) -> EntryType:
         if name not in self._entries:
@@ -103,8 +135,20 @@ class Registry(Mapping[str, EntryType], Generic[EntryType]):
 
 
 MODELS = Registry("a model", "models")
-OPTIMIZERS = Registry("an optimizer", "optim", OptimizerEntry)
+OPTIMIZERS = Registry("an optimizer", "optim", entry_type=OptimizerEntry)
 SOURCES = Registry("a data set", "datasets")
+STAGES = Registry(
+    "a stage",
+    "settings",
+    "stages",
+    entry_type=StageEntry,
+    first=("demo", "run", "pack", "track", "show", "score", "labels", "split", "retrain", "memorize"),
+)
+
+
+def _load(target: str) -> Any:
+    module, attribute = target.split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @cache

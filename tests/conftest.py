@@ -99,8 +99,7 @@ def image_folder(tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def tracked(tmp_path_factory) -> Path:
     """A trained run of six epochs on digits. Shared: tests copy it before they write to it."""
-    from hardness.config import Track
-    from hardness.stages.track import track
+    from hardness.stages.track import Track, track
 
     return track(Track(epochs=6, lr=0.005, out=tmp_path_factory.mktemp("shared") / "tracked"))
 
@@ -116,8 +115,7 @@ def made_run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def split_file(tracked, tmp_path_factory) -> Path:
     """A split of a copy of ``tracked``."""
-    from hardness.config import Split
-    from hardness.stages.split import split
+    from hardness.stages.split import Split, split
 
     return split(Split(run=(shutil.copytree(tracked, tmp_path_factory.mktemp("split") / "tracked"),)))
 

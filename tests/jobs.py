@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from hardness.config import Track
 from hardness.datasets import DataSet
 from hardness.resources import Resources
+from hardness.settings.track import Track
 from hardness.training.job import Job
 
 

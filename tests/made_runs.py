@@ -12,13 +12,17 @@ import pyarrow as pa
 import torch
 
 from hardness import datasets, files
-from hardness.config import Data, Memorize, Retrain, Track
+from hardness.config import Data
 from hardness.datasets import DataSet
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.dynamics import store
 from hardness.dynamics.record import record
 from hardness.dynamics.scores import scores
-from hardness.stages.run_folder import RunFolder, finished_info, read_info
+from hardness.runs.folder import RunFolder
+from hardness.runs.reading import finished_info, read_info
+from hardness.settings.memorize import Memorize
+from hardness.settings.retrain import Retrain
+from hardness.settings.track import Track
 from hardness.stages.track import examples
 from hardness.subsets import SUBSETS
 from hardness.training.fit import EpochLog

@@ -1,7 +1,5 @@
 """What the processes of ``tests.processes`` need not import: imported once, by their server."""
 
-import importlib
-
 import matplotlib as mpl
 import matplotlib.pyplot
 import pytest  # noqa: F401
@@ -11,9 +9,9 @@ import torch._dynamo
 import torchvision  # noqa: F401
 
 import tests.processes  # noqa: F401
-from hardness.cli import COMMANDS
+from hardness.registry import STAGES
 
 mpl.use("Agg")
 torch.set_num_threads(1)
-for place in COMMANDS.values():
-    importlib.import_module(place.partition(":")[0])
+for stage in STAGES.values():
+    stage.code()

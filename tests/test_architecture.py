@@ -17,29 +17,30 @@ ORDER = [
     "ranks",
     "registry",
     "checks",
-    "settings",
     "config",
+    "settings",
     "resources",
+    "runs",
     "datasets",
     "models",
     "gradients",
+    "statistics",
     "optim",
     "dynamics",
+    "subsets",
     "training",
     "probes",
-    "subsets",
-    "statistics",
     "findings",
     "figures",
     "page",
+    "exporters",
     "stages",
     "recipes",
     "cli",
 ]
 ROOT = Path(hardness.__file__).parent
 # Checking `--by` needs the scores' names, which live with their code: imported when asked, without torch.
-# The page reads run folders by modules of stages.
-ALLOWED = {("config", "dynamics"), ("page", "stages")}
+ALLOWED = {("settings", "dynamics")}
 
 
 def parsed() -> dict[Path, ast.Module]:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hardness.config import Data, Memorize, Retrain, Split, Track
+from hardness.config import Data
+from hardness.settings.memorize import Memorize
+from hardness.settings.retrain import Retrain
+from hardness.settings.split import Split
+from hardness.settings.track import Track
 from tests.conftest import refused
 
 

@@ -1,4 +1,6 @@
+import inspect
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from hardness import datasets, models, optim, registry
 from hardness.config import Data
 from hardness.datasets.source import Source
-from hardness.registry import MODELS, OPTIMIZERS, SOURCES, Registry, check_model, torchvision_models
+from hardness.registry import MODELS, OPTIMIZERS, SOURCES, STAGES, Registry, check_model, torchvision_models
 from hardness.training.step import train_step
 from tests.conftest import refused
 
@@ -17,10 +19,17 @@ def test_torchvisions_names_are_read_from_its_source():
     assert torchvision_models() == sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-@pytest.mark.parametrize("registry", [SOURCES, OPTIMIZERS, MODELS], ids=lambda registry: registry.kind)
-def test_every_entry_points_at_code(registry):
+@pytest.mark.parametrize(
+    "registry", [SOURCES, OPTIMIZERS, MODELS, STAGES], ids=lambda registry: registry.kind
+)
+def test_every_entry_is_found_with_its_summary(registry):
     for entry in registry.values():
-        assert callable(entry.load())
+        assert inspect.getdoc(entry.load()).splitlines()[0] == entry.summary
+
+
+def test_every_stage_has_a_function_of_its_settings():
+    for entry in STAGES.values():
+        assert get_type_hints(entry.code())["config"] is entry.load()
 
 
 def test_names_are_as_documented():
@@ -36,10 +45,10 @@ def test_names_are_as_documented():
 def test_a_file_registers_names_without_being_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
     (tmp_path / "things").mkdir()
-    code = "raise RuntimeError\n@THINGS.register('one', 'the first')\ndef first(): ...\n"
+    code = 'raise RuntimeError\n@THINGS.register(\'one\')\ndef first():\n    """The first."""\n'
     (tmp_path / "things/a.py").write_text(code)
     (entry,) = Registry("a thing", "things").values()
-    assert (entry.name, entry.summary, entry.target) == ("one", "the first", "hardness.things.a:first")
+    assert (entry.name, entry.summary, entry.target) == ("one", "The first.", "hardness.things.a:first")
     Path(tmp_path, "things/b.py").write_text(code)
     with pytest.raises(ValueError, match="'one' is registered twice"):
         len(Registry("a thing", "things"))

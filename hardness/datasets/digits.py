@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from hardness.resources import Resources
 
 
-@SOURCES.register("digits", "1,797 digits of 8 x 8 pixels, from scikit-learn")
+@SOURCES.register("digits")
 class Digits(Source):
-    """1,437 for training, 360 for validation, always the same ones."""
+    """1,797 digits of 8 x 8 pixels, from scikit-learn; always the same 360 for validation."""
 
     def check_syntax(self) -> None:
         sentence, data = "digits takes no path (got {data}).", f"digits:{self.place}"

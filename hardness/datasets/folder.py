@@ -35,9 +35,9 @@ class File(str):
             return file.read(size)
 
 
-@SOURCES.register("imagefolder", "PATH/train/CLASS/*.jpg, PATH/val/CLASS/*.jpg")
+@SOURCES.register("imagefolder")
 class ImageFolder(FileSource):
-    """A folder with a folder for training and one for validation."""
+    """PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg."""
 
     is_image_folder = True
 
@@ -96,9 +96,9 @@ class ImageFolder(FileSource):
         return Found(found, class_names, notes, left_out)
 
 
-@SOURCES.register("imagenet", "PATH, an image folder with ImageNet's image sizes")
+@SOURCES.register("imagenet")
 class ImageNet(ImageFolder):
-    """Images are resized and cropped as in ImageNet's recipes."""
+    """PATH, an image folder whose images are resized and cropped as in ImageNet's recipes."""
 
     has_imagenet_sizes = True
 

@@ -12,11 +12,11 @@ from pyarrow import csv
 from torch import Tensor
 
 from hardness import seeding
+from hardness.config import GivenLabels
 from hardness.console import warn
 from hardness.datasets.examples import DataSet, Examples
 from hardness.datasets.label_columns import as_labels, no_such_column, wrong_type
 from hardness.errors import UserError
-from hardness.settings import GivenLabels
 
 
 def given_labels(data: DataSet, config: GivenLabels, noise: float) -> Tensor:

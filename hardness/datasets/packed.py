@@ -131,9 +131,9 @@ def verify(folder: Path) -> int:
     return len(shards)
 
 
-@SOURCES.register("packed", "PATH, a folder that `hardness pack` wrote")
+@SOURCES.register("packed")
 class Packed(Source):
-    """The shards are memory-mapped; pixels are read on access."""
+    """PATH, a folder that `hardness pack` wrote. It is memory-mapped; pixels are read on access."""
 
     flags = frozenset({"size"})
     is_packed = True

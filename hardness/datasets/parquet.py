@@ -58,9 +58,9 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 
-@SOURCES.register("parquet", "PATTERN:IMAGE:LABEL, Parquet files with a column of images")
+@SOURCES.register("parquet")
 class ParquetFiles(FilePattern):
-    """All files that match the pattern, in the order of their names."""
+    """PATTERN:IMAGE:LABEL: Parquet files with a column of images, in the order of their names."""
 
     syntax = "PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
 

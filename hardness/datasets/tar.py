@@ -67,9 +67,9 @@ class TarMember(NamedTuple):
             return file.read(self.size if size < 0 else min(size, self.size))
 
 
-@SOURCES.register("tar", "PATTERN, tar files of class folders or of WebDataset samples")
+@SOURCES.register("tar")
 class TarFiles(FilePattern):
-    """All tars that match the pattern, in the order of their names."""
+    """PATTERN: tar files of class folders or of WebDataset samples, in the order of their names."""
 
     def find(self) -> Found:
         notes, tars = Notes(), matching(self.pattern)

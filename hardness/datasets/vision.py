@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _NAMES = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
 
 
-@SOURCES.register("torchvision", "NAME:PATH, one of torchvision's data sets")
+@SOURCES.register("torchvision")
 class TorchvisionData(Source):
-    """Nothing is downloaded unless the user asks (``--download``)."""
+    """NAME:PATH, one of torchvision's data sets. Nothing is downloaded without --download."""
 
     syntax = "NAME:PATH"
 

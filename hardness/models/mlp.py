@@ -8,8 +8,9 @@ from torch import nn
 from hardness.registry import MODELS
 
 
-@MODELS.register("mlp", "two hidden layers of 256 units, no batch normalization")
+@MODELS.register("mlp")
 def mlp(input_shape: Sequence[int], num_classes: int) -> nn.Module:
+    """Two hidden layers of 256 units, no batch normalization."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(prod(input_shape), 256),

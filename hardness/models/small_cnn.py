@@ -8,9 +8,9 @@ from torch import nn
 from hardness.registry import MODELS
 
 
-@MODELS.register("small_cnn", "three 3 x 3 convolutions, no batch normalization")
+@MODELS.register("small_cnn")
 def small_cnn(input_shape: Sequence[int], num_classes: int) -> nn.Module:
-    """Three 3 x 3 convolutions, each with max-pooling, then two linear layers."""
+    """Three 3 x 3 convolutions with max-pooling, two linear layers, no batch normalization."""
     widths = (input_shape[0], 32, 64, 128)
     layers = []
     for wide_in, wide_out in itertools.pairwise(widths):

@@ -172,9 +172,7 @@ def _mean_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
     torch._foreach_div_(total, float(NUM_GROUPS))
 
 
-@OPTIMIZERS.register(
-    "m3", "median of three group gradients", is_method=True, is_robust=True, controls=("a3",), color="#0072B2"
-)
+@OPTIMIZERS.register("m3", is_method=True, is_robust=True, controls=("a3",), color="#0072B2")
 class M3(GroupGradients):
     """Median of three group gradients. Its state is a running minimum and maximum per parameter.
 
@@ -187,7 +185,7 @@ class M3(GroupGradients):
     _third_ = staticmethod(_median_in_)
 
 
-@OPTIMIZERS.register("a3", "mean of three group gradients", is_method=True, is_robust=True, color="#56B4E9")
+@OPTIMIZERS.register("a3", is_method=True, is_robust=True, color="#56B4E9")
 class A3(GroupGradients):
     """Mean of three group gradients: the control for ``M3``, used in the same way.
 

@@ -187,7 +187,6 @@ def _ra3_filter_(*columns: list[Tensor], **settings: Any) -> None:
 
 @OPTIMIZERS.register(
     "rm3",
-    "median of the last three gradients",
     is_method=True,
     is_robust=True,
     controls=("ra3", "ra3-scaled"),
@@ -205,9 +204,7 @@ class RM3(_Rolling):
     _filter_ = staticmethod(_rm3_filter_)
 
 
-@OPTIMIZERS.register(
-    "ra3", "average of the last three gradients", is_method=True, is_robust=True, color="#E69F00"
-)
+@OPTIMIZERS.register("ra3", is_method=True, is_robust=True, color="#E69F00")
 class RA3(_Rolling):
     """Rolling average of three: the control for ``RM3``, used in the same way.
 
@@ -220,7 +217,6 @@ class RA3(_Rolling):
 
 @OPTIMIZERS.register(
     "ra3-scaled",
-    "average of the last three gradients, rescaled to the norm of their median",
     is_robust=True,
     color="#882255",
 )

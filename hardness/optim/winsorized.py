@@ -32,9 +32,7 @@ def winsorized_mean(gradients: Tensor, c: int) -> Tensor:
     return gradients.clamp(low, high).mean(0)
 
 
-@OPTIMIZERS.register(
-    "winsorized", "mean of per-example gradients, clipped at the second smallest and largest", compiles=False
-)
+@OPTIMIZERS.register("winsorized", compiles=False)
 class WinsorizedSGD(torch.optim.SGD):
     """SGD along the winsorized mean of the per-example gradients: ``backward(...)``, then ``step()``.
 

@@ -6,8 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hardness.stages.run_settings import CONFIGS, OBSERVING, OPERATIONAL, defaults, describe_lr
-from hardness.stages.split import split_of
+from hardness.runs.settings import OBSERVING, OPERATIONAL, defaults, describe_lr, split_of
 
 Runs = dict[Path, dict[str, Any]]
 """Run folder -> its run.json."""
@@ -74,14 +73,14 @@ def _networks(info: dict) -> set[tuple]:
 
 def _compared(info: dict) -> dict[str, Any]:
     """The settings that all runs of a group share; missing ones of older runs have their default."""
-    config = defaults(CONFIGS[info["stage"]]) | info["config"]
+    config = defaults(info["stage"]) | info["config"]
     parts, others, ignored = {"": config}, {}, _NOT_COMPARED
     if info["stage"] == "memorize":
         labels = info.get("labels_fingerprint") if config["given_labels"] else None
         others = {"noise_seed": config["noise_seed"], "given labels": labels}
         ignored = _NOT_COMPARED | _OF_A_GRID
     if info["stage"] == "retrain":
-        tracked = defaults(CONFIGS["track"]) | {"precision": "float32"} | info.get("tracked", {})
+        tracked = defaults("track") | {"precision": "float32"} | info.get("tracked", {})
         config = {name: tracked.get(name) if value is None else value for name, value in config.items()}
         parts = {"": config, "split ": split_of(info), "tracked ": tracked}
     others |= {"data set": info["fingerprint"], "records": info.get("record_mode")}

@@ -298,7 +298,7 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
 def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbnail], str]:
     """({example id: its thumbnail}, the reason if there are none)."""
     # torch is slow to import; the rest of the gallery does not need it.
-    from hardness.stages.tracked import load_unread
+    from hardness.probes.tracked_run import load_unread
 
     try:
         examples = load_unread(info).train

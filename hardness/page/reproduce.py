@@ -1,24 +1,24 @@
 """The commands that reproduce the runs of a report, and the report."""
 
 from pathlib import Path
+from typing import Any
 
 from hardness import files
-from hardness.config import Report
 from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
-from hardness.stages.run_folder import read_info
-from hardness.stages.run_settings import CONFIGS, command, uncommon
-from hardness.stages.split import DEFAULTS, split_of
+from hardness.registry import STAGES
+from hardness.runs.reading import read_info
+from hardness.runs.settings import command, defaults, non_default, split_of
 
 
-def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
+def commands(config: Any, runs: dict[Path, dict]) -> list[str]:
     """One command per run, then that of the report.
 
     The command of its split precedes a run of retrain; runs that searched its learning rates, if they still
     exist, precede a run of memorize.
     """
     made = []
-    for stage in CONFIGS:
+    for stage in (name for name, entry in STAGES.items() if entry.trains):
         for path, info in runs.items():
             if info["stage"] == stage:
                 made += [_split(info)] if stage == "retrain" else []
@@ -27,13 +27,13 @@ def commands(config: Report, runs: dict[Path, dict]) -> list[str]:
                 made += _scores(path, info) if stage == "track" else []
     # Name every run, even if the report was made of all finished ones.
     settings = {"runs": list(runs), "out": config.out, "title": config.title, "no_images": not config.images}
-    if config.formats != Report().formats:
+    if list(config.formats) != defaults("report")["formats"]:
         settings["formats"] = config.formats
     return [*dict.fromkeys(made), command("report", settings)]
 
 
 def _made(path: Path, info: dict) -> str:
-    return command(info["stage"], {**uncommon(info), "resume": False, "out": path}, info)
+    return command(info["stage"], {**non_default(info), "resume": False, "out": path}, info)
 
 
 def _searched(info: dict) -> list[str]:
@@ -73,5 +73,5 @@ def _split(info: dict) -> str:
     # The split is in the folder of the first of its runs; the others are next to that.
     tracked = path.parents[1]
     runs = [tracked.with_name(name) for name in settings.get("runs", [tracked.name])]
-    chosen = {name: settings[name] for name in DEFAULTS if settings[name] != DEFAULTS[name]}
+    chosen = {name: settings[name] for name, value in split_of({}).items() if settings[name] != value}
     return command("split", {"run": runs, **chosen, "name": path.stem})

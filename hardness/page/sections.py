@@ -29,9 +29,8 @@ from hardness.page.describe import (
     seed_of,
 )
 from hardness.page.section import Section
-from hardness.stages.run_folder import read_log
-from hardness.stages.run_settings import training_settings
-from hardness.stages.split import split_of
+from hardness.runs.reading import read_log
+from hardness.runs.settings import split_of, training_settings
 
 
 def _generalization(runs: Runs) -> Iterator[Section]:

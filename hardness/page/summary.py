@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hardness import files
-from hardness.config import Report
 from hardness.page.describe import describe_data, describe_training
 from hardness.page.gallery import Gallery
 from hardness.page.reproduce import commands
@@ -33,7 +32,7 @@ def may_write(out: Path) -> bool:
 
 
 def in_numbers(
-    config: Report,
+    config: Any,
     runs: dict[Path, dict],
     sections: Sequence[Section],
     galleries: Sequence[tuple[str, Gallery]],

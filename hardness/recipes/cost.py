@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hardness import config as c
+from hardness.config import Data
 from hardness.dynamics.store import BYTES_PER_RECORD
 from hardness.recipes.count import (
     Passes,
@@ -54,17 +54,17 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     from hardness.resources import num_workers
 
     @cache
-    def load(source: c.Data, model: str) -> datasets.DataSet:
+    def load(source: Data, model: str) -> datasets.DataSet:
         return datasets.load(source, model=model, verbose=False)
 
     @cache
-    def measured(source: c.Data, model: str, *network: Any) -> rate.Rate:
+    def measured(source: Data, model: str, *network: Any) -> rate.Rate:
         return rate.measure(load(source, model), model, *network)
 
     def cost(run: Run) -> Cost:
-        kind = run.stage.kind
-        if kind in (c.Report, c.Labels):
-            is_report = kind is c.Report
+        stage = run.stage.entry.name
+        if stage in ("report", "labels"):
+            is_report = stage == "report"
             return Cost(_OVERHEAD + is_report * _REPORT, is_report * _PAGE)
         settings = settings_of(run)
         if not settings.get("data"):
@@ -73,10 +73,10 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
         source = _images(run, settings)
         data = load(source, settings.get("model", ""))
         sizes = len(data.train), len(data.validation)
-        if kind is c.Pack:
+        if stage == "pack":
             seconds = sum(sizes) * rate.decode(data, num_workers(run.config.workers))
             return Cost(_OVERHEAD + seconds, sum(sizes) * math.prod(data.adapter.input_shape))
-        if kind is c.Split:
+        if stage == "split":
             rows = num_subsets(settings) * sum(subset_sizes(settings, sizes[0])[:2])
             return Cost(_OVERHEAD, rows * _ROW)
         todo, seconds, size = passes(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs(run)
@@ -85,7 +85,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
             precision = "bf16" if settings["precision"] == "bf16" else "float32"
             found = measured(source, *((settings | {"precision": precision})[name] for name in names))
             seconds = todo.trained * found.trained + todo.evaluated * found.evaluated
-        if kind is c.Track:
+        if stage == "track":
             precision = "float32" if settings["precision"] == "float32" else "float16"
             size += sizes[0] * (settings["epochs"] * BYTES_PER_RECORD[precision] + _TABLES)
             # In numbers of 4 bytes: the weights, the state of the optimizer, and kept checkpoints.
@@ -98,14 +98,14 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     return {run: cost(run) for run in runs}
 
 
-def _images(run: Run, settings: dict[str, Any]) -> c.Data:
+def _images(run: Run, settings: dict[str, Any]) -> Data:
     """The data of a run, loaded lazily; images that are not packed yet are read from their source."""
     found = {name: settings[name] for name in ("data", "size", "val_fraction")}
-    pack = ancestor(run, c.Pack)
-    if pack and not (pack.product / "pack.json").exists():
+    pack = ancestor(run, "pack")
+    if pack and not (pack.output / "pack.json").exists():
         source = settings_of(pack)
         found = {name: source[name] for name in found} | {"size": found["size"] or source["size"]}
     elif source_of(found["data"]).is_packed:
         # The packed folder already has a separate validation part.
         found["val_fraction"] = None
-    return c.Data(**found, cache="none")
+    return Data(**found, cache="none")

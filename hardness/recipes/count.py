@@ -4,11 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from hardness import config as c
 from hardness import files
 from hardness.recipes.plan import Run
-from hardness.recipes.recipe import TRAINING
-from hardness.stages.run_folder import read_info
+from hardness.registry import STAGES
+from hardness.runs.reading import read_info
 
 _GRADIENT = 3
 """A per-example gradient takes as long as training on so many examples."""
@@ -24,7 +23,7 @@ class Passes:
 
 def num_epochs(run: Run) -> int:
     """Epochs of all networks of a run, each a line of log.jsonl; 0 without training or without its split."""
-    if run.stage.kind not in TRAINING:
+    if not run.stage.entry.trains:
         return 0
     return (settings_of(run)["epochs"] or 0) * _num_networks(run)
 
@@ -36,17 +35,17 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
     size of the data set. Self-confidence trains five networks on four fifths of the examples each; every
     other score that needs the network counts as one evaluation.
     """
-    settings, kind, epochs = settings_of(run), run.stage.kind, num_epochs(run)
-    if kind is c.Track:
+    settings, stage, epochs = settings_of(run), run.stage.entry.name, num_epochs(run)
+    if stage == "track":
         seen = num_train * (settings["record"] == "eval") + num_validation
         num_groups = 3 if settings["noise"] or settings["given_labels"] else 1
         sampled = num_groups * settings["coherence_sample"] * num_measurements(settings, "coherence_every")
         return Passes(epochs * num_train + _GRADIENT * sampled, epochs * seen)
-    if kind is c.Retrain and epochs:
-        train, _, tested = subset_sizes(source_of(run, c.Split), num_train)
+    if stage == "retrain" and epochs:
+        train, _, tested = subset_sizes(source_of(run, "split"), num_train)
         # Each network is also evaluated before its first epoch.
         return Passes(epochs * train, (epochs + _num_networks(run)) * (train + tested + num_validation))
-    if kind is c.Memorize:
+    if stage == "memorize":
         from hardness.stages.memorize import SAMPLE
 
         evaluated = 0
@@ -56,7 +55,7 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
             evaluated += min(sum(min(size, SAMPLE) for size in groups), num_train) + num_validation
         per_noise = epochs // len(settings["noise"]) + len(settings["optimizers"]) * settings["seeds"]
         return Passes(epochs * num_train, per_noise * evaluated)
-    if kind is c.Score:
+    if stage == "score":
         from hardness.dynamics.scores import SCORES
 
         names = [name.replace("-", "_") for name in settings["with_"]]
@@ -70,10 +69,10 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
 
 def _num_networks(run: Run) -> int:
     settings = settings_of(run)
-    if run.stage.kind is c.Memorize:
+    if run.stage.entry.name == "memorize":
         return len(settings["optimizers"]) * len(settings["noise"]) * settings["seeds"]
-    if run.stage.kind is c.Retrain:
-        split = source_of(run, c.Split)
+    if run.stage.entry.name == "retrain":
+        split = source_of(run, "split")
         return num_subsets(split) * settings["seeds"] if split else 0
     return 1
 
@@ -102,7 +101,7 @@ def subset_sizes(split: dict[str, Any], num_train: int) -> tuple[int, int, int]:
 
 
 def _own(run: Run) -> dict[str, Any]:
-    fields = dataclasses.fields(run.stage.kind)
+    fields = dataclasses.fields(run.stage.entry.load())
     return {field.name: run.settings.get(field.name, field.default) for field in fields}
 
 
@@ -110,32 +109,30 @@ def settings_of(run: Run) -> dict[str, Any]:
     """All settings of a run; those that it does not set are as tracked, if it comes from a tracked run."""
     own = _own(run)
     given = {name: value for name, value in own.items() if value is not None}
-    found = own | source_of(run, c.Track) | given
-    if run.stage.kind is c.Retrain and "model" in given and "stem" not in given:
+    found = own | source_of(run, "track") | given
+    if run.stage.entry.name == "retrain" and "model" in given and "stem" not in given:
         found["stem"] = "standard"
     return found
 
 
-def source_of(run: Run, kind: type) -> dict[str, Any]:
+def source_of(run: Run, stage: str) -> dict[str, Any]:
     """The settings of the track or split run that a run depends on, in the recipe or on disk.
 
     Empty if it is not known yet.
     """
-    if made := ancestor(run, kind):
+    if made := ancestor(run, stage):
         return _own(made)
-    given = (ancestor(run, c.Split) or run).settings
+    given = (ancestor(run, "split") or run).settings
     split, runs = given.get("split"), given.get("run", ())
     if split and split.exists():
-        if kind is c.Split:
-            return dataclasses.asdict(c.Split()) | files.table_settings(split)
+        if stage == "split":
+            return dataclasses.asdict(STAGES["split"].load()()) | files.table_settings(split)
         runs = (split.resolve().parents[1],)
-    if kind is c.Track and runs and (runs[0] / "run.json").exists():
-        return dataclasses.asdict(c.Track()) | read_info(runs[0])["config"]
+    if stage == "track" and runs and (runs[0] / "run.json").exists():
+        return dataclasses.asdict(STAGES["track"].load()()) | read_info(runs[0])["config"]
     return {}
 
 
-def ancestor(run: Run, kind: type) -> Run | None:
-    for need in run.needs:
-        if found := need if need.stage.kind is kind else ancestor(need, kind):
-            return found
-    return None
+def ancestor(run: Run, stage: str) -> Run | None:
+    """The run of that stage that a run depends on."""
+    return next((each for each in run.upstream() if each.stage.entry.name == stage), None)

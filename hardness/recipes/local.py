@@ -41,7 +41,7 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
         while waiting or running:
             unfinished = {run.name for run in waiting} | {run.name for run, *_ in running.values()}
             for run in list(waiting):
-                needs = {need.name for need in run.needs}
+                needs = {need.name for need in run.depends_on}
                 num_taken = max(1, int(run.stage.gpus)) if gpus else 1
                 if needs & failed:
                     waiting.remove(run)

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from hardness.errors import UserError
 from hardness.recipes.plan import Run
 from hardness.recipes.work import Engine, Event, attempt, check_resources
-from hardness.stages.run_folder import is_in_use
+from hardness.runs.reading import is_in_use
 
 _TICK = 0.5
 """Seconds between two looks at the progress of the runs."""
@@ -72,13 +72,13 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
     tasks: dict[Run, ray.ObjectRef] = {}
     before: dict[Run, int] = {}
     for run in runs:
-        # A new stamp proves that a worker finished, even if it was lost before it reported.
-        run.stamp.unlink(missing_ok=True)
+        # A new mark proves that a worker finished, even if it was lost before it reported.
+        run.mark.unlink(missing_ok=True)
         before[run] = _size(run.log)
-        fed = [tasks[need] for need in run.needs if need in tasks]
+        finished = [tasks[other] for other in run.depends_on if other in tasks]
         num_gpus = run.stage.gpus if gpus else 0
         options = {"num_cpus": run.stage.cpus, "num_gpus": num_gpus, **_environment()}
-        tasks[run] = _do.options(name=run.name, **options).remote(run, Path.cwd(), num_gpus, *fed)
+        tasks[run] = _do.options(name=run.name, **options).remote(run, Path.cwd(), num_gpus, *finished)
     left, begun, failed = dict(tasks), set(), set()
     try:
         while left:
@@ -88,15 +88,15 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
             for run, task in list(left.items()):
                 is_ready = task in ready
                 error = _error(run, task) if is_ready else ""
-                is_fed = not failed & {*run.needs}
+                can_start = not failed & {*run.depends_on}
                 if error:
                     failed.add(run)
-                if run not in begun and is_fed and (is_ready or _size(run.log) > before[run]):
+                if run not in begun and can_start and (is_ready or _size(run.log) > before[run]):
                     begun.add(run)
                     yield Event(run, "began")
                 if is_ready:
                     del left[run]
-                    if is_fed:
+                    if can_start:
                         yield Event(run, "failed" if error else "done", error)
             if not ready:
                 yield None
@@ -142,8 +142,8 @@ def _error(run: Run, task: ray.ObjectRef) -> str:
         return str(error.cause)
     except RayError as error:
         return f"lost with its worker or node: {str(error).strip().splitlines()[0]}"
-    if not _wait_until(run.stamp.exists):
-        return str(_not_shared(run.stamp))
+    if not _wait_until(run.mark.exists):
+        return str(_not_shared(run.mark))
     return ""
 
 

@@ -11,13 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hardness import config as c
 from hardness import files
 from hardness.errors import UserError
-from hardness.recipes.recipe import FEEDS, TRAINING, Recipe, Stage
-from hardness.registry import source_of
-from hardness.stages.run_settings import OPERATIONAL, command, defaults, plain
-from hardness.stages.split import split_path
+from hardness.recipes.recipe import Recipe, Stage
+from hardness.registry import StageEntry
+from hardness.runs.settings import OPERATIONAL, command, defaults, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,47 +26,58 @@ class Run:
     stage: Stage
     settings: dict[str, Any]
     """The settings of its dataclass, including inputs and outputs."""
-    axes: dict[str, Any]
+    grid_values: dict[str, Any]
     """Its grid values: setting -> value, including those of its dependencies."""
-    needs: tuple["Run", ...]
+    depends_on: tuple["Run", ...]
     """The runs that it depends on."""
-    product: Path
+    output: Path
     """Its output: a run folder, a split file, packed images or a report."""
     fingerprint: str
     """A hash of its settings and of the fingerprints of its dependencies."""
-    stamp: Path
+    mark: Path
     """The file that marks it as done."""
 
     @cached_property
     def config(self) -> Any:
         """Its dataclass. Raises ``UserError`` for invalid settings, such as a missing data set."""
-        return self.stage.kind(**self.settings)
+        return self.stage.entry.load()(**self.settings)
 
     @property
     def log(self) -> Path:
         """The file with the output of its process."""
-        return self.stamp.parents[1] / "logs" / f"{self.name}.log"
+        return self.mark.parents[1] / "logs" / f"{self.name}.log"
 
     @property
     def command(self) -> str:
         """The command that executes this run alone."""
         flags = {
             f"no_{name}" if value is False else name.rstrip("_"): value is False or value
-            for name, value in _changed(self.stage.kind, self.settings).items()
+            for name, value in _changed(self.stage.entry.name, self.settings).items()
         }
-        return command(self.stage.kind.__name__.lower(), flags)
+        return command(self.stage.entry.name, flags)
 
     @property
     def folder(self) -> Path | None:
         """Its run folder, if its stage trains."""
-        return self.product if self.stage.kind in TRAINING else None
+        return self.output if self.stage.entry.trains else None
+
+    @property
+    def adds_to_input(self) -> bool:
+        """Does it add to the output of another run, as score does?"""
+        return any(self.output == run.output for run in self.upstream())
+
+    def upstream(self) -> Iterator["Run"]:
+        """The runs that it depends on, and those that they depend on."""
+        for run in self.depends_on:
+            yield run
+            yield from run.upstream()
 
     @property
     def is_done(self) -> bool:
         """Raises ``UserError`` if its folder contains a run with other settings."""
-        if not self.stamp.exists() or not self.product.exists():
+        if not self.mark.exists() or not self.output.exists():
             return False
-        found = self._stamped()
+        found = self._mark()
         if found["fingerprint"] == self.fingerprint:
             return True
         if self.folder is not None:
@@ -76,12 +85,12 @@ class Run:
         return False
 
     def _refuse(self, made_with: dict[str, Any]) -> None:
-        by_default = defaults(self.stage.kind)
-        now = by_default | _shaping(self.stage.kind, self.settings)
+        by_default = defaults(self.stage.entry.name)
+        now = by_default | _shaping(self.stage.entry.name, self.settings)
         was = by_default | made_with
         differ = [name for name in by_default if now[name] != was[name]]
         hint = "Choose another folder (--set runs=DIR), or remove it."
-        values = {"run": str(self.product)}
+        values = {"run": str(self.output)}
         if not differ:
             sentence = "{run} was made from other runs than now."
             raise UserError("other-sources", sentence, hint, **values)
@@ -92,25 +101,25 @@ class Run:
     @property
     def num_epochs_done(self) -> int:
         """The finished epochs of an interrupted or running run."""
-        log = self.product / "log.jsonl"
+        log = self.output / "log.jsonl"
         return log.read_bytes().count(b"\n") if self.folder and log.exists() else 0
 
     @property
     def seconds(self) -> float:
         """The time that it took. Only for a finished run."""
-        return self._stamped()["seconds"]
+        return self._mark()["seconds"]
 
-    def _stamped(self) -> dict[str, Any]:
+    def _mark(self) -> dict[str, Any]:
         names = {"fingerprint", "seconds", "settings"}
-        return files.read_json(self.stamp, names, "Remove it: the run is then checked again.")
+        return files.read_json(self.mark, names, "Remove it: the run is then checked again.")
 
     def mark_done(self, seconds: float) -> None:
-        stamp = {
+        mark = {
             "fingerprint": self.fingerprint,
             "seconds": seconds,
-            "settings": _shaping(self.stage.kind, self.settings),
+            "settings": _shaping(self.stage.entry.name, self.settings),
         }
-        files.write_json(self.stamp, {"format_version": files.FORMAT_VERSION, **stamp})
+        files.write_json(self.mark, {"format_version": files.FORMAT_VERSION, **mark})
 
 
 def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
@@ -124,22 +133,23 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
     """
     runs: dict[str, Run] = {}
     of_stage: dict[str, list[Run]] = {}
-    scored: dict[Path, tuple[Run]] = {}
+    adding: dict[Path, tuple[Run]] = {}
     for stage in recipe.stages.values():
         of_stage[stage.id] = []
-        for own, fed in _combinations(stage, recipe, of_stage):
-            run = _run(recipe, stage, own, fed)
-            if stage.kind is c.Score:
-                # One after the other, because they write to the same table.
-                run = dataclasses.replace(run, needs=(*run.needs, *scored.get(run.product, ())))
-                scored[run.product] = (run,)
+        for own, sources in _combinations(stage, recipe, of_stage):
+            run = _run(recipe, stage, own, sources)
+            if run.adds_to_input:
+                # One after the other, because they write to the same folder.
+                others = adding.get(run.output, ())
+                run = dataclasses.replace(run, depends_on=(*run.depends_on, *others))
+                adding[run.output] = (run,)
             of_stage[stage.id].append(run)
             if most is not None and sum(map(len, of_stage.values())) > most:
                 sentence = "The grids of {path} have more than {most:,} runs."
                 hint = "Make them smaller, or pass --yes."
                 raise UserError("many-runs", sentence, hint, path=str(recipe.path), most=most)
         if not of_stage[stage.id]:
-            sentence = "No runs of {sources} have the settings that [{id}] needs."
+            sentence = "No runs of {sources} have the settings that [{id}] depends_on."
             values = {"id": stage.id, "sources": ", ".join(stage.sources)}
             raise UserError("no-matching-source", sentence, "Correct its grid.", **values)
         for run in of_stage[stage.id]:
@@ -149,10 +159,9 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
             runs[run.name] = run
     made: dict[Path, str] = {}
     for run in runs.values():
-        # Score and labels add to the output of another run.
-        if run.stage.kind not in (c.Score, c.Labels) and made.setdefault(run.product, run.name) != run.name:
+        if not run.adds_to_input and made.setdefault(run.output, run.name) != run.name:
             sentence, hint = "{first} and {second} both write {path}.", "Give them different outputs."
-            values = {"first": made[run.product], "second": run.name, "path": str(run.product)}
+            values = {"first": made[run.output], "second": run.name, "path": str(run.output)}
             raise UserError("same-output", sentence, hint, **values)
     return runs
 
@@ -164,77 +173,80 @@ def _combinations(
     each: dict[str, list[Run]] = {}
     every: dict[str, list[Run]] = {}
     for source in stage.sources:
-        setting, takes_all = FEEDS[stage.kind, recipe.stages[source].kind]
-        (every if takes_all else each).setdefault(setting, []).extend(of_stage[source])
+        setting = stage.entry.inputs[recipe.stages[source].entry.name]
+        (every if setting in stage.entry.pooled else each).setdefault(setting, []).extend(of_stage[source])
     for values in itertools.product(*stage.grid.values()):
         own = dict(zip(stage.grid, values, strict=True))
-        for fed in itertools.product(*each.values()):
-            axes = [own, *(run.axes for run in fed)]
-            if not all(_agree(a, b) for a, b in itertools.combinations(axes, 2)):
+        for sources in itertools.product(*each.values()):
+            grid_values = [own, *(run.grid_values for run in sources)]
+            if not all(_agree(a, b) for a, b in itertools.combinations(grid_values, 2)):
                 continue
-            here = {name: value for each_axes in axes for name, value in each_axes.items()}
+            here = {name: value for each_axes in grid_values for name, value in each_axes.items()}
             gathered = {
-                setting: [run for run in runs if _agree(run.axes, here)] for setting, runs in every.items()
+                setting: [run for run in runs if _agree(run.grid_values, here)]
+                for setting, runs in every.items()
             }
             if all(gathered.values()):
-                yield own, {**dict(zip(each, fed, strict=True)), **gathered}
+                yield own, {**dict(zip(each, sources, strict=True)), **gathered}
 
 
 def _agree(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(a[name] == b[name] for name in a.keys() & b.keys())
 
 
-def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], fed: dict[str, Run | list[Run]]) -> Run:
-    settings, axes, needs, parts = {**stage.settings, **own}, {}, [], []
-    for setting, source in fed.items():
+def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: dict[str, Run | list[Run]]) -> Run:
+    settings, grid_values, depends_on, parts = {**stage.settings, **own}, {}, [], []
+    for setting, source in sources.items():
         if isinstance(source, list):
-            settings[setting] = tuple(dict.fromkeys(run.product for run in source))
-            needs += source
+            settings[setting] = tuple(dict.fromkeys(run.output for run in source))
+            depends_on += source
             continue
-        needs.append(source)
-        axes |= source.axes
-        settings |= _fed_by(stage.kind, setting, source)
-        settings_fed = [FEEDS[stage.kind, recipe.stages[id].kind][0] for id in stage.sources]
-        if settings_fed.count(setting) > 1:
+        depends_on.append(source)
+        grid_values |= source.grid_values
+        settings |= _filled_by(stage.entry, setting, source)
+        filled = [stage.entry.inputs[recipe.stages[id].entry.name] for id in stage.sources]
+        if filled.count(setting) > 1:
             parts.append(source.stage.id)
-    axes |= own
-    parts += [_value_in_name(name, value) for name, value in axes.items()]
+    grid_values |= own
+    parts += [_value_in_name(name, value) for name, value in grid_values.items()]
     name = re.sub(r"[^\w.+-]+", "-", "-".join([stage.id, *parts]))
-    if stage.kind in TRAINING:
+    if stage.entry.trains:
         settings |= {"out": recipe.runs / name, "resume": True}
-    if stage.kind is c.Report:
+    if stage.entry.name == "report":
         settings.setdefault("out", Path("reports") / recipe.path.stem)
-    product = _product(stage.kind, settings)
-    if stage.kind is not c.Pack or not _is_packed(product):
+    output = stage.entry.load().output(settings)
+    if not _is_packed(output):
         # Check the settings now. The source of packed images may be gone.
-        stage.kind(**{**settings, **_until_packed(fed)})
-    hashed = [stage.kind.__name__, _shaping(stage.kind, settings), [run.fingerprint for run in needs]]
+        stage.entry.load()(**{**settings, **_until_packed(sources)})
+    name_of_kind = stage.entry.load().__name__
+    hashed = [name_of_kind, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
     return Run(
         name=name,
         stage=stage,
         settings=settings,
-        axes=axes,
-        needs=tuple(dict.fromkeys(needs)),
-        product=product,
+        grid_values=grid_values,
+        depends_on=tuple(dict.fromkeys(depends_on)),
+        output=output,
         fingerprint=fingerprint,
-        stamp=recipe.runs / "done" / f"{name}.json",
+        mark=recipe.runs / "done" / f"{name}.json",
     )
 
 
-def _fed_by(kind: type, setting: str, source: Run) -> dict[str, Any]:
-    """The settings that a run of that kind takes from a dependency."""
+def _filled_by(entry: StageEntry, setting: str, source: Run) -> dict[str, Any]:
+    """The settings that a run of that stage takes from a dependency."""
     if setting == "data":
-        return {"data": f"packed:{source.product}", "val_fraction": None}
-    if kind is c.Score and setting == "split":
-        return {"split": source.product, "run": (source.product.parents[1],)}
-    return {setting: (source.product,) if setting == "run" and kind is not c.Labels else source.product}
+        return {"data": f"packed:{source.output}", "val_fraction": None}
+    if entry.name == "score" and setting == "split":
+        return {"split": source.output, "run": (source.output.parents[1],)}
+    takes_several = isinstance(defaults(entry.name)[setting], list)
+    return {setting: (source.output,) if takes_several else source.output}
 
 
-def _until_packed(fed: dict[str, Run | list[Run]]) -> dict[str, Any]:
+def _until_packed(sources: dict[str, Run | list[Run]]) -> dict[str, Any]:
     """Settings that check images by their source until they are packed."""
-    packing = fed.get("data")
-    if packing is None or _is_packed(packing.product):
+    packing = sources.get("data")
+    if packing is None or _is_packed(packing.output):
         return {}
     return {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
 
@@ -243,26 +255,16 @@ def _is_packed(folder: Path) -> bool:
     return (folder / "pack.json").exists()
 
 
-def _product(kind: type, settings: dict[str, Any]) -> Path:
-    if kind is c.Pack:
-        return settings.get("out") or source_of(settings.get("data", c.Pack.data)).packed_folder
-    if kind is c.Split:
-        return split_path(c.Split(**settings))
-    if kind in (c.Score, c.Labels):
-        return settings["run"][0] if kind is c.Score else settings["run"]
-    return settings["out"]
-
-
-def _shaping(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+def _shaping(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The non-default settings that affect the result."""
-    return {name: value for name, value in _changed(kind, settings).items() if name not in OPERATIONAL}
+    return {name: value for name, value in _changed(stage, settings).items() if name not in OPERATIONAL}
 
 
-def _changed(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+def _changed(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The non-default settings, as in JSON."""
     given = plain(settings)
     return {
-        name: given[name] for name, default in defaults(kind).items() if given.get(name, default) != default
+        name: given[name] for name, default in defaults(stage).items() if given.get(name, default) != default
     }
 
 

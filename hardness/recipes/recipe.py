@@ -13,7 +13,7 @@
 
 ``base = "NAME.toml"`` inherits the stages and settings of a recipe in the same folder.
 
-Settings are the fields of the stage's dataclass in ``hardness.config``. In addition a stage has ``stage``,
+Settings are the fields of the stage's dataclass, in ``hardness.stages``. In addition a stage has ``stage``,
 ``from``, and the resources of each of its runs: ``cpus``, ``gpus``.
 """
 
@@ -29,33 +29,10 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from hardness import config as c
 from hardness.checks import require_distinct
 from hardness.errors import UserError, unknown_name
+from hardness.registry import STAGES, StageEntry
 
-KINDS = {
-    kind.__name__.lower(): kind
-    for kind in (c.Pack, c.Track, c.Score, c.Labels, c.Split, c.Retrain, c.Memorize, c.Report)
-}
-# (stage, stage in its from) -> (the setting that it fills, whether it takes all matching runs or one).
-FEEDS = {
-    (c.Track, c.Pack): ("data", False),
-    (c.Memorize, c.Pack): ("data", False),
-    (c.Memorize, c.Memorize): ("lr_from", True),
-    (c.Score, c.Track): ("run", False),
-    (c.Score, c.Split): ("split", False),
-    (c.Labels, c.Track): ("run", False),
-    (c.Labels, c.Score): ("run", False),
-    (c.Split, c.Track): ("run", False),
-    (c.Split, c.Score): ("run", False),
-    (c.Retrain, c.Split): ("split", False),
-    (c.Report, c.Track): ("runs", True),
-    (c.Report, c.Score): ("runs", True),
-    (c.Report, c.Retrain): ("runs", True),
-    (c.Report, c.Memorize): ("runs", True),
-}
-TRAINING = (c.Track, c.Retrain, c.Memorize)
-"""Stages with run folders, which a recipe names and resumes."""
 _OWN = ("stage", "from", "cpus", "gpus")
 _OTHER_FOLDERS = ("done", "logs")
 _NOT_SET = {"resume", "download", "verify", "list"}
@@ -66,8 +43,7 @@ class Stage:
     """One table of a recipe."""
 
     id: str
-    kind: type
-    """Its dataclass in ``hardness.config``."""
+    entry: StageEntry
     settings: Mapping[str, Any]
     """The settings that all of its runs share."""
     grid: Mapping[str, Sequence[Any]]
@@ -108,7 +84,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     if not stages:
         raise UserError("no-stages", "{path} has no stages.", "Add one, e.g. [track].", path=str(path))
     for name in shared:
-        known = [known for stage in stages.values() for known in _known(stage.kind)]
+        known = [known for stage in stages.values() for known in _known(stage.entry)]
         if name not in known:
             raise unknown_name("a setting of [all]", name, known)
     for stage in stages.values():
@@ -173,9 +149,10 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
         hint = "Choose another one, of letters, digits, - and _; done and logs are reserved."
         raise UserError("bad-stage-id", sentence, hint, id=id)
     kind_name = _converted(f"{id}.stage", table.get("stage", id), str)
-    if kind_name not in KINDS:
-        raise unknown_name(f"a stage for [{id}]", kind_name, KINDS)
-    kind = KINDS[kind_name]
+    in_recipes = {name: entry for name, entry in STAGES.items() if entry.in_recipes}
+    if kind_name not in in_recipes:
+        raise unknown_name(f"a stage for [{id}]", kind_name, in_recipes)
+    entry = in_recipes[kind_name]
     sources = _converted(f"{id}.from", table.get("from", []), str | list[str])
     sources = (sources,) if isinstance(sources, str) else tuple(sources)
     for source in sources:
@@ -185,9 +162,9 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
     for name, value in table.items():
         if name in _OWN:
             continue
-        if name not in _known(kind):
-            raise unknown_name(f"a setting of [{id}]", name, [*_known(kind), *_OWN])
-        hint = _known(kind)[name]
+        if name not in _known(entry):
+            raise unknown_name(f"a setting of [{id}]", name, [*_known(entry), *_OWN])
+        hint = _known(entry)[name]
         if _fits(value, hint):
             settings[_field(name)] = _converted(f"{id}.{name}", value, hint)
         elif isinstance(value, list):
@@ -198,41 +175,40 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
             require_distinct(f"{name} of [{id}]", list(map(repr, grid[_field(name)])))
         else:
             _converted(f"{id}.{name}", value, hint)
-    gpus = _converted(f"{id}.gpus", table.get("gpus", 1 if kind in (*TRAINING, c.Score) else 0), float)
-    if gpus > 1 and not (kind is c.Track and gpus.is_integer()):
+    gpus = _converted(f"{id}.gpus", table.get("gpus", entry.gpus), float)
+    if gpus > 1 and not (entry.many_ranks and gpus.is_integer()):
         sentence = "[{id}] cannot use {gpus:g} GPUs: only track uses several, a whole number of them."
         raise UserError("too-many-gpus", sentence, "Lower gpus.", id=id, gpus=gpus)
     cpus = _converted(f"{id}.cpus", table.get("cpus", 1), int)
     if min(cpus, gpus) < 0 or cpus == 0:
         sentence = "[{id}] needs cpus of 1 or more and gpus of 0 or more (got {cpus} and {gpus:g})."
         raise UserError("no-resources", sentence, "Choose other values.", id=id, cpus=cpus, gpus=gpus)
-    return Stage(id, kind, settings, grid, sources, cpus, gpus)
+    return Stage(id, entry, settings, grid, sources, cpus, gpus)
 
 
 def _with_shared(stage: Stage, shared: dict[str, Any], stages: dict[str, Stage]) -> Stage:
     """Add the settings of [all] that the stage neither sets nor takes from another stage."""
     taken = {*stage.settings, *stage.grid}
-    fed = {FEEDS[stage.kind, stages[source].kind][0] for source in stage.sources}
+    filled = {stage.entry.inputs[stages[source].entry.name] for source in stage.sources}
     # A learning rate search replaces lr.
-    taken |= {"lr"} if "lr_from" in fed else set()
+    taken |= {"lr"} if "lr_from" in filled else set()
     more = {
-        _field(name): _converted(f"all.{name}", value, _known(stage.kind)[name])
+        _field(name): _converted(f"all.{name}", value, _known(stage.entry)[name])
         for name, value in shared.items()
-        if name in _known(stage.kind) and _field(name) not in taken
+        if name in _known(stage.entry) and _field(name) not in taken
     }
     return dataclasses.replace(stage, settings={**more, **stage.settings})
 
 
 def _check_sources(stage: Stage, stages: dict[str, Stage]) -> None:
     for source in stage.sources:
-        kinds = (stage.kind, stages[source].kind)
-        name, of = (kind.__name__.lower() for kind in kinds)
-        if kinds not in FEEDS:
-            feeders = [known.__name__.lower() for fed, known in FEEDS if fed is stage.kind]
-            hint = f"It can come from {' or '.join(feeders)}." if feeders else "Remove its `from`."
-            sentence, values = "[{id}] ({name}) cannot come from [{source}] ({of}).", {"name": name, "of": of}
+        inputs, of = stage.entry.inputs, stages[source].entry.name
+        if of not in inputs:
+            hint = f"It can come from {' or '.join(inputs)}." if inputs else "Remove its `from`."
+            sentence = "[{id}] ({name}) cannot come from [{source}] ({of})."
+            values = {"name": stage.entry.name, "of": of}
             raise UserError("wrong-source", sentence, hint, id=stage.id, source=source, **values)
-        setting = FEEDS[kinds][0]
+        setting = inputs[of]
         if setting != "data" and (setting in stage.settings or setting in stage.grid):
             sentence = "[{id}] has {setting} twice: from [{source}], and set by itself."
             values = {"id": stage.id, "setting": setting, "source": source}
@@ -240,12 +216,15 @@ def _check_sources(stage: Stage, stages: dict[str, Stage]) -> None:
 
 
 @cache
-def _known(kind: type) -> dict[str, Any]:
-    """The settings of a stage of that kind in a recipe: name -> type."""
-    hints = get_type_hints(kind)
-    left_out = _NOT_SET | ({"out"} if kind in TRAINING else set())
-    names = [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
-    return {name.rstrip("_"): hints[name] for name in names}
+def _types(settings: type) -> dict[str, Any]:
+    return get_type_hints(settings)
+
+
+def _known(entry: StageEntry) -> dict[str, Any]:
+    """The settings of a stage in a recipe: name -> type."""
+    left_out = _NOT_SET | ({"out"} if entry.trains else set())
+    names = [field.name for field in dataclasses.fields(entry.load()) if field.name not in left_out]
+    return {name.rstrip("_"): _types(entry.load())[name] for name in names}
 
 
 def _field(name: str) -> str:

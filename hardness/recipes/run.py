@@ -12,8 +12,6 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from hardness import console
-from hardness.config import Demo
-from hardness.config import Run as Config
 from hardness.console import duration, say
 from hardness.errors import UserError
 from hardness.recipes.cost import Cost, costs, num_epochs
@@ -21,6 +19,8 @@ from hardness.recipes.local import on_this_machine
 from hardness.recipes.plan import Run, expand
 from hardness.recipes.recipe import Recipe, read
 from hardness.recipes.work import Engine
+from hardness.settings.demo import Demo
+from hardness.settings.run import Run as Config
 
 _DEMO = Path(__file__).with_name("demo.toml")
 _MOST = 1000
@@ -62,7 +62,7 @@ def _do(
     to_do: list[Run] = []
     for run in runs:
         # If a dependency is executed again, so is the run.
-        if not run.is_done or any(need in to_do for need in run.needs):
+        if not run.is_done or any(need in to_do for need in run.depends_on):
             to_do.append(run)
     console.tree(_tree(recipe, runs, costs(to_do)))
     if to_do:

@@ -1,7 +1,6 @@
 """Executes one run of a recipe."""
 
 import ctypes
-import importlib
 import os
 import shlex
 import signal
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from hardness.console import escape_unencodable
 from hardness.errors import UserError
 from hardness.recipes.plan import Run
-from hardness.stages import STAGES
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -75,8 +73,7 @@ def do(run: Run, num_gpus: float) -> None:
     if num_gpus > 1:
         _torchrun(shlex.split(run.command), int(num_gpus))
     else:
-        module, function = STAGES[run.stage.kind].split(":")
-        getattr(importlib.import_module(module), function)(run.config)
+        run.stage.entry.code()(run.config)
     run.mark_done(time.perf_counter() - started)
 
 

@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from hardness.config import Compare
 from hardness.console import say, table
 from hardness.page.sections import agreements, all_sections
-from hardness.stages.run_folder import check_distinct, check_stage, finished_info, read_log
-from hardness.stages.run_settings import CONFIGS, OPERATIONAL, defaults
+from hardness.runs.reading import check_distinct, check_stage, finished_info, read_log
+from hardness.runs.settings import OPERATIONAL, defaults
+from hardness.settings.compare import Compare
 from hardness.statistics import Estimate
 from hardness.tables import Location, Name
 
@@ -43,7 +43,7 @@ def compare(config: Compare) -> None:
 
 
 def _settings(info: dict[str, Any]) -> dict[str, Any]:
-    config = defaults(CONFIGS[info["stage"]]) | info["config"]
+    config = defaults(info["stage"]) | info["config"]
     parts = {"": config, "split ": info.get("split", {}), "tracked ": info.get("tracked", {})}
     settings = {
         f"{part}{name}": value

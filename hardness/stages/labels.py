@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from hardness import files
-from hardness.config import Labels
 from hardness.console import say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import ranks
 from hardness.findings.label_errors import can_be_judged, detection
-from hardness.stages.run_folder import check_scored, finished_info, newest_run
+from hardness.runs.discovery import newest_run
+from hardness.runs.reading import check_scored, finished_info
+from hardness.settings.labels import Labels
 from hardness.tables import Location, Name
 
 _SHOWN = 10

@@ -8,16 +8,16 @@ import pandas as pd
 import torch
 
 from hardness import datasets, seeding
-from hardness.config import Memorize
 from hardness.console import say, table
 from hardness.datasets import DataSet, Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.findings.curves import last_epoch
 from hardness.findings.memorization import Memorization
 from hardness.resources import Resources
-from hardness.stages.grid import Member, train_grid
-from hardness.stages.learning_rates import searched_rates
-from hardness.stages.run_folder import RunFolder
+from hardness.runs.folder import RunFolder
+from hardness.runs.learning_rates import searched_rates
+from hardness.settings.memorize import Memorize
+from hardness.training.grid import Member, train_grid
 from hardness.training.measure import Group
 
 _LR = 0.2

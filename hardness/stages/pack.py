@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hardness import datasets, files
-from hardness.config import Data, Pack
+from hardness.config import Data
 from hardness.console import progress, say
 from hardness.datasets import DataSet, Examples
 from hardness.datasets.packed import (
@@ -24,6 +24,7 @@ from hardness.datasets.packed import (
 )
 from hardness.datasets.samples import flattened, leave_out, read_in_order, warn_of_flattened
 from hardness.resources import num_workers
+from hardness.settings.pack import Pack
 
 _SHARD_BYTES = 256 * 2**20
 
@@ -42,7 +43,7 @@ def pack(config: Pack) -> Path:
     names = ("data", "size", "val_fraction", "download", "background", "pixel_range")
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
     data = datasets.load(source, model="", workers=num_workers(config.workers))
-    out = config.folder
+    out = config.output(vars(config))
     parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
     if (out / "pack.json").exists() and _is_whole(out, data, parts):
         say(f"{out} is already packed: nothing to do")

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from hardness import files
-from hardness.config import Report
 from hardness.console import say
 from hardness.page.gallery import all_galleries
 from hardness.page.render import render
 from hardness.page.section import draw_all
 from hardness.page.sections import all_sections
 from hardness.page.summary import in_markdown, in_numbers, may_write
-from hardness.stages.run_folder import check_distinct, finished_info, finished_runs, no_runs, occupied
+from hardness.runs.discovery import finished_runs, no_runs
+from hardness.runs.folder import occupied
+from hardness.runs.reading import check_distinct, finished_info
+from hardness.settings.report import Report
 
 
 def report(config: Report) -> Path:

@@ -6,16 +6,18 @@ from pathlib import Path
 import pandas as pd
 
 from hardness import files, seeding
-from hardness.config import Retrain
 from hardness.console import say, table
 from hardness.errors import UserError
 from hardness.findings.generalization import Generalization, transfer_matrix
+from hardness.probes.tracked_run import load_tracked, tracked_settings
 from hardness.resources import Resources
-from hardness.stages.grid import Member, train_grid
-from hardness.stages.run_folder import RUNS, RunFolder, finished_info, newest_split, split_settings
-from hardness.stages.run_settings import OBSERVING, OPERATIONAL
-from hardness.stages.tracked import load_tracked, tracked_settings
+from hardness.runs.discovery import RUNS, newest_split
+from hardness.runs.folder import RunFolder
+from hardness.runs.reading import finished_info, split_settings
+from hardness.runs.settings import OBSERVING, OPERATIONAL
+from hardness.settings.retrain import Retrain
 from hardness.subsets import SUBSETS, one_class_subsets
+from hardness.training.grid import Member, train_grid
 from hardness.training.measure import Group
 
 _NOT_SHARED = {"seed", *OBSERVING, *OPERATIONAL}

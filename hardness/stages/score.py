@@ -7,24 +7,16 @@ import numpy as np
 import pandas as pd
 
 from hardness import files
-from hardness.config import Score
 from hardness.console import remark, say, table
 from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
 from hardness.findings.agreement import agreement, kinds_of_difference, over_pairs
-from hardness.stages.run_folder import (
-    check_alike,
-    check_same,
-    epoch_of,
-    newest_run,
-    newest_split,
-    not_a_run,
-    read_info,
-    split_settings,
-)
-from hardness.stages.run_settings import training_settings
+from hardness.runs.discovery import newest_run, newest_split
+from hardness.runs.reading import check_alike, check_same, epoch_of, not_a_run, read_info, split_settings
+from hardness.runs.settings import training_settings
+from hardness.settings.score import Score
 
 
 def score(config: Score) -> Path | None:
@@ -94,8 +86,9 @@ def _network_scores(
 ) -> dict[str, tuple[np.ndarray, int]]:
     """The scores that need the network, and the epoch of its weights. Coherence goes to its own file."""
     # Nothing else in this stage needs torch.
-    from hardness.stages.coherence import subset_coherence
-    from hardness.stages.tracked import network_score, open_tracked
+    from hardness.probes.subset_coherence import subset_coherence
+    from hardness.probes.tracked_run import network_score, open_tracked
+    from hardness.resources import Resources
 
     if info.get("stage") != "track":
         sentence = "{run} is not a run of track: it has no network for --with and --coherence."
@@ -103,7 +96,7 @@ def _network_scores(
     split = config.split or newest_split(run) if config.coherence else None
     if split is not None:
         split_settings(split)
-    tracked = open_tracked(run, info, config)
+    tracked = open_tracked(run, info, config.data, Resources.of(config.device, config.workers))
     results = {name: network_score(tracked, name, config.epoch) for name in names}
     if split is not None:
         say(f"wrote {subset_coherence(tracked, split, config.coherence_sample)}")

@@ -11,21 +11,14 @@ import pandas as pd
 from rich import filesize
 
 from hardness import files
-from hardness.config import Show
 from hardness.console import facts, say, sparkline, table
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
-from hardness.stages.run_folder import (
-    all_runs,
-    check_stage,
-    no_runs,
-    read_info,
-    read_log,
-    split_settings,
-    started_last,
-)
-from hardness.stages.run_settings import CONFIGS, OPERATIONAL, describe_lr, resume_command, uncommon
-from hardness.stages.split import split_of
+from hardness.registry import STAGES
+from hardness.runs.discovery import all_runs, no_runs, started_last
+from hardness.runs.reading import check_stage, read_info, read_log, split_settings
+from hardness.runs.settings import OPERATIONAL, describe_lr, non_default, resume_command, split_of
+from hardness.settings.show import Show
 from hardness.subsets import CONTROLS, SUBSETS
 
 Info = dict[str, Any]
@@ -51,7 +44,7 @@ def show(config: Show) -> Path:
         raise no_runs("run", "track")
     run = config.run or started_last(runs)
     info = read_info(run)
-    check_stage(run, info, CONFIGS)
+    check_stage(run, info, [name for name, entry in STAGES.items() if entry.trains])
     log: Log = []
     above: list[tuple[str, str]] = []
     below: list[tuple[str, str]] = []
@@ -144,7 +137,7 @@ def _rounded(duration: timedelta) -> timedelta:
 
 
 def _other_settings(info: Info) -> Iterator[str]:
-    for name, value in uncommon(info).items():
+    for name, value in non_default(info).items():
         if value is None or name in _ALWAYS_SHOWN | OPERATIONAL:
             continue
         values = value if isinstance(value, list) else [value]

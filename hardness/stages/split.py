@@ -11,23 +11,24 @@ import numpy as np
 import pandas as pd
 
 from hardness import files, seeding
-from hardness.config import Split
 from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.scores import FREE, scores
 from hardness.errors import UserError
-from hardness.shortening import Shortener
-from hardness.stages.run_folder import (
+from hardness.runs.discovery import newest_run
+from hardness.runs.folder import occupied
+from hardness.runs.reading import (
     check_alike,
     check_same,
     check_scored,
     epoch_of,
     finished_info,
     image_folder,
-    newest_run,
-    occupied,
     read_info,
 )
+from hardness.runs.settings import SPLITTING, split_of
+from hardness.settings.split import Split
+from hardness.shortening import Shortener
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -43,20 +44,9 @@ from hardness.subsets import (
 )
 from hardness.tables import Name
 
-_SETTINGS = (
-    *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
-    *("controls", "drop_twins", "seed"),
-)
-# A file of an older version used the defaults of settings that it does not name.
-DEFAULTS = {name: getattr(Split(), name) for name in _SETTINGS}
 _LISTED_CLASSES = 20
 _NAME_CELLS = 40
 """The width of a class name in a warning."""
-
-
-def split_of(info: dict) -> dict:
-    """The settings of the split behind a retraining, by its run.json, also of an older version."""
-    return DEFAULTS | info.get("split", {})
 
 
 def split(config: Split) -> Path:
@@ -80,14 +70,14 @@ def split(config: Split) -> Path:
     needed = list(dict.fromkeys(["example_id", config.by, "mean_loss"]))
     tables = [files.read_table(run / "scores.parquet", fingerprint, needed).to_pandas() for run in runs]
     seed = seeding.derive(config.seed, "split", *(info["seed"] for info in infos))
-    settings = {name: getattr(config, name) for name in _SETTINGS}
+    settings = {name: getattr(config, name) for name in SPLITTING}
     settings |= {"runs": [run.name for run in runs], "tracking_seeds": [info["seed"] for info in infos]}
     if config.drop_twins:
         tables, settings["num_twins"] = _without_duplicates(tables, infos[0])
     subsets, cut = _form(config, examples, tables, runs[0], seed)
 
-    path = split_path(replace(config, run=runs))
-    if path.exists() and (found := DEFAULTS | files.table_settings(path)) != settings:
+    path = Split.output(vars(replace(config, run=runs)))
+    if path.exists() and (found := split_of({"split": files.table_settings(path)})) != settings:
         differs = next(name for name in settings if found.get(name) != settings[name])
         sentence = "{path} is a split with {setting} {found}, not {value}."
         values = {"setting": differs, "found": found.get(differs), "value": settings[differs]}
@@ -133,8 +123,8 @@ def subsets_of(
 def _without_duplicates(tables: list[pd.DataFrame], info: dict) -> tuple[list[pd.DataFrame], int]:
     """Drop unreadable examples, and all but the first of near-duplicates -> (tables, number dropped)."""
     # Nothing else in this stage needs torch.
+    from hardness.probes.tracked_run import load_unread
     from hardness.resources import num_workers
-    from hardness.stages.tracked import load_unread
 
     workers = num_workers()
     data = load_unread(info, workers)
@@ -180,29 +170,6 @@ def _form(
         }
     )
     return table, cut
-
-
-def split_path(config: Split) -> Path:
-    """The file of the split of those runs."""
-    return config.run[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
-
-
-def _default_name(config: Split) -> str:
-    if config.rule == "learned-by":
-        parts = [f"learned-by-{config.epoch}"]
-    else:
-        parts = [f"q{config.quantile:g}"]
-        if config.by != "first_learned_epoch":
-            parts.append(config.by)
-        if config.balance == "class":
-            parts.append("class")
-        if len(config.run) > 1:
-            parts.append(f"pool{len(config.run)}")
-    if config.drop_twins:
-        parts.append("no-twins")
-    if config.controls > 1:
-        parts.append(f"controls{config.controls}")
-    return "-".join(parts)
 
 
 def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs: int) -> None:

@@ -9,7 +9,6 @@ import pandas as pd
 from rich import filesize
 
 from hardness import datasets, files, models, seeding
-from hardness.config import Track
 from hardness.console import Epochs, say, say_time_left
 from hardness.datasets import Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
@@ -19,8 +18,9 @@ from hardness.dynamics.store import BYTES_PER_RECORD, recorded_epochs
 from hardness.errors import UserError
 from hardness.ranks import joined, launched
 from hardness.resources import Resources, resolve_device
-from hardness.stages.coherence import add_coherence
-from hardness.stages.run_folder import RunFolder
+from hardness.runs.coherence import add_coherence
+from hardness.runs.folder import RunFolder
+from hardness.settings.track import Track
 from hardness.subsets import matched_samples
 from hardness.training import checkpoint
 from hardness.training.job import Job, Training

@@ -28,11 +28,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from hardness import datasets
-from hardness.config import Data, Pack
+from hardness.config import Data
 from hardness.datasets import Loader, Shuffled, cache
 from hardness.datasets.images import Normalize, in_memory
 from hardness.resources import Resources
-from hardness.stages.pack import pack
+from hardness.stages.pack import Pack, pack
 from tests.benchmarks import peers
 from tests.benchmarks.peers import BATCH, Pictures
 from tests.benchmarks.timing import in_turn, machine, seconds

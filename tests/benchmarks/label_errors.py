@@ -21,12 +21,12 @@ from cleanlab.rank import get_label_quality_scores
 from torch import Tensor
 
 from hardness import files
-from hardness.config import Score
 from hardness.findings.label_errors import detection
 from hardness.probes.self_confidence import out_of_fold
 from hardness.probes.tracked_model import TrackedModel
-from hardness.stages.run_folder import finished_info
-from hardness.stages.tracked import open_tracked
+from hardness.probes.tracked_run import open_tracked
+from hardness.runs.reading import finished_info
+from hardness.settings.score import Score
 from hardness.statistics import Estimate
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from hardness import files
 from hardness.dynamics import store
 from hardness.dynamics.scores import scores
-from hardness.stages.run_folder import read_info
+from hardness.runs.reading import read_info
 from tests.benchmarks.timing import machine
 
 IMAGENET, CLASSES, EPOCHS, SEEDS = 1_281_167, 1_000, 10, 3

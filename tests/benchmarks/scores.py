@@ -15,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 
 from hardness import datasets, models
-from hardness.config import Data, Track
+from hardness.config import Data
 from hardness.datasets.examples import DataSet
 from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.dynamics.scores import FREE, SCORES, Score, scores
@@ -23,7 +23,7 @@ from hardness.dynamics.store import read_epochs
 from hardness.probes.grand import last_layer_norm
 from hardness.probes.tracked_model import TrackedModel
 from hardness.resources import Resources
-from hardness.stages.track import track
+from hardness.stages.track import Track, track
 from hardness.training import checkpoint
 from hardness.training.job import Job
 from tests.benchmarks.recorder import generate

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack
+from hardness.config import Data
 from hardness.datasets import cache, samples
 from hardness.datasets.decoding import ImageFiles
 from hardness.datasets.images import ImageAdapter, in_memory
 from hardness.datasets.pixels import DevicePixels, HostPixels
 from hardness.errors import UserError
-from hardness.stages.pack import pack
+from hardness.stages.pack import Pack, pack
 from tests.conftest import refused
 
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from hardness import datasets
-from hardness.config import Data, Pack
+from hardness.config import Data
 from hardness.datasets import decoding
 from hardness.datasets.decoding import read_picture, value_range
 from hardness.datasets.folder import File
-from hardness.stages.pack import pack
+from hardness.stages.pack import Pack, pack
 from tests.conftest import refused
 
 RAMP = np.tile(np.arange(32), (4, 1))

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack, Track
+from hardness.config import Data
 from hardness.errors import UserError
 from hardness.registry import source_of
 from hardness.stages import pack as stage
-from hardness.stages.pack import pack
-from hardness.stages.track import track
+from hardness.stages.pack import Pack, pack
+from hardness.stages.track import Track, track
 from tests.conftest import refused
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack
+from hardness.config import Data
 from hardness.datasets.parquet import columns_of
-from hardness.stages.pack import pack
+from hardness.stages.pack import Pack, pack
 from tests.conftest import refused
 from tests.datasets.archives import encoded
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hardness import datasets
-from hardness.config import Data, Pack
-from hardness.stages.pack import pack
+from hardness.config import Data
+from hardness.stages.pack import Pack, pack
 from tests.conftest import refused
 from tests.datasets.archives import encoded
 from tests.datasets.archives import write_tar as write

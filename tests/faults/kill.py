@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from hardness.dynamics.store import recorded_epochs
-from hardness.stages.run_folder import read_log
+from hardness.runs.reading import read_log
 from tests import processes
 from tests.processes import Answer
 

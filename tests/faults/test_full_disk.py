@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from hardness import Recorder
-from hardness.config import Pack
 from hardness.dynamics.store import read_epoch, recorded_epochs
 from hardness.errors import UserError
-from hardness.stages.pack import pack
+from hardness.stages.pack import Pack, pack
 from tests import processes
 from tests.faults.kill import at_rename
 

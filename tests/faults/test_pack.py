@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from hardness.config import Pack
+from hardness.settings.pack import Pack
 from hardness.stages import pack as stage
 from tests import processes
 from tests.faults import pack

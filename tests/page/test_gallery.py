@@ -17,7 +17,7 @@ from hardness import files, page
 from hardness.datasets import decoding
 from hardness.dynamics import store
 from hardness.page.gallery import LISTS, gallery, select
-from hardness.stages.run_folder import finished_info
+from hardness.runs.reading import finished_info
 from tests.conftest import write_image
 from tests.made_runs import tracked_run
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from hardness import files
-from hardness.config import Report, Track
 from hardness.page.describe import (
     describe_memorization,
     describe_retraining,
@@ -17,8 +16,9 @@ from hardness.page.describe import (
 from hardness.page.reproduce import commands
 from hardness.page.section import Section
 from hardness.page.sections import all_sections
-from hardness.stages.run_folder import finished_info
-from hardness.stages.track import track
+from hardness.runs.reading import finished_info
+from hardness.settings.report import Report
+from hardness.stages.track import Track, track
 from tests.figures.made_up import memorizing
 from tests.made_runs import tracked_run
 from tests.words import is_told, leaves, numbers_in

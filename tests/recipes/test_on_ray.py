@@ -13,7 +13,7 @@ import pytest
 from hardness.recipes.plan import Run, expand
 from hardness.recipes.recipe import read
 from hardness.recipes.work import do
-from hardness.stages.run_folder import read_info, read_log
+from hardness.runs.reading import read_info, read_log
 from tests import processes
 from tests.conftest import assert_refused
 
@@ -90,7 +90,7 @@ def test_results_are_those_without_ray(on_cluster):
     for run in runs.values():
         assert run.is_done
         assert events.index((run, "began")) < events.index((run, "done"))
-        assert all(events.index((need, "done")) < events.index((run, "began")) for need in run.needs)
+        assert all(events.index((need, "done")) < events.index((run, "began")) for need in run.depends_on)
         assert commands(run) == 1
     apart = plan(PIPELINE.partition("[report]")[0], "runs=apart")
     for run in apart.values():

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hardness import config as c
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
+from hardness.settings.split import Split
+from hardness.settings.track import Track
 from tests.conftest import refused
 
 
@@ -23,7 +24,7 @@ def plan(here):
 
 
 def needs(run):
-    return [need.name for need in run.needs]
+    return [need.name for need in run.depends_on]
 
 
 def test_each_is_fed_by_the_run_that_it_is_of(plan):
@@ -52,13 +53,13 @@ def test_each_is_fed_by_the_run_that_it_is_of(plan):
     assert needs(split) == ["track-seed4"]
     assert needs(retrained) == ["split-seed4-class"]
     folder = Path("runs/mine/track-seed4")
-    assert tracked.config == c.Track(seed=4, out=folder, resume=True)
-    assert split.config == c.Split(run=(folder,), balance="class")
-    assert split.product == folder / "splits/q0.2-class.parquet"
-    assert retrained.config.split == split.product
+    assert tracked.config == Track(seed=4, out=folder, resume=True)
+    assert split.config == Split(run=(folder,), balance="class")
+    assert split.output == folder / "splits/q0.2-class.parquet"
+    assert retrained.config.split == split.output
     report = runs["report"].config
     assert report.out == Path("reports/mine")
-    assert report.runs == tuple(runs[name].product for name in runs if name.startswith(("track", "retrain")))
+    assert report.runs == tuple(runs[name].output for name in runs if name.startswith(("track", "retrain")))
     assert split.command == "hardness split --run runs/mine/track-seed4 --balance class"
 
 
@@ -184,8 +185,8 @@ def test_done_is_what_was_made_by_the_same_settings(plan):
     runs = plan(text)
     assert not any(run.is_done for run in runs.values())
     for run in runs.values():
-        run.product.parent.mkdir(parents=True, exist_ok=True)
-        run.product.touch() if run.product.suffix else run.product.mkdir()
+        run.output.parent.mkdir(parents=True, exist_ok=True)
+        run.output.touch() if run.output.suffix else run.output.mkdir()
         run.mark_done(12.0)
     assert all(run.is_done for run in plan(text).values())
     assert plan(text)["split"].seconds == 12.0
@@ -195,14 +196,14 @@ def test_done_is_what_was_made_by_the_same_settings(plan):
         _ = plan(text.replace("3", "4"))["track"].is_done
     # A split is made again where it would be another.
     assert not plan(text + "controls = 3").pop("split").is_done
-    runs["split"].product.unlink()
+    runs["split"].output.unlink()
     assert not runs["split"].is_done
 
 
 def test_what_was_fed_otherwise_is_refused(plan):
     text = "[track]\n[split]\nfrom = 'track'\nname = 's'\n[retrain]\nfrom = 'split'\n"
     run = plan(text)["retrain"]
-    run.product.mkdir(parents=True)
+    run.output.mkdir(parents=True)
     run.mark_done(1.0)
     with refused("other-sources", run="runs/mine/retrain"):
         _ = plan(text.replace("name = 's'", "name = 's'\nquantile = 0.3"))["retrain"].is_done

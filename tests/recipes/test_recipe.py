@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hardness import config as c
-from hardness.recipes.recipe import FEEDS, KINDS, read
+from hardness.recipes.recipe import read
+from hardness.registry import STAGES
 from tests.conftest import refused
 
 
@@ -44,7 +44,7 @@ def test_settings_are_those_of_the_dataclass_and_lists_are_grids(recipe):
         """
     )
     track, noisy, report = (found.stages[id] for id in ("track", "noisy", "report"))
-    assert (track.kind, track.grid) == (c.Track, {"seed": [0, 1]})
+    assert (track.entry.name, track.grid) == ("track", {"seed": [0, 1]})
     # The folders of runs are the recipe's.
     assert track.settings == {"lr": 1.0, "batch_size": 16}
     assert noisy.settings == {"noise": (0.0, 0.5), "batch_size": 32}
@@ -91,10 +91,10 @@ def test_what_is_searched_for_is_not_shared(recipe):
     assert found.stages["track"].settings == {"lr": 0.3}
 
 
-def test_every_feed_fills_a_setting_of_its_stage():
-    for (fed, by), (setting, _) in FEEDS.items():
-        assert setting in fed.__dataclass_fields__
-        assert {fed, by} <= set(KINDS.values())
+def test_every_input_fills_a_setting_of_its_stage():
+    for stage in STAGES.values():
+        assert {*stage.inputs} <= {name for name, entry in STAGES.items() if entry.in_recipes}
+        assert {*stage.inputs.values(), *stage.pooled} <= {*stage.load().__dataclass_fields__}
 
 
 @pytest.mark.parametrize(

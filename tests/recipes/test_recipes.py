@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from hardness import config as c
 from hardness import datasets
+from hardness.config import Data
 from hardness.recipes import rate
 from hardness.recipes.count import num_epochs, passes
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
+from hardness.settings.memorize import Memorize
+from hardness.settings.pack import Pack
+from hardness.settings.report import Report
+from hardness.settings.retrain import Retrain
+from hardness.settings.split import Split
+from hardness.settings.track import Track
 from tests import processes
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -48,17 +54,17 @@ def images(here, image_folder):
 
 
 def of_stage(runs, kind):
-    return [run for run in runs.values() if run.stage.kind is kind]
+    return [run for run in runs.values() if run.stage.entry.load() is kind]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_makes_a_plan_that_ends_in_a_report(images, name):
     runs = expand(read(PIPELINES / f"{name}.toml"))
-    (report,) = of_stage(runs, c.Report)
-    fed = {need.stage.kind for need in report.needs}
-    assert {c.Track, c.Retrain, c.Memorize} <= fed
-    assert report.product == Path("reports") / name
-    assert all(num_epochs(run) > 0 for run in report.needs if run.folder)
+    (report,) = of_stage(runs, Report)
+    sources = {each.stage.entry.load() for each in report.depends_on}
+    assert {Track, Retrain, Memorize} <= sources
+    assert report.output == Path("reports") / name
+    assert all(num_epochs(run) > 0 for run in report.depends_on if run.folder)
 
 
 def test_the_one_of_the_readme_is_one(images):
@@ -66,7 +72,7 @@ def test_the_one_of_the_readme_is_one(images):
     Path("mine.toml").write_text(text.replace("data/mine", "data/imagenet"))
     runs = expand(read(Path("mine.toml")))
     assert "retrain-seed1-class" in runs
-    numbers = [len(of_stage(runs, kind)) for kind in (c.Track, c.Split, c.Retrain, c.Memorize, c.Report)]
+    numbers = [len(of_stage(runs, kind)) for kind in (Track, Split, Retrain, Memorize, Report)]
     assert numbers == [3, 6, 6, 2, 1]
 
 
@@ -74,12 +80,12 @@ def test_the_one_of_the_readme_is_one(images):
 def test_those_of_imagenet_are_as_published(images, name):
     model, schedule, transform = PUBLISHED[name]
     runs = expand(read(PIPELINES / f"{name}.toml"))
-    (pack,) = of_stage(runs, c.Pack)
-    assert datasets.load(c.Data(data=pack.config.data, size=pack.config.size)).adapter.transform == transform
+    (pack,) = of_stage(runs, Pack)
+    assert datasets.load(Data(data=pack.config.data, size=pack.config.size)).adapter.transform == transform
     alike = {"batch_size": 256, "lr": 0.1, "weight_decay": 0.0, "momentum": None, "augment": "none"}
 
     def settings(run):
-        return {name: run.settings.get(name, getattr(run.stage.kind, name)) for name in asked}
+        return {name: run.settings.get(name, getattr(run.stage.entry.load(), name)) for name in asked}
 
     asked = [*alike, "model", "schedule", "epochs", "optimizer", "record"]
     track = alike | {
@@ -89,17 +95,17 @@ def test_those_of_imagenet_are_as_published(images, name):
         "optimizer": "sgdm",
         "record": "eval",
     }
-    assert [settings(run) for run in of_stage(runs, c.Track)] == [track] * 3
+    assert [settings(run) for run in of_stage(runs, Track)] == [track] * 3
     asked = ["rule", "epoch", "train_size", "test_size"]
     split = {"rule": "learned-by", "epoch": 2, "train_size": 500_000, "test_size": 100_000}
-    assert [settings(run) for run in of_stage(runs, c.Split)] == [split] * 3
+    assert [settings(run) for run in of_stage(runs, Split)] == [split] * 3
     asked = ["model", "schedule", "epochs", "optimizer", "lr", "batch_size"]
     retrain = {"model": model, "schedule": schedule, "epochs": 90, "optimizer": None, "lr": 0.1}
-    assert [settings(run) for run in of_stage(runs, c.Retrain)] == [{**retrain, "batch_size": 256}] * 3
+    assert [settings(run) for run in of_stage(runs, Retrain)] == [{**retrain, "batch_size": 256}] * 3
     asked = [*alike, "model", "schedule", "epochs"]
     memorize = alike | {"model": model, "schedule": schedule, "epochs": 90}
-    assert [settings(run) for run in of_stage(runs, c.Memorize)] == [memorize] * 18
-    trained = {(run.settings["optimizers"], run.settings["noise"]) for run in of_stage(runs, c.Memorize)}
+    assert [settings(run) for run in of_stage(runs, Memorize)] == [memorize] * 18
+    trained = {(run.settings["optimizers"], run.settings["noise"]) for run in of_stage(runs, Memorize)}
     optimizers = (("sgd",), ("sgdm",), ("m3",), ("a3",), ("rm3",), ("ra3",))
     assert trained == set(product(optimizers, ((0.0,), (0.5,), (1.0,))))
 

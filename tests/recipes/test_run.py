@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hardness.stages.run_folder import read_info, read_log
+from hardness.runs.reading import read_info, read_log
 from tests import processes
 from tests.conftest import assert_refused
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hardness.recipes.work import _torchrun
-from hardness.stages.run_folder import is_in_use, read_info, read_log
+from hardness.runs.reading import is_in_use, read_info, read_log
 from tests import processes
 
 WORDS = ["hardness", "track", "--epochs", "3000", "--out", "run"]

@@ -4,8 +4,7 @@ import shutil
 
 import pandas as pd
 
-from hardness.config import Compare
-from hardness.stages.compare import compare
+from hardness.stages.compare import Compare, compare
 from tests.conftest import assert_refused
 from tests.made_runs import tracked_run
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from hardness import files
-from hardness.config import Export, Split
 from hardness.dynamics import store
-from hardness.stages.export import export
-from hardness.stages.export.known import known
-from hardness.stages.run_folder import read_info
-from hardness.stages.split import split
+from hardness.exporters.known import known
+from hardness.runs.reading import read_info
+from hardness.stages.export import Export, export
+from hardness.stages.split import Split, split
 from tests.conftest import assert_refused, refused, write_image
 from tests.made_runs import change_info, tracked_run, write_records
 

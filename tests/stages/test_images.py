@@ -7,15 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from hardness.config import Memorize, Pack, Retrain, Split, Track
 from hardness.datasets.augment import CropFlip
 from hardness.errors import UserError
-from hardness.stages.memorize import memorize
-from hardness.stages.pack import pack
-from hardness.stages.retrain import retrain
-from hardness.stages.run_folder import read_info, read_log
-from hardness.stages.split import split
-from hardness.stages.track import track
+from hardness.runs.reading import read_info, read_log
+from hardness.stages.memorize import Memorize, memorize
+from hardness.stages.pack import Pack, pack
+from hardness.stages.retrain import Retrain, retrain
+from hardness.stages.split import Split, split
+from hardness.stages.track import Track, track
 from tests.conftest import refused
 
 SETTINGS = {"model": "small_cnn", "batch_size": 6, "workers": 0}

@@ -7,12 +7,11 @@ import pytest
 from rich.cells import cell_len
 
 from hardness import console
-from hardness.config import Labels, Track
 from hardness.findings.label_errors import detection
 from hardness.page.sections import all_sections
-from hardness.stages.labels import labels
-from hardness.stages.run_folder import read_info
-from hardness.stages.track import track
+from hardness.runs.reading import read_info
+from hardness.stages.labels import Labels, labels
+from hardness.stages.track import Track, track
 from tests.conftest import assert_refused, refused, write_image
 from tests.made_runs import tracked_run
 

@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 
 from hardness import files, optim
-from hardness.config import Compare, Memorize, Show
-from hardness.stages.compare import compare
-from hardness.stages.learning_rates import best_rates
-from hardness.stages.memorize import memorize
-from hardness.stages.run_folder import read_info
-from hardness.stages.run_settings import resume_command
-from hardness.stages.show import show
+from hardness.runs.learning_rates import best_rates
+from hardness.runs.reading import read_info
+from hardness.runs.settings import resume_command
+from hardness.stages.compare import Compare, compare
+from hardness.stages.memorize import Memorize, memorize
+from hardness.stages.show import Show, show
 from tests.conftest import refused
 from tests.made_runs import change_info, memorized_run
 

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import tyro
 
-from hardness.config import Memorize, Report, Retrain, Split, Track
 from hardness.figures import style
-from hardness.stages.report import report
-from hardness.stages.split import split
+from hardness.settings.memorize import Memorize
+from hardness.settings.retrain import Retrain
+from hardness.settings.track import Track
+from hardness.stages.report import Report, report
+from hardness.stages.split import Split, split
 from tests.conftest import refused
 from tests.made_runs import retrained_run, tracked_run
 from tests.words import Words, is_told, leaves, numbers_in

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from hardness import datasets, models, seeding
-from hardness.config import Memorize, Retrain, Split
 from hardness.page.sections import all_sections
-from hardness.stages.memorize import memorize
-from hardness.stages.retrain import retrain
-from hardness.stages.run_folder import read_info, read_log
-from hardness.stages.split import split
+from hardness.runs.reading import read_info, read_log
+from hardness.stages.memorize import Memorize, memorize
+from hardness.stages.retrain import Retrain, retrain
+from hardness.stages.split import Split, split
 from hardness.subsets import SUBSETS
 from tests.conftest import refused
 from tests.made_runs import retrained_run, tracked_run

@@ -8,12 +8,11 @@ import torch
 from scipy import stats
 
 from hardness import Recorder, files
-from hardness.config import Score
 from hardness.dynamics import store
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
-from hardness.stages.run_folder import read_info
-from hardness.stages.score import score
+from hardness.runs.reading import read_info
+from hardness.stages.score import Score, score
 from hardness.stages.split import subsets_of
 from hardness.subsets import SUBSETS
 from tests.conftest import assert_refused, refused

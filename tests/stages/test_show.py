@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 
 from hardness import files
-from hardness.config import Memorize, Retrain, Show, Split, Track
-from hardness.stages import grid
-from hardness.stages.memorize import memorize
-from hardness.stages.run_folder import RunFolder, read_info, read_log
-from hardness.stages.run_settings import resume_command
-from hardness.stages.show import show
-from hardness.stages.split import split
+from hardness.runs.folder import RunFolder
+from hardness.runs.reading import read_info, read_log
+from hardness.runs.settings import resume_command
+from hardness.settings.retrain import Retrain
+from hardness.settings.track import Track
+from hardness.stages.memorize import Memorize, memorize
+from hardness.stages.show import Show, show
+from hardness.stages.split import Split, split
+from hardness.training import grid
 from tests.conftest import refused
 from tests.made_runs import change_info
 

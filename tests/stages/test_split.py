@@ -6,10 +6,9 @@ import torch
 
 import hardness
 from hardness import Recorder, files
-from hardness.config import Retrain, Split
-from hardness.stages.retrain import retrain
-from hardness.stages.run_folder import read_info
-from hardness.stages.split import split
+from hardness.runs.reading import read_info
+from hardness.stages.retrain import Retrain, retrain
+from hardness.stages.split import Split, split
 from hardness.subsets import SUBSETS
 from tests.conftest import refused, write_image
 from tests.made_runs import change_info, tracked_run

@@ -9,11 +9,11 @@ import torch
 
 import hardness
 from hardness import datasets
-from hardness.config import Data, Track
+from hardness.config import Data
 from hardness.dynamics.scores import FREE
 from hardness.dynamics.store import recorded_epochs
-from hardness.stages.run_folder import read_info, read_log
-from hardness.stages.track import track
+from hardness.runs.reading import read_info, read_log
+from hardness.stages.track import Track, track
 from hardness.training import checkpoint
 from tests.conftest import refused
 from tests.made_runs import change_info, tracked_run

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hardness.page.gallery import LISTS, gallery
-from hardness.stages.run_folder import finished_info
+from hardness.runs.reading import finished_info
 from tests.contrast import contrast
 
 pytestmark = pytest.mark.slow

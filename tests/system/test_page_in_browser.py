@@ -6,9 +6,8 @@ import shutil
 
 import pytest
 
-from hardness.config import Report, Track
-from hardness.stages.report import report
-from hardness.stages.track import track
+from hardness.stages.report import Report, report
+from hardness.stages.track import Track, track
 from tests.contrast import contrast
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hardness.stages.run_folder import read_info
+from hardness.runs.reading import read_info
 
 README = Path(__file__).parents[2] / "pipelines" / "README.md"
 COMMANDS = {

@@ -1,24 +1,18 @@
-"""Gradient coherence: RUN/coherence.parquet, which ``track`` and ``score --coherence`` write."""
+"""The gradient coherence of the subsets of a split."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hardness import files, seeding
 from hardness.console import progress, remark
 from hardness.errors import UserError
 from hardness.probes.tracked_model import TrackedModel
-from hardness.stages.run_folder import split_settings
+from hardness.runs.coherence import replace_rows
+from hardness.runs.reading import split_settings
 from hardness.subsets import SUBSETS, matched_samples
 from hardness.training import checkpoint
 from hardness.training.measure import Group, measure_coherence
-
-
-def add_coherence(run: Path, rows: pd.DataFrame, fingerprint: str) -> Path:
-    """Write rows to RUN/coherence.parquet, replacing those of the same epochs and groups."""
-    return _write(run, rows, fingerprint, lambda old: _keys(old).isin(_keys(rows)))
 
 
 def subset_coherence(tracked: TrackedModel, split: Path, size: int) -> Path:
@@ -56,19 +50,6 @@ def subset_coherence(tracked: TrackedModel, split: Path, size: int) -> Path:
     for epoch in progress([*epochs, *([] if last in epochs else [None])], len({*epochs, last}), "coherence"):
         found = checkpoint.load_weights(tracked.run, tracked.model, tracked.resources.device, epoch)
         tables.append(measure_coherence(tracked.model, groups, found, tracked.resources))
-    return _write(tracked.run, pd.concat(tables), fingerprint, lambda old: old["measured_on"].isin(SUBSETS))
-
-
-def _write(
-    run: Path, rows: pd.DataFrame, fingerprint: str, is_replaced: Callable[[pd.DataFrame], np.ndarray]
-) -> Path:
-    path = run / "coherence.parquet"
-    if path.exists():
-        old = files.read_table(path, fingerprint).to_pandas()
-        rows = pd.concat([old[~is_replaced(old)], rows], ignore_index=True)
-    files.write_table(path, rows.sort_values(["epoch", "measured_on"], kind="stable"), fingerprint)
-    return path
-
-
-def _keys(rows: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(rows[["epoch", "measured_on"]])
+    return replace_rows(
+        tracked.run, pd.concat(tables), fingerprint, lambda old: old["measured_on"].isin(SUBSETS)
+    )

@@ -4,9 +4,11 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from hardness.config import Export
 from hardness.console import say
-from hardness.stages.run_folder import finished_info, newest_run, occupied
+from hardness.runs.discovery import newest_run
+from hardness.runs.folder import occupied
+from hardness.runs.reading import finished_info
+from hardness.settings.export import Export
 
 
 def export(config: Export) -> Path:
@@ -18,7 +20,7 @@ def export(config: Export) -> Path:
     """
     run = config.run or newest_run("track")
     info = finished_info(run, "track")
-    target = importlib.import_module(f"hardness.stages.export.to_{config.to}")
+    target = importlib.import_module(f"hardness.exporters.to_{config.to}")
     out = config.out or run / target.DEFAULT_NAME
     if out.exists() and not _is_older(out, target):
         raise occupied("--out", out)

@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 
 from hardness import files
+from hardness.config import Training
 from hardness.console import Epochs, say, say_time_left
 from hardness.datasets import DataSet, Examples
 from hardness.resources import Resources
-from hardness.settings import Training
-from hardness.stages.run_folder import RunFolder
+from hardness.runs.folder import RunFolder
 from hardness.training.job import Job
 from hardness.training.measure import Group, measure
 

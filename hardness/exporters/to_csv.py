@@ -9,7 +9,7 @@ from typing import Any
 from pyarrow import csv
 
 from hardness import files
-from hardness.stages.export.known import known
+from hardness.exporters.known import known
 
 DEFAULT_NAME = "export.csv"
 MARK = ("", b'"example_id","key",')

@@ -6,14 +6,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hardness.config import Memorize, Retrain, Track
+from hardness.registry import STAGES
 
-CONFIGS = {"track": Track, "retrain": Retrain, "memorize": Memorize}
-"""The stages that have run folders."""
 # Settings that change where a run is written and how fast it is, not its results.
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 # Settings of track that add measurements, and do not change training.
 OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
+
+
+SPLITTING = (
+    *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
+    *("controls", "drop_twins", "seed"),
+)
+"""Settings of split that are kept in its file."""
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -21,12 +26,18 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str))
 
 
-def defaults(stage: type) -> dict[str, Any]:
+def defaults(stage: str) -> dict[str, Any]:
     """The default settings of a stage, as they are read back from JSON."""
     return {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-        for field in dataclasses.fields(stage)
+        for field in dataclasses.fields(STAGES[stage].load())
     }
+
+
+def split_of(info: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the split behind a retraining, by its run.json, also of an older version."""
+    by_default = defaults("split")
+    return {name: by_default[name] for name in SPLITTING} | info.get("split", {})
 
 
 def training_settings(info: dict[str, Any]) -> dict[str, Any]:
@@ -36,12 +47,12 @@ def training_settings(info: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in info.get("config", {}).items() if name not in others}
 
 
-def uncommon(info: dict[str, Any]) -> dict[str, Any]:
+def non_default(info: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run that are neither the default nor, for a retraining, as tracked."""
     tracked, config = info.get("tracked", {}), info["config"]
     as_tracked = all(config.get(name) == tracked.get(name) for name in ("model", "optimizer"))
     found = {}
-    for name, default in defaults(CONFIGS[info["stage"]]).items():
+    for name, default in defaults(info["stage"]).items():
         if default is None and as_tracked:
             default = tracked.get(name)
         value = config.get(name, default)

@@ -8,7 +8,7 @@ import pandas as pd
 from hardness import files
 from hardness.console import say, warn
 from hardness.errors import UserError
-from hardness.stages.run_folder import finished_info
+from hardness.runs.reading import finished_info
 
 
 def searched_rates(runs: Sequence[Path], fingerprint: str, optimizers: Sequence[str]) -> dict[str, float]:

@@ -28,8 +28,8 @@ import pyarrow as pa
 
 from hardness import files
 from hardness.errors import UserError
+from hardness.exporters.known import known, origin
 from hardness.findings.label_errors import label_issues
-from hardness.stages.export.known import known, origin
 
 DEFAULT_NAME = "export-cleanlab"
 MARK = ("origin.json", b'{\n  "tracked_run": ')

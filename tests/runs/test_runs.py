@@ -1,9 +1,9 @@
 import pytest
 
-from hardness.config import Track
 from hardness.errors import UserError
-from hardness.stages import run_folder
-from hardness.stages.run_folder import RunFolder
+from hardness.runs import discovery, reading, settings
+from hardness.runs.folder import RunFolder
+from hardness.settings.track import Track
 from tests.conftest import refused
 
 
@@ -13,13 +13,13 @@ def start(out=None, **settings) -> RunFolder:
 
 def test_a_run_folder_names_its_stage_settings_and_times(here):
     with start(here / "r", seed=3) as run:
-        info = run_folder.read_info(here / "r")
+        info = reading.read_info(here / "r")
         assert info["status"] == "running"
         assert info["config"]["seed"] == 3
         assert info["versions"]["torch"]
         run.log(epoch=1)
         run.update(fingerprint="abc")
-    info = run_folder.read_info(here / "r")
+    info = reading.read_info(here / "r")
     assert (info["status"], info["fingerprint"]) == ("finished", "abc")
     assert info["times"]["ended"] >= info["times"]["started"]
     assert start(here / "r", seed=3).is_finished
@@ -30,9 +30,9 @@ def test_default_folders_are_numbered(here):
         with start() as run:
             run.log(epoch=1)
         assert run.path.as_posix() == f"runs/track-{number}"
-    assert run_folder.newest_run("track") == run.path
+    assert discovery.newest_run("track") == run.path
     with refused("no-runs", stage="retrain"):
-        run_folder.newest_run("retrain")
+        discovery.newest_run("retrain")
 
 
 def fail(run, error):
@@ -54,15 +54,15 @@ def test_an_interrupted_run_prints_the_command_that_resumes_it(here, capsys):
     assert start(seed=3, resume=True).path.name == "track-2"
     with start(here / "runs/track-1", seed=2, resume=True) as run:
         pass
-    assert run_folder.read_info(run.path)["status"] == "finished"
+    assert reading.read_info(run.path)["status"] == "finished"
 
 
 def test_a_failed_run_stays_unless_it_had_not_begun(here):
     with pytest.raises(RuntimeError):
         fail(start(here / "r"), RuntimeError)
-    assert run_folder.read_info(here / "r")["status"] == "failed"
+    assert reading.read_info(here / "r")["status"] == "failed"
     with refused("run-not-finished", status="failed"):
-        run_folder.finished_info(here / "r")
+        reading.finished_info(here / "r")
 
     def fail_at_once():
         with start(here / "s"):
@@ -94,13 +94,13 @@ def test_operational_settings_do_not_make_it_another_run(here):
 
 
 def test_a_second_process_is_refused(here):
-    assert not run_folder.is_in_use(here / "r")
+    assert not reading.is_in_use(here / "r")
     with start(here / "r"):
-        assert run_folder.is_in_use(here / "r")
+        assert reading.is_in_use(here / "r")
         second = start(here / "r", resume=True)
         with refused("run-in-use", path=str(here / "r")):
             second.__enter__()
-    assert not run_folder.is_in_use(here / "r")
+    assert not reading.is_in_use(here / "r")
 
 
 def test_a_run_that_another_process_finished_in_between_is_not_overwritten(here):
@@ -109,18 +109,18 @@ def test_a_run_that_another_process_finished_in_between_is_not_overwritten(here)
         pass
     with refused("run-changed"):
         second.__enter__()
-    assert run_folder.read_info(here / "r")["config"]["seed"] == 0
+    assert reading.read_info(here / "r")["config"]["seed"] == 0
 
 
 def test_the_command_that_resumes_starts_as_many_processes(here):
     with start(here / "r") as run:
         pass
-    info = run_folder.read_info(run.path) | {"num_ranks": 6, "num_local_ranks": 3}
-    command = run_folder.resume_command(run.path, info)
+    info = reading.read_info(run.path) | {"num_ranks": 6, "num_local_ranks": 3}
+    command = settings.resume_command(run.path, info)
     assert command.startswith("torchrun --nnodes 2 --nproc-per-node 3 -m hardness track ")
     # An older version did not store the number of processes per machine.
     del info["num_local_ranks"]
-    assert run_folder.resume_command(run.path, info).startswith("torchrun --nproc-per-node 6 -m hardness ")
+    assert settings.resume_command(run.path, info).startswith("torchrun --nproc-per-node 6 -m hardness ")
 
 
 def test_the_log_drops_an_incomplete_line_and_epochs_that_are_trained_again(here):
@@ -130,20 +130,20 @@ def test_the_log_drops_an_incomplete_line_and_epochs_that_are_trained_again(here
         with (run.path / "log.jsonl").open("a") as file:
             file.write('{"epoch": 4')
         run.keep_log(lambda line: line["epoch"] <= 2)
-    assert [line["epoch"] for line in run_folder.read_log(run.path)] == [1, 2]
+    assert [line["epoch"] for line in reading.read_log(run.path)] == [1, 2]
 
 
 def test_a_broken_run_json_is_refused(here):
     (here / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"\[invalid-json\]"):
-        run_folder.read_info(here)
+        reading.read_info(here)
     with refused("not-a-run", run=str(here / "nowhere")):
-        run_folder.read_info(here / "nowhere")
+        reading.read_info(here / "nowhere")
 
 
 def test_the_resume_command_keeps_a_zero(here):
     with start(momentum=0.0) as run:
-        command = run_folder.resume_command(run.path, run.info)
+        command = settings.resume_command(run.path, run.info)
         assert "--momentum 0.0" in command
         assert "--noise 0.0" in command
         assert "--given-labels" not in command
@@ -158,13 +158,13 @@ def test_a_run_that_was_started_on_other_data_is_refused_with_both_fingerprints(
         run.update(data={"image_shape": [3, 32, 32], "class_names": ["dog"]})
         with refused("resumed-differently", what="image shape", value=[3, 64, 64]):
             run.update(data={"image_shape": [3, 64, 64]})
-    assert run_folder.read_info(here / "r")["fingerprint"] == "abc"
+    assert reading.read_info(here / "r")["fingerprint"] == "abc"
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[]", "{", '{"format_version": "9"}'])
 def test_folders_of_other_programs_are_skipped(here, text):
     (here / "runs/foreign").mkdir(parents=True)
     (here / "runs/foreign/run.json").write_text(text)
-    assert run_folder.finished_runs() == {}
+    assert discovery.finished_runs() == {}
     with pytest.raises(UserError):
-        run_folder.finished_info(here / "runs/foreign")
+        reading.finished_info(here / "runs/foreign")

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from hardness import datasets, files
-from hardness.config import Data, Score, Track
+from hardness.config import Data
 from hardness.console import say
 from hardness.datasets import DataSet
 from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.probes.tracked_model import TrackedModel
-from hardness.registry import source_of
+from hardness.registry import STAGES, source_of
 from hardness.resources import Resources
 from hardness.training import checkpoint
 from hardness.training.job import Job
@@ -28,7 +28,11 @@ def tracked_settings(info: dict[str, Any]) -> dict[str, Any]:
     A run of an older version used the defaults of settings that it does not name. Precision is the one that
     was used, not "auto".
     """
-    return {**asdict(Track()), **info["config"], "precision": info.get("precision", "float32")}
+    return {
+        **asdict(STAGES["track"].load()()),
+        **info["config"],
+        "precision": info.get("precision", "float32"),
+    }
 
 
 def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str | None = None) -> Data:
@@ -93,14 +97,13 @@ def load_tracked(
     return replace(data, train=data.train.with_labels(given))
 
 
-def open_tracked(run: Path, info: dict[str, Any], config: Score) -> TrackedModel:
-    """The run's network and its data, on the device that ``config`` names."""
-    resources = Resources.of(config.device, config.workers)
-    data = load_tracked(run, info, config.data, resources)
-    source = asdict(tracked_data(info, config.data))
+def open_tracked(run: Path, info: dict[str, Any], moved_to: str | None, resources: Resources) -> TrackedModel:
+    """The run's network and its data; ``moved_to``: where the data is now."""
+    data = load_tracked(run, info, moved_to, resources)
+    source = asdict(tracked_data(info, moved_to))
     settings = tracked_settings(info) | source | {"given_labels": None, "noise": 0.0, "out": None}
     others = {"examples": data.train, "ids": data.train.ids, "sync_batchnorm": False}
-    job = Job.of(Track(**settings), data, resources, **others)
+    job = Job.of(STAGES["track"].load()(**settings), data, resources, **others)
     return TrackedModel(run, job, job.network())
 
 

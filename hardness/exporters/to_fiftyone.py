@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from hardness import files
 from hardness.errors import UserError
-from hardness.stages.export.known import known, origin
-from hardness.stages.run_folder import image_folder
+from hardness.exporters.known import known, origin
+from hardness.runs.reading import image_folder
 
 DEFAULT_NAME = "export-fiftyone"
 MARK = ("metadata.json", b'{\n  "info": {\n    "tracked_run": ')

@@ -1,0 +1,1 @@
+"""Other tools that `hardness export` writes for."""

@@ -1,0 +1,1 @@
+"""Run folders: their lifecycle, and what other stages read of them."""

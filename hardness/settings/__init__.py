@@ -1,0 +1,1 @@
+"""The settings of each stage, and what else must be known of it before its code is imported."""

@@ -1,0 +1,29 @@
+"""The settings of ``hardness labels``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hardness.registry import STAGES
+
+
+@STAGES.register("labels", in_recipes=True, inputs={"track": "run", "score": "run"})
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Rank the examples of a tracked run by how likely their labels are wrong."""
+
+    run: Path | None = None
+    """The tracked run. Default: the newest finished one under runs/."""
+    by: str = "aum"
+    """The score to rank by, hardest first; a column of the run's scores.parquet."""
+
+    def __post_init__(self) -> None:
+        from hardness.dynamics.scores import SCORES
+
+        SCORES[self.by]
+
+    @staticmethod
+    def output(settings: Mapping[str, Any]) -> Path:
+        """The run that it adds to."""
+        return settings["run"]

@@ -1,0 +1,34 @@
+"""The settings of ``hardness report``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hardness.registry import STAGES
+
+
+@STAGES.register(
+    "report",
+    in_recipes=True,
+    inputs={"track": "runs", "score": "runs", "retrain": "runs", "memorize": "runs"},
+    pooled=("runs",),
+)
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a report on finished runs: one HTML page with figures and tables."""
+
+    runs: tuple[Path, ...] = ()
+    """Folders of track, retrain and memorize runs. Default: all finished ones in runs/."""
+    out: Path = Path("reports/report")
+    """The report's folder; an older report there is replaced."""
+    title: str = "Easy and hard examples"
+    formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)
+    """Formats of the figures' files; the page shows PNG."""
+    images: bool = True
+    """--no-images: show examples without their images, for reports that are shared."""
+
+    @staticmethod
+    def output(settings: Mapping[str, Any]) -> Path:
+        """Its folder."""
+        return settings["out"]
