@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from hardness import seeding
 from hardness.datasets.base import ImageSet
 from hardness.datasets.pixels import DevicePixels, HostPixels
-from hardness.datasets.prefetch import prefetch
 from hardness.errors import UserError
+from hardness.prefetch import prefetch
 from hardness.ranks import ALONE, Ranks
 
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -19,10 +19,10 @@ from hardness.datasets.decoding import ImageFiles, ImageSource, color, has_shade
 from hardness.datasets.deep import Range
 from hardness.datasets.found import duplicate_key, first_of, no_images
 from hardness.datasets.pixels import HostPixels
-from hardness.datasets.prefetch import prefetch
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
+from hardness.prefetch import prefetch
 from hardness.resources import Resources
 
 # Of ImageNet, in RGB order, as in torchvision's recipes.
