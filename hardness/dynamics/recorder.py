@@ -121,7 +121,7 @@ class Recorder:
         for each in () if unreadable is None else unreadable:
             if not (isinstance(each, int | np.integer) and 0 <= each < num_examples):
                 raise ValueError(f"unreadable must be example ids in 0..{num_examples - 1}, not {each!r}")
-            self._is_unreadable[each] = True
+            self._is_unreadable[int(each)] = True
         # A Recorder created in inference mode must also accept updates outside of it.
         with torch.inference_mode(False):
             self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)
