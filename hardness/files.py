@@ -113,8 +113,7 @@ def table_settings(path: Path, fingerprint: str | None = None) -> dict[str, Any]
 
     Without a fingerprint, files of other programs are accepted; they have no settings.
     """
-    with _opened(path, fingerprint, foreign=fingerprint is None) as file:
-        return _settings(file)
+    return read_with_settings(path, fingerprint, [])[1]
 
 
 def read_with_settings(
@@ -122,7 +121,8 @@ def read_with_settings(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The columns that exist, and the settings; see ``table_settings``."""
     with _opened(path, fingerprint, foreign=fingerprint is None) as file:
-        return file.read([name for name in columns if name in file.schema_arrow.names]), _settings(file)
+        table = file.read([name for name in columns if name in file.schema_arrow.names])
+        return table, json.loads((file.schema_arrow.metadata or {}).get(_SETTINGS, b"{}"))
 
 
 def fingerprint_of(path: Path) -> str | None:
@@ -136,8 +136,7 @@ def fingerprint_of(path: Path) -> str | None:
 def _opened(path: Path, fingerprint: str | None, foreign: bool = False) -> Iterator[pq.ParquetFile]:
     """``foreign``: accept files that hardness did not write."""
     if not path.is_file():
-        hint = "Check the path, or run the stage that writes it."
-        raise UserError("no-such-file", "There is no file {path}.", hint, path=str(path))
+        raise no_such_file(path, "Check the path, or run the stage that writes it.")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
@@ -145,13 +144,17 @@ def _opened(path: Path, fingerprint: str | None, foreign: bool = False) -> Itera
                 _check(metadata, path, fingerprint)
             yield file
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        sentence, hint = "{path} is not a complete Parquet file ({reason}).", "Restore it or write it again."
-        raise UserError("damaged-parquet", sentence, hint, path=str(path), reason=reason) from error
+        raise damaged_parquet(path, error) from error
 
 
-def _settings(file: pq.ParquetFile) -> dict[str, Any]:
-    return json.loads((file.schema_arrow.metadata or {}).get(_SETTINGS, b"{}"))
+def no_such_file(path: Path, hint: str) -> UserError:
+    return UserError("no-such-file", "There is no file {path}.", hint, path=str(path))
+
+
+def damaged_parquet(path: str | Path, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    sentence, hint = "{path} is not a complete Parquet file ({reason}).", "Restore it or write it again."
+    return UserError("damaged-parquet", sentence, hint, path=str(path), reason=reason)
 
 
 def _check(metadata: dict[bytes, bytes], path: Path, fingerprint: str | None) -> None:

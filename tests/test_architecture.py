@@ -8,6 +8,7 @@ import hardness
 ORDER = [
     "errors",
     "seeding",
+    "prefetch",
     "files",
     "paths",
     "parts",

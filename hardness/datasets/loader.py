@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from hardness import seeding
 from hardness.datasets.examples import Examples, Inputs, each_tensor
 from hardness.datasets.pixels import HostPixels
-from hardness.datasets.prefetch import prefetch
 from hardness.errors import UserError
+from hardness.prefetch import prefetch
 from hardness.ranks import ALONE, Ranks
 
 Batch = tuple[Inputs, Tensor, Tensor]

@@ -18,6 +18,7 @@ from hardness.datasets.found import MOST_CLASSES, Label, Notes, number_classes
 from hardness.datasets.label_columns import as_labels, no_such_column, wrong_type
 from hardness.datasets.source import FilePattern, Found, Sample
 from hardness.errors import UserError
+from hardness.files import damaged_parquet
 from hardness.parts import PARTS, TEST, TRAIN, VALIDATION, held_out, innermost_part
 from hardness.paths import matching
 from hardness.registry import SOURCES
@@ -126,9 +127,7 @@ def _open(path: str, image_column: str, label_column: str) -> _File:
         raise
     # A damaged file can make the reader raise anything.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        sentence, hint = "{path} is not a complete Parquet file ({reason}).", "Copy it again."
-        raise UserError("damaged-parquet", sentence, hint, path=path, reason=reason) from error
+        raise damaged_parquet(path, error) from error
     is_named = bool(values) and isinstance(values[0], str)
     cells = [Cell(path, image_column, group, row) for group, size in enumerate(groups) for row in range(size)]
     return _File(path, cells, values, None if is_named else names)

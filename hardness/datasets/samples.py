@@ -19,11 +19,11 @@ from hardness.datasets.examples import DataSet, Examples, InputStore
 from hardness.datasets.found import Notes, a_few, duplicate_key, first_of, no_images, two_validation_sets
 from hardness.datasets.images import ImageAdapter
 from hardness.datasets.pixels import HostPixels
-from hardness.datasets.prefetch import prefetch
 from hardness.datasets.source import Found, Sample
 from hardness.datasets.survey import common_size, range_of, value_ranges
 from hardness.errors import UserError
 from hardness.parts import TEST, TRAIN, held_out
+from hardness.prefetch import prefetch
 from hardness.resources import Resources
 
 # Of ImageNet, in RGB order, as in torchvision's recipes.

@@ -16,8 +16,8 @@ from hardness.datasets.decoding import (
     value_range,
 )
 from hardness.datasets.deep import HEAD, Range, full_range, may_be_deep
-from hardness.datasets.prefetch import prefetch
 from hardness.errors import UserError
+from hardness.prefetch import prefetch
 
 _LARGEST = 224
 _NUM_SAMPLED = 1000

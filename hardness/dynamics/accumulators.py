@@ -33,16 +33,12 @@ class FirstLearned:
         return _integers(self.epoch, is_null=self.epoch == 0)
 
 
-class Learned:
-    def __init__(self, num_examples: int):
-        self.epoch = np.zeros(num_examples, np.int32)
+class Learned(FirstLearned):
+    """As ``FirstLearned``, but a wrong record starts the search again."""
 
     def add(self, epoch: int, records: Records) -> None:
         self.epoch[self.epoch == 0] = epoch
         self.epoch *= records.is_correct
-
-    def result(self) -> pd.Series:
-        return _integers(self.epoch, is_null=self.epoch == 0)
 
 
 class ForgettingEvents:
@@ -60,56 +56,28 @@ class ForgettingEvents:
         return _integers(self.count, is_null=~self.was_learned)
 
 
-class Correctness:
-    """Counts integers, which takes a twentieth of the time of ``Mean``."""
-
-    def __init__(self, num_examples: int):
-        self.num_epochs = 0
-        self.count = np.zeros(num_examples, np.int32)
-        self.is_readable = np.ones(num_examples, bool)
-
-    def add(self, epoch: int, records: Records) -> None:
-        self.num_epochs += 1
-        self.count += records.is_correct
-        self.is_readable &= records.is_readable
-
-    def result(self) -> pd.Series:
-        return pd.Series(np.where(self.is_readable, self.count / self.num_epochs, np.nan))
-
-
 class Mean:
-    """Mean over the epochs of a quantity (N,) of the records, summed in float64."""
+    """Mean over the epochs of a quantity (N,) of the records, summed in float64.
 
-    def __init__(self, num_examples: int, quantity: Quantity):
-        self.quantity = quantity
+    With a ``window``, over its epochs; raises ``UserError`` unless all of them are recorded.
+    """
+
+    def __init__(self, num_examples: int, quantity: Quantity, window: range | None = None):
+        self.quantity, self.window = quantity, window
         self.num_epochs = 0
         self.sum = np.zeros(num_examples)
 
     def add(self, epoch: int, records: Records) -> None:
-        self.num_epochs += 1
-        self.sum += self.quantity(records)
+        if self.window is None or epoch in self.window:
+            self.num_epochs += 1
+            self.sum += self.quantity(records)
 
     def result(self) -> pd.Series:
-        return pd.Series(self.sum / self.num_epochs)
-
-
-class WindowMean(Mean):
-    """Mean over the epochs ``first`` to ``last``. Raises ``UserError`` unless all of them are recorded."""
-
-    def __init__(self, num_examples: int, quantity: Quantity, first: int, last: int):
-        super().__init__(num_examples, quantity)
-        self.first, self.last = first, last
-
-    def add(self, epoch: int, records: Records) -> None:
-        if self.first <= epoch <= self.last:
-            super().add(epoch, records)
-
-    def result(self) -> pd.Series:
-        if self.num_epochs != self.last - self.first + 1:
+        if self.window is not None and self.num_epochs != len(self.window):
             sentence = "Only {found} of the epochs {first} to {last} are recorded."
-            values = {"found": self.num_epochs, "first": self.first, "last": self.last}
+            values = {"found": self.num_epochs, "first": self.window[0], "last": self.window[-1]}
             raise UserError("window-not-recorded", sentence, "Choose recorded epochs.", **values)
-        return super().result()
+        return pd.Series(self.sum / self.num_epochs)
 
 
 class Last:
@@ -159,6 +127,11 @@ def loss_rank(records: Records) -> np.ndarray:
     known = counts[: _INFINITY + 1]
     share[: _INFINITY + 1] = (known.cumsum() - known / 2) / max(known.sum(), 1)
     return share[bins]
+
+
+def correctness(records: Records) -> np.ndarray:
+    """(N,) float64: 1 if the record is correct, 0 if it is wrong, nan if the image was unreadable."""
+    return np.where(records.is_readable, records.is_correct, np.nan)
 
 
 def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:

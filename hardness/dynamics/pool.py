@@ -22,7 +22,7 @@ def ranks(table: pd.DataFrame, by: str) -> np.ndarray:
         sentence, hint = "Example {example} has a loss but no {score}.", "Rank by another score."
         raise UserError("missing-score", sentence, hint, example=int(example), score=by)
     found = np.full(len(table), np.nan)
-    found[is_readable] = _rank(np.where(is_null, np.inf, hardness)[is_readable])
+    found[is_readable] = pd.Series(np.where(is_null, np.inf, hardness)[is_readable]).rank()
     return found
 
 
@@ -46,17 +46,11 @@ def pool(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     columns = {"example_id": tables[0]["example_id"].to_numpy()}
     for name in common_scores(tables):
-        score = SCORES[name]
-        values = np.ma.masked_invalid(
-            [table[name].to_numpy(np.float64, na_value=np.nan) for table in tables], copy=False
-        )
+        values = [table[name].to_numpy(np.float64, na_value=np.nan) for table in tables]
+        values = np.ma.masked_invalid(values, copy=False)
         columns[f"{name}_mean"] = values.mean(0).filled(np.nan)
         columns[f"{name}_std"] = np.ma.masked_where(values.count(0) < 2, values.std(0, ddof=1)).filled(np.nan)
-        if score.null_is_hardest:
+        if SCORES[name].null_is_hardest:
             columns[f"{name}_count"] = values.count(0)
         columns[f"{name}_rank"] = np.mean([ranks(table, name) for table in tables], axis=0)
     return pd.DataFrame(columns)
-
-
-def _rank(values: np.ndarray) -> np.ndarray:
-    return pd.Series(values).rank().to_numpy()

@@ -22,14 +22,6 @@ from hardness.ranks import Ranks, of_process_group
 _LARGEST_HALF = 65504.0
 
 
-def _ids(unreadable: Any, num_examples: int) -> np.ndarray:
-    ids = np.asarray([*unreadable], dtype=object)
-    for each in ids:
-        if not (isinstance(each, int | np.integer) and 0 <= each < num_examples):
-            raise ValueError(f"unreadable must be example ids in 0..{num_examples - 1}, not {each!r}")
-    return ids.astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Recorded:
     """Summary of one epoch's records, over the readable examples of all ranks."""
@@ -126,8 +118,10 @@ class Recorder:
         self.epoch = self.ranks.on_first(lambda: self._begin(resume, overwrite, last_epoch)) + 1
         self._writer = Writer(self.path / "dynamics")
         self._is_unreadable = np.zeros(num_examples, bool)
-        if unreadable is not None:
-            self._is_unreadable[_ids(unreadable, num_examples)] = True
+        for each in () if unreadable is None else unreadable:
+            if not (isinstance(each, int | np.integer) and 0 <= each < num_examples):
+                raise ValueError(f"unreadable must be example ids in 0..{num_examples - 1}, not {each!r}")
+            self._is_unreadable[int(each)] = True
         # A Recorder created in inference mode must also accept updates outside of it.
         with torch.inference_mode(False):
             self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)
@@ -137,9 +131,8 @@ class Recorder:
             # seen. All float32, which represents labels of up to 2^24 classes. The first and the last row are
             # for ids out of range. zero_(), since torch.zeros would defer allocation to the first epoch. Two
             # buffers: one is written to disk while the other is filled.
-            self._rows, self._spare = (
-                torch.empty(num_examples + 2, 7, device=device).zero_() for _ in range(2)
-            )
+            self._rows = torch.empty(num_examples + 2, 7, device=device).zero_()
+            self._spare = self._rows.clone()
             if device.type == "cuda":
                 self._copying = torch.cuda.Stream(device)
                 self._pinned = torch.empty_like(self._rows, device="cpu", pin_memory=True)
@@ -243,12 +236,11 @@ class Recorder:
 
     def _workspace_for(self, logits: Tensor) -> Tensor:
         """Float32 (B, C), reused: on a CPU allocating it would take a third of the time of the work in it."""
-        known = self._workspace
-        batch_size, num_classes = logits.shape
+        known, (batch_size, num_classes) = self._workspace, logits.shape
         if known is None or known.shape[0] < batch_size or known.shape[1] != num_classes:
             with torch.inference_mode(False):
                 known = self._workspace = torch.empty(logits.shape, device=logits.device)
-        return known if known.shape[0] == batch_size else known[:batch_size]
+        return known[:batch_size]
 
     @torch.no_grad()
     def end_epoch(self) -> Recorded:
@@ -261,13 +253,11 @@ class Recorder:
         _, _, *sums, _ = self._rows[1:-1].unbind(1)
         losses, _, _ = finish(*sums)
         mine = self._settle(losses)
-        rank, ranks = self.ranks.rank, self.ranks.size
-        part = {"part": rank, "num_parts": ranks, "precision": self.precision}
-        with self._writer.mark(self.epoch, rank) as mark:
+        with self._writer.mark(self.epoch, self.ranks.rank) as mark:
             # This is a collective: after it, the markers of all ranks exist.
             summary = self._summary(mine, losses)
             self._rows[1:-1, -1] = mine.float()
-            self._writer.start(self._write, mark.pop_all(), self.epoch, part, *self._to_host())
+            self._writer.start(self._write, mark.pop_all(), self.epoch, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
         self._least_id = self._greatest_id = torch.zeros_like(self._least_id)
         self._is_begun = False
@@ -339,21 +329,15 @@ class Recorder:
             self._pinned.copy_(self._rows, non_blocking=True)
             return self._pinned, self._copying.record_event()
 
-    def _write(
-        self,
-        mark: ExitStack,
-        epoch: int,
-        part: dict[str, Any],
-        rows: Tensor,
-        arrived: torch.cuda.Event | None,
-    ) -> None:
+    def _write(self, mark: ExitStack, epoch: int, rows: Tensor, arrived: torch.cuda.Event | None) -> None:
         """Runs in the writer's thread."""
         with mark:
-            store.write_part(self.path, epoch, self._table(rows, arrived), self.fingerprint, **part)
+            if arrived is not None:
+                arrived.synchronize()
+            part = {"part": self.ranks.rank, "num_parts": self.ranks.size, "precision": self.precision}
+            store.write_part(self.path, epoch, self._table(rows), self.fingerprint, **part)
 
-    def _table(self, rows: Tensor, arrived: torch.cuda.Event | None) -> pa.Table:
-        if arrived is not None:
-            arrived.synchronize()
+    def _table(self, rows: Tensor) -> pa.Table:
         ids = rows[1:-1, -1].nonzero()[:, 0]
         label, prediction, *sums, _ = rows[1:-1][ids].unbind(1)
         numbers = torch.stack(finish(*sums))

@@ -7,28 +7,18 @@ add a score, write it and register it: the command line, rankings, splits and pl
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hardness.dynamics.accumulators import (
-    Accumulator,
-    Correctness,
-    Deviation,
-    FirstLearned,
-    ForgettingEvents,
-    Last,
-    Learned,
-    Mean,
-    Quantity,
-    WindowMean,
-    loss_rank,
-)
+from hardness.dynamics import accumulators
 from hardness.dynamics.store import read_epochs
-from hardness.errors import UserError, unknown_name
+from hardness.errors import UserError
+from hardness.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +34,7 @@ class Score:
     sign: int
     use: str
     """When to choose it, and its caveats."""
-    accumulate: Callable[[int], Accumulator] | None = None
+    accumulate: Callable[[int], accumulators.Accumulator] | None = None
     """Of a free score: number of examples -> a new accumulator."""
     probe: str | None = None
     """Of any other score: ``module:function``, computed from a tracked run's network and data."""
@@ -52,34 +42,23 @@ class Score:
     """A readable example whose value is null was never learned: harder than every other example."""
 
 
-class _Registry(dict[str, Score]):
-    def __init__(self, *scores: Score):
-        super().__init__({score.name: score for score in scores})
-        if len(self) != len(scores):
-            raise ValueError("a score is registered twice")
-
+class _Scores(Registry):
     def __missing__(self, name: str) -> Score:
         """``el2n_1_10`` is EL2N over the epochs 1 to 10."""
         window = re.fullmatch(r"el2n_([1-9]\d*)_([1-9]\d*)", name)
         if not window or (first := int(window[1])) > (last := int(window[2])):
-            raise unknown_name("a score", name, self)
-        return Score(
+            return super().__missing__(name)
+        return replace(
+            self["el2n"],
             name=name,
             summary=f"EL2N over the epochs {first} to {last}",
             formula=f"mean over t = {first}..{last} of |softmax(z_t) - onehot(y)|",
-            source=self["el2n"].source,
-            range=self["el2n"].range,
-            sign=+1,
-            use=self["el2n"].use,
-            accumulate=lambda num_examples: WindowMean(num_examples, attrgetter("el2n"), first, last),
+            accumulate=partial(accumulators.Mean, quantity=attrgetter("el2n"), window=range(first, last + 1)),
         )
 
 
-def _mean(quantity: Quantity) -> Callable[[int], Accumulator]:
-    return lambda num_examples: Mean(num_examples, quantity)
-
-
-SCORES = _Registry(
+SCORES = _Scores(
+    "a score",
     Score(
         name="first_learned_epoch",
         summary="first epoch whose record is correct; null if none",
@@ -88,7 +67,7 @@ SCORES = _Registry(
         range="1..T",
         sign=+1,
         use="The paper's own. Coarse: most ties are in epoch 1, so track with a small learning rate.",
-        accumulate=FirstLearned,
+        accumulate=accumulators.FirstLearned,
         null_is_hardest=True,
     ),
     Score(
@@ -99,7 +78,7 @@ SCORES = _Registry(
         range="1..T",
         sign=+1,
         use="Where being right once by luck should not count. Depends much on the last epoch.",
-        accumulate=Learned,
+        accumulate=accumulators.Learned,
         null_is_hardest=True,
     ),
     Score(
@@ -110,7 +89,7 @@ SCORES = _Registry(
         range="0..T/2",
         sign=+1,
         use="Which examples a network keeps losing. Needs many epochs; most examples have none.",
-        accumulate=ForgettingEvents,
+        accumulate=accumulators.ForgettingEvents,
         null_is_hardest=True,
     ),
     Score(
@@ -121,7 +100,7 @@ SCORES = _Registry(
         range="0..1",
         sign=-1,
         use="First-learned, learned and forgetting in one number, with fewer ties than each.",
-        accumulate=Correctness,
+        accumulate=partial(accumulators.Mean, quantity=accumulators.correctness),
     ),
     Score(
         name="aum",
@@ -131,7 +110,7 @@ SCORES = _Registry(
         range="real",
         sign=-1,
         use="Label errors; keeps telling easy examples apart when their loss is zero.",
-        accumulate=_mean(attrgetter("margin")),
+        accumulate=partial(accumulators.Mean, quantity=attrgetter("margin")),
     ),
     Score(
         name="el2n",
@@ -141,7 +120,7 @@ SCORES = _Registry(
         range="0..sqrt 2",
         sign=+1,
         use="Pruning; its authors take the first ten epochs or so, and a mean over seeds.",
-        accumulate=_mean(attrgetter("el2n")),
+        accumulate=partial(accumulators.Mean, quantity=attrgetter("el2n")),
     ),
     Score(
         name="confidence",
@@ -151,7 +130,7 @@ SCORES = _Registry(
         range="0..1",
         sign=-1,
         use="One axis of the data map; bounded, so no single epoch weighs much.",
-        accumulate=_mean(attrgetter("probability")),
+        accumulate=partial(accumulators.Mean, quantity=attrgetter("probability")),
     ),
     Score(
         name="variability",
@@ -161,7 +140,7 @@ SCORES = _Registry(
         range="0..0.5",
         sign=+1,
         use="The other axis: ambiguous examples. Never-learned ones vary as little as easy ones.",
-        accumulate=lambda num_examples: Deviation(num_examples, attrgetter("probability")),
+        accumulate=partial(accumulators.Deviation, quantity=attrgetter("probability")),
     ),
     Score(
         name="aleatoric",
@@ -171,7 +150,9 @@ SCORES = _Registry(
         range="0..0.25",
         sign=+1,
         use="Ambiguous examples, with less of the training's course in it than variability has.",
-        accumulate=_mean(lambda records: records.probability * (1 - records.probability)),
+        accumulate=partial(
+            accumulators.Mean, quantity=lambda records: records.probability * (1 - records.probability)
+        ),
     ),
     Score(
         name="mean_loss",
@@ -181,7 +162,7 @@ SCORES = _Registry(
         range="0..",
         sign=+1,
         use="A good default where ties hurt; one very bad epoch weighs much.",
-        accumulate=_mean(attrgetter("loss")),
+        accumulate=partial(accumulators.Mean, quantity=attrgetter("loss")),
     ),
     Score(
         name="last_loss",
@@ -191,7 +172,7 @@ SCORES = _Registry(
         range="0..",
         sign=+1,
         use="What a single checkpoint would tell; useless once everything is fitted.",
-        accumulate=lambda num_examples: Last(num_examples, attrgetter("loss")),
+        accumulate=partial(accumulators.Last, quantity=attrgetter("loss")),
     ),
     Score(
         name="loss_rank",
@@ -201,7 +182,7 @@ SCORES = _Registry(
         range="0..1",
         sign=+1,
         use="Every epoch weighs the same, however small its losses.",
-        accumulate=_mean(loss_rank),
+        accumulate=partial(accumulators.Mean, quantity=accumulators.loss_rank),
     ),
     Score(
         name="grand",
@@ -269,17 +250,16 @@ def scores(
     scores (those that need the network are computed by ``hardness score --with``).
     An example whose image could not be read is null in every column except ``example_id``.
     """
-    accumulators: dict[str, Accumulator] = {}
     names = list(dict.fromkeys(names))
     if needs_network := [name for name in names if SCORES[name].probe]:
         sentence = "{score} cannot be computed from records: it needs the network."
         hint = "Run `hardness score --with {score}`, and read scores.parquet."
         raise UserError("score-needs-network", sentence, hint, score=needs_network[0])
+    computed: dict[str, accumulators.Accumulator] = {}
     for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
-        if not accumulators:
-            num_examples = len(records.loss)
-            accumulators = {name: SCORES[name].accumulate(num_examples) for name in names}
-        for accumulator in accumulators.values():
+        if epoch == 1:
+            computed = {name: SCORES[name].accumulate(len(records.loss)) for name in names}
+        for accumulator in computed.values():
             accumulator.add(epoch, records)
-    columns = {name: accumulator.result() for name, accumulator in accumulators.items()}
-    return pd.DataFrame({"example_id": np.arange(num_examples), **columns})
+    columns = {name: accumulator.result() for name, accumulator in computed.items()}
+    return pd.DataFrame({"example_id": np.arange(len(records.loss)), **columns})

@@ -9,9 +9,8 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hardness import files
 from hardness.console import warn
 from hardness.dynamics import marker
 from hardness.errors import UserError
+from hardness.prefetch import prefetch
 
 SCHEMA = pa.schema(
     [
@@ -166,15 +166,10 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
         by_id[ids] = values
         return by_id
 
-    prediction, loss = column("prediction", -1), column("loss", np.nan)
-    return Records(
-        given_label=column("given_label", -1),
-        prediction=prediction,
-        loss=loss,
-        margin=column("margin", np.nan),
-        el2n=column("el2n", np.nan),
-        is_readable=(prediction >= 0) & ~np.isnan(loss),
-    )
+    labels = {name: column(name, -1) for name in _LABELS}
+    numbers = {name: column(name, np.nan) for name in _NUMBERS}
+    is_readable = (labels["prediction"] >= 0) & ~np.isnan(numbers["loss"])
+    return Records(**labels, **numbers, is_readable=is_readable)
 
 
 def read_epochs(
@@ -189,15 +184,11 @@ def read_epochs(
     _check_numbers(epochs, run / "dynamics")
     fingerprint = fingerprint or files.fingerprint_of(parts(run, 1)[0])
     first = None
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(read_epoch, run, 1, fingerprint)
-        for epoch in epochs:
-            records = upcoming.result()
-            if epoch < len(epochs):
-                upcoming = reader.submit(read_epoch, run, epoch + 1, fingerprint)
-            first = first or records
-            _check_same(first, records, epoch_folder(run, epoch))
-            yield epoch, records
+    read = prefetch(partial(read_epoch, run, fingerprint=fingerprint), epochs, depth=1)
+    for epoch, records in zip(epochs, read, strict=True):
+        first = first or records
+        _check_same(first, records, epoch_folder(run, epoch))
+        yield epoch, records
 
 
 def parts(run: Path, epoch: int) -> list[Path]:
@@ -239,7 +230,7 @@ def _check_values(table: pa.Table, path: Path) -> None:
 def _check_numbers(epochs: Sequence[int], folder: Path) -> None:
     """Raise ``UserError`` unless the epochs are 1..T with T > 0."""
     if not epochs:
-        raise _no_records(folder)
+        raise no_records(folder)
     if epochs[0] == 0:
         sentence = "The first epoch in {folder} is epoch 0."
         raise UserError("epoch-0", sentence, "Rename the folders: epochs start at 1.", folder=str(folder))
@@ -248,22 +239,20 @@ def _check_numbers(epochs: Sequence[int], folder: Path) -> None:
         raise UserError("missing-epoch", sentence, "Restore it.", **values)
 
 
-def _no_records(folder: Path) -> UserError:
-    return UserError("no-records", "{folder} has no records.", "Track a run there first.", folder=str(folder))
+def no_records(folder: Path, hint: str = "Track a run there first.") -> UserError:
+    return UserError("no-records", "{folder} has no records.", hint, folder=str(folder))
 
 
 def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) -> None:
     """Parts that we wrote store their epoch, their number, and the number of parts."""
-    known = [(path, each) for path, each in zip(paths, settings, strict=True) if "num_parts" in each]
-    if not known:
-        return
-    num_parts = known[0][1]["num_parts"]
-    expected = [f"part-{part}.parquet" for part in range(num_parts)]
-    if missing := sorted(set(expected) - {path.name for path in paths}):
+    known = {path: each for path, each in zip(paths, settings, strict=True) if "num_parts" in each}
+    num_parts = next((each["num_parts"] for each in known.values()), 0)
+    expected = {f"part-{part}.parquet" for part in range(num_parts)}
+    if missing := sorted(expected - {path.name for path in paths}):
         sentence = "{part}, one of {num_parts} parts, is missing in {folder}."
         values = {"part": missing[0], "num_parts": num_parts, "folder": str(paths[0].parent)}
         raise UserError("missing-part", sentence, "Restore it, or track the run again.", **values)
-    for path, each in known:
+    for path, each in known.items():
         is_in_place = each.get("epoch") == epoch and path.name == f"part-{each.get('part')}.parquet"
         if not (is_in_place and each["num_parts"] == num_parts):
             sentence = "{path} was written as part {part} of {num_parts} of epoch {epoch}."
@@ -275,8 +264,7 @@ def _check_parts(epoch: int, paths: Sequence[Path], settings: Sequence[dict]) ->
 def _check_ids(ids: np.ndarray, folder: Path) -> None:
     """Raise ``UserError`` unless each of 0..N-1 occurs once, in any order."""
     known = ids[(ids >= 0) & (ids < len(ids))]
-    counts = np.bincount(known, minlength=len(ids))
-    if len(missing := np.flatnonzero(counts == 0)):
+    if len(missing := np.flatnonzero(np.bincount(known, minlength=len(ids)) == 0)):
         sentence = "{folder} has {num_records} records, but none of example {example}."
         hint = "Restore it: every id from 0 to the number of examples - 1 must occur once."
         values = {"folder": str(folder), "num_records": len(ids), "example": int(missing[0])}
@@ -286,7 +274,7 @@ def _check_ids(ids: np.ndarray, folder: Path) -> None:
 def _check_same(first: Records, records: Records, folder: Path) -> None:
     """Raise ``UserError`` unless the epoch has the examples and given labels of the first epoch."""
     if not len(first.loss):
-        raise _no_records(folder)
+        raise no_records(folder)
     if len(records.loss) != len(first.loss):
         sentence = "{folder} has {found} records, but epoch 1 has {expected}."
         hint = "Restore the missing part, or track the run again."

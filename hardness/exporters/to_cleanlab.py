@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from hardness import files
+from hardness.dynamics.store import no_records
 from hardness.errors import UserError
 from hardness.exporters.known import known, origin
 from hardness.findings.label_errors import label_issues
@@ -38,8 +39,7 @@ MARK = ("origin.json", b'{\n  "tracked_run": ')
 def write(out: Path, run: Path, info: dict[str, Any]) -> None:
     table = known(run, info)
     if "prediction" not in table.column_names:
-        sentence, hint = "{run} has no records.", "Restore dynamics/, or choose --to csv."
-        raise UserError("no-records", sentence, hint, run=str(run))
+        raise no_records(run / "dynamics", "Restore it, or choose --to csv.")
     by = "self_confidence" if "self_confidence" in table.column_names else "confidence"
     table = table.select(["example_id", "given_label_index", "prediction_index", by, "is_readable"])
     table = table.filter(table["is_readable"])

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hardness.figures.style import WIDTH, set_title
+from hardness.figures.style import subplots, with_title
 from hardness.findings.agreement import kinds_of_difference, over_pairs
 
 CAPTION = (
@@ -33,19 +33,17 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     kinds = kinds_of_difference(table)[: len(_COLORS)]
     height = 2.2 + (0.28 + 0.06 * len(kinds)) * len(names)
     num_runs, num_examples = matrix["num_pairs"].max(), table["num_examples"].max()
-    figure = Figure(figsize=(WIDTH, height))
     if kinds:
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 3))
+        figure, (left, right) = subplots(height, 1, 2, sharey=True, width_ratios=(7, 3))
         _draw_runs(right, table[table["kind"] == "runs"], names, kinds)
         note = f"left: mean over {num_runs} runs; right: mean over pairs of runs, with the range as a line"
     else:
-        left = figure.subplots()
+        figure, left = subplots(height)
         note = "one run"
     _draw_matrix(left, matrix, names)
     if matrix["num_constant"].any():
         note += "; – or no dot: constant score"
-    set_title(figure, title, f"{note}; {num_examples:,} examples")
-    return figure
+    return with_title(figure, title, f"{note}; {num_examples:,} examples")
 
 
 def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
@@ -64,11 +62,10 @@ def _draw_matrix(axes: Axes, pairs: pd.DataFrame, names: list[str]) -> None:
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(False)
-    axes.set(
-        title="Spearman's rank correlation of two scores of one run\n"
-        "above the diagonal: all examples; below: within classes",
-        xlabel="score",
-        ylabel="score",
+    axes.set(xlabel="score", ylabel="score")
+    axes.set_title(
+        "Spearman's rank correlation of two scores of one run\n"
+        "above the diagonal: all examples; below: within classes"
     )
 
 
@@ -81,16 +78,8 @@ def _draw_runs(axes: Axes, pairs: pd.DataFrame, names: list[str], kinds: list[st
         shown = pairs[(pairs["differs"] == differs) & (pairs["scope"] == scope)]
         y = shown["score_a"].map(names.index) - 0.4 + (number + 0.5) * step
         axes.hlines(y, shown["least"], shown["most"], color=color, linewidth=1.2)
-        axes.plot(
-            shown["spearman"],
-            y,
-            linestyle="none",
-            marker="o",
-            markersize=4,
-            color=color,
-            markerfacecolor=color if scope == "plain" else "white",
-            label=f"{differs}, {_SCOPES[scope]}",
-        )
+        dots = {"color": color, "markersize": 4, "markerfacecolor": color if scope == "plain" else "white"}
+        axes.plot(shown["spearman"], y, "o", **dots, label=f"{differs}, {_SCOPES[scope]}")
     counts = pairs[pairs["differs"].isin(kinds)].groupby("score_a", sort=False)["spearman"].count()
     for name in counts.index[counts == 0]:
         axes.text(0.01, names.index(name), "constant", va="center", fontsize=8)

@@ -3,7 +3,13 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import (
+    SUBSET_COLORS,
+    draw_band,
+    seeds_note,
+    subplots,
+    with_title,
+)
 from hardness.findings.coherence import equal_loss
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
@@ -33,8 +39,7 @@ def prepare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 4))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = subplots(4, 1, 2, sharey=True)
     for axes, (against, label) in zip(panels, _AXES.items(), strict=True):
         shown = table[table["against"] == against]
         for name, color in COLORS.items():
@@ -54,5 +59,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     # Loss decreases in the direction of training.
     panels[1].invert_xaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
-    return figure
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

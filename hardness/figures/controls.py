@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLORS, WIDTH, set_title
+from hardness.figures.style import SUBSET_COLORS, subplots, with_title
 from hardness.findings.generalization import own_and_controls
 from hardness.subsets import CONTROLS
 
@@ -31,8 +31,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     number = table.groupby(["tracking_seed", "subset", "is_control"]).cumcount()
     size = table.groupby(["tracking_seed", "subset", "is_control"])["top1"].transform("size")
     table = table.assign(x=column + _WIDTH * ((number + 0.5) / size - 0.5))
-    figure = Figure(figsize=(WIDTH, 4))
-    panels = figure.subplots(1, len(CONTROLS), sharex=True, sharey=True)
+    figure, panels = subplots(4, 1, len(CONTROLS), sharex=True, sharey=True)
     for axes, (name, control) in zip(panels, CONTROLS.items(), strict=True):
         shown = table[table["subset"] == name]
         others, own = shown[shown["is_control"]], shown[~shown["is_control"]]
@@ -52,5 +51,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         axes.legend(loc="best")
     panels[0].set_ylabel("top-1 test accuracy at the last epoch")
     num_controls = int(size[table["is_control"]].max())
-    set_title(figure, title, f"{num_controls} controls of each subset per tracking seed")
-    return figure
+    return with_title(figure, title, f"{num_controls} controls of each subset per tracking seed")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from hardness.figures.style import WIDTH, epoch_ticks, set_title
+from hardness.figures.style import count_seeds, epoch_ticks, subplots, with_title
 
 CAPTION = (
     "Data map: mean and standard deviation of the given label's probability over epochs. A larger hexagon "
@@ -71,10 +71,8 @@ def _bins(variability: np.ndarray, confidence: np.ndarray, columns: int) -> np.n
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 5.8))
-    axes = figure.subplots()
-    most = int(table["num_examples"].max())
-    never = int(table["never_as"].iloc[0])
+    figure, axes = subplots(5.8)
+    most, never = int(table["num_examples"].max()), int(table["never_as"].iloc[0])
     centres = table[["variability", "confidence"]].to_numpy()
     hexagons = PolyCollection(
         _hexagons(centres, table["num_examples"].to_numpy(), most),
@@ -100,13 +98,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     bar = figure.colorbar(hexagons, label="mean first-learned epoch")
     ticks = epoch_ticks(never - 1)
     bar.set_ticks([*ticks, never], labels=[*map(str, ticks), "never"])
-    num_seeds = int(table["num_seeds"].iloc[0])
-    set_title(
-        figure,
-        title,
-        "one tracking seed" if num_seeds == 1 else f"all examples of {num_seeds} tracking seeds",
-    )
-    return figure
+    return with_title(figure, title, count_seeds(table["num_seeds"], "all examples of {}"))
 
 
 def _hexagons(centres: np.ndarray, num_examples: np.ndarray, most: int) -> np.ndarray:

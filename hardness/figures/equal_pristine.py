@@ -4,9 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_note, set_title
+from hardness.figures.style import (
+    add_optimizers,
+    draw_band,
+    optimizer_colors,
+    seeds_note,
+    subplots,
+    with_title,
+)
 from hardness.findings.memorization import EqualPristine
 from hardness.statistics import summarize
 
@@ -39,23 +45,17 @@ def prepare(levels: Sequence[EqualPristine]) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
     colors = optimizer_colors(list(table["optimizer"].unique()))
-    figure = Figure(figsize=(WIDTH, 0.9 + 3.5 * len(levels)))
-    grid = figure.subplots(len(levels), 2, squeeze=False, sharex="row")
+    figure, grid = subplots(0.9 + 3.5 * len(levels), len(levels), 2, squeeze=False, sharex="row")
     names = {"corrupt": "given (wrong) labels", "corrupt-clean": "clean labels"}
     for axes_row, noise in zip(grid, levels, strict=True):
         for axes, (value, against) in zip(axes_row, names.items(), strict=True):
             panel = table[(table["noise"] == noise) & (table["value"] == value)]
             for optimizer, line in panel.groupby("optimizer", sort=False):
                 draw_band(axes, line["pristine"], line, color=colors[optimizer])
-            axes.set(
-                title=f"label noise {noise:g}, {against}",
-                xlabel="top-1 accuracy on pristine examples",
-                ylabel="top-1 accuracy on corrupt examples",
-            )
+            axes.set_title(f"label noise {noise:g}, {against}")
+            axes.set_xlabel("top-1 accuracy on pristine examples")
+            axes.set_ylabel("top-1 accuracy on corrupt examples")
             # Intervals may exceed 1; accuracies do not.
             axes.set_ylim(0, min(1.02, axes.get_ylim()[1]))
-    # Noise levels may have different optimizers.
-    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
-    set_title(figure, title, seeds_note(table["num_seeds"]))
-    return figure
+    add_optimizers(figure, colors)
+    return with_title(figure, title, seeds_note(table["num_seeds"]))

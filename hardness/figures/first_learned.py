@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, epoch_ticks, seeds_note, set_title
+from hardness.figures.style import draw_band, draw_histogram, epoch_ticks, seeds_note, subplots, with_title
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -30,25 +30,16 @@ def prepare(first_learned: dict[str, pd.Series], num_epochs: int) -> pd.DataFram
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     """The table of ``prepare`` -> two panels: fraction of examples by epoch, and its running sum."""
-    figure = Figure(figsize=(WIDTH, 3.8))
-    histogram, cumulative = figure.subplots(1, 2)
+    figure, (histogram, cumulative) = subplots(3.8, 1, 2)
     shares = table[table["value"] == "share"]
     num_epochs = int(table["epoch"].max())
     never = num_epochs + 1.5
-    histogram.bar(
-        shares["epoch"].where(shares["epoch"] > 0, never),
-        shares["mean"],
-        color=["#0072B2"] * num_epochs + [NEVER_COLOR],
-        yerr=shares["high"] - shares["mean"],
-        error_kw={"elinewidth": 0.8},
-    )
+    x = shares["epoch"].where(shares["epoch"] > 0, never)
+    draw_histogram(histogram, x, shares, "first-learned epoch")
     ticks = epoch_ticks(num_epochs)
     histogram.set_xticks([*ticks, never], [*map(str, ticks), "never"])
-    histogram.set(xlabel="first-learned epoch", ylabel="fraction of examples")
-    histogram.set_ylim(bottom=0)
     learned = table[(table["value"] == "cumulative_share") & (table["epoch"] > 0)]
     draw_band(cumulative, learned["epoch"], learned, color="#0072B2", marker=".")
     cumulative.set(xlabel="epoch", ylabel="fraction learned at least once", ylim=(0, 1.02))
     cumulative.xaxis.get_major_locator().set_params(integer=True)
-    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
-    return figure
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

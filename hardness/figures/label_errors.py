@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import WIDTH, seeds_note, set_title
+from hardness.figures.style import seeds_note, subplots, with_title
 from hardness.findings.label_errors import precision_recall
 from hardness.statistics import summarize
 
@@ -35,28 +35,19 @@ def prepare(judged: pd.DataFrame, runs: dict[str, tuple[pd.DataFrame, np.ndarray
             curve = precision_recall(scores, name, is_corrupt)
             values = np.interp(_RECALL, curve["recall"], curve["precision"])
             curves.append(pd.DataFrame({"score": name, "recall": _RECALL, "precision": values}))
-    return pd.concat(
-        [found, summarize(pd.concat(curves), ["score", "recall"], ["precision"])], ignore_index=True
-    )
+    curves = summarize(pd.concat(curves), ["score", "recall"], ["precision"])
+    return pd.concat([found, curves], ignore_index=True)
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     order = table[table["value"] == "average_precision"].sort_values("mean")["score"].tolist()
-    figure = Figure(figsize=(WIDTH, 1.4 + 0.24 * max(len(order), 10)))
-    dots, curves = figure.subplots(1, 2)
+    figure, (dots, curves) = subplots(1.4 + 0.24 * max(len(order), 10), 1, 2)
     for value, color, marker in (("average_precision", "#0072B2", "o"), ("auroc", "#D55E00", "s")):
         rows = table[table["value"] == value].set_index("score").loc[order]
-        has_interval = rows["low"].notna().all()
-        dots.errorbar(
-            rows["mean"],
-            range(len(order)),
-            xerr=(rows["high"] - rows["mean"]) if has_interval else None,
-            fmt=marker,
-            color=color,
-            markersize=4,
-            elinewidth=0.8,
-            label=value.replace("_", " ").replace("auroc", "AUROC"),
-        )
+        half = rows["high"] - rows["mean"] if rows["low"].notna().all() else None
+        style = {"fmt": marker, "color": color, "markersize": 4, "elinewidth": 0.8}
+        label = value.replace("_", " ").replace("auroc", "AUROC")
+        dots.errorbar(rows["mean"], range(len(order)), xerr=half, **style, label=label)
     chance = table.loc[table["value"] == "share_corrupt", "mean"].mean()
     for at, color in ((chance, "#0072B2"), (0.5, "#D55E00")):
         dots.axvline(at, color=color, linewidth=0.8, linestyle=":")
@@ -71,5 +62,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     curves.axhline(chance, color="black", linewidth=0.8, linestyle=":")
     curves.set(xlabel="recall of the corrupt labels", ylabel="precision", ylim=(0, 1.02))
     curves.legend(loc="lower left")
-    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
-    return figure
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hardness.figures.fonts import drawable
-from hardness.figures.style import WIDTH, set_title
+from hardness.figures.style import count_seeds, subplots, with_title
 from hardness.shortening import Shortener
 
 CAPTION = (
@@ -60,21 +60,15 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     """Mean, quartiles and range over classes; up to three classes that were learned first, and last."""
     shares = table.pivot(index="epoch", columns="place", values="cumulative_share")
     names = table.drop_duplicates("place").set_index("place")["class_name"].str.split().str.join(" ")
-    figure = Figure(figsize=(WIDTH, 4.6))
-    axes = figure.subplots()
+    figure, axes = subplots(4.6)
     axes.set(xlabel="epoch", ylabel="fraction of the class learned at least once", ylim=(0, 1.02))
     bands = []
-    for ends, color in (((0, 1), "#ECECEC"), ((0.25, 0.75), "#C4C4C4")):
+    for name, ends, color in (("range", (0, 1), "#ECECEC"), ("middle 50 %", (0.25, 0.75), "#C4C4C4")):
         low, high = shares.quantile(ends, axis=1).to_numpy()
-        bands.append(axes.fill_between(shares.index, low, high, color=color, linewidth=0))
+        bands.append((axes.fill_between(shares.index, low, high, color=color, linewidth=0), name))
     (mean,) = axes.plot(shares.mean(axis=1), color="black", linewidth=2.4)
     heading = Line2D([], [], linestyle="none")
-    entries = [
-        (heading, f"{len(names):,} classes"),
-        (mean, "mean"),
-        (bands[1], "middle 50 %"),
-        (bands[0], "range"),
-    ]
+    entries = [(heading, f"{len(names):,} classes"), (mean, "mean"), *bands[::-1]]
     number = min(len(_FIRST), len(names) // 2)
     named = names[(names.index <= number) | (names.index > len(names) - number)]
     short = Shortener(drawable)
@@ -93,8 +87,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     for handle, text, name in zip(handles, legend.get_texts(), texts, strict=True):
         text.set(text=name, parse_math=False, weight="bold" if handle is heading else "normal")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    num_seeds = int(table["num_seeds"].max())
-    set_title(
-        figure, title, "one tracking seed" if num_seeds == 1 else f"mean over {num_seeds} tracking seeds"
-    )
-    return figure
+    return with_title(figure, title, count_seeds(table["num_seeds"], "mean over {}"))

@@ -2,9 +2,16 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from hardness.figures.style import WIDTH, draw_band, optimizer_colors, seeds_note, set_title
+from hardness.figures.style import (
+    add_optimizers,
+    draw_band,
+    legend_lines,
+    optimizer_colors,
+    seeds_note,
+    subplots,
+    with_title,
+)
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -30,11 +37,10 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
     colors = optimizer_colors(list(table["optimizer"].unique()))
     if len(levels) == 1:
-        figure = Figure(figsize=(WIDTH, 6.4))
-        grid = figure.subplots(2, 2, sharex=True, sharey="row").reshape(len(ROWS), 1)
+        figure, grid = subplots(6.4, 2, 2, sharex=True, sharey="row")
+        grid = grid.reshape(len(ROWS), 1)
     else:
-        figure = Figure(figsize=(WIDTH, 10))
-        grid = figure.subplots(len(ROWS), len(levels), sharex=True, sharey="row")
+        figure, grid = subplots(10, len(ROWS), len(levels), sharex=True, sharey="row")
     for axes_row, (value, dashes) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylabel(_LABELS[value])
         for axes, noise in zip(axes_row, levels, strict=True):
@@ -43,10 +49,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 if measured_on in dashes:
                     style = {"color": colors[optimizer], "linestyle": dashes[measured_on]}
                     draw_band(axes, line["epoch"], line, **style)
-        handles = [
-            Line2D([], [], color="#555555", linestyle=dash, label=name) for name, dash in dashes.items()
-        ]
-        axes_row[-1].legend(handles=handles, loc="best")
+        axes_row[-1].legend(handles=legend_lines(dashes), loc="best")
     for axes in grid.flat:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_subplotspec().is_last_row():
@@ -56,7 +59,5 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     # After all lines are drawn: a limit ends the automatic scaling.
     for axes_row, (value, _) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylim(0, 1.02 if value == "top1" else None)
-    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
-    set_title(figure, title, seeds_note(table["num_seeds"]))
-    return figure
+    add_optimizers(figure, colors)
+    return with_title(figure, title, seeds_note(table["num_seeds"]))

@@ -6,13 +6,15 @@ possible, lines also differ in their dashes.
 
 import io
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 from rich.cells import cell_len
 
@@ -31,11 +33,7 @@ SUBSET_COLORS = {
     "easy-control": "#56B4E9",
     "hard-control": "#CC79A7",
 }
-NEVER_COLOR = "#D55E00"
-"""Of examples that were never learned."""
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
-
-
 GROUP_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of the groups of runs that are compared."""
 DPI = 160
@@ -49,6 +47,17 @@ def optimizer_colors(optimizers: list[str]) -> dict[str, str]:
     return colors | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
 
 
+def legend_lines(dashes: dict[str, str]) -> list[Line2D]:
+    """The entries of a legend of dashes: label -> dash."""
+    return [Line2D([], [], color="#555555", linestyle=dash, label=label) for label, dash in dashes.items()]
+
+
+def add_optimizers(figure: Figure, colors: dict[str, str]) -> None:
+    """A legend of all optimizers, since noise levels may have different ones."""
+    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
+
+
 def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
     """A mean line, and its interval, if there is one, as a band. ``summary`` has mean, low, high."""
     axes.plot(x, summary["mean"], **line)
@@ -56,10 +65,26 @@ def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
         axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.12, linewidth=0)
 
 
-def set_title(figure: Figure, title: str, note: str) -> None:
-    """The title, wrapped to the width of the figure, and a note in brackets. Never read as mathematics."""
+def subplots(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of that height in inches, and its axes as of ``Figure.subplots``."""
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def with_title(figure: Figure, title: str, note: str) -> Figure:
+    """Add the title, wrapped to the figure, and a note in brackets. They are never read as mathematics."""
     lines = [*wrapped(title, round(WIDTH * 13)), f"({note})"]
     figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
+    return figure
+
+
+def draw_histogram(axes: Axes, x: Sequence[float], shares: pd.DataFrame, label: str) -> None:
+    """A bar for each row of mean, low, high; the last one is of examples that were never learned."""
+    colors = ["#0072B2"] * (len(shares) - 1) + ["#D55E00"]
+    half = shares["high"] - shares["mean"]
+    axes.bar(x, shares["mean"], color=colors, yerr=half, error_kw={"elinewidth": 0.8})
+    axes.set(xlabel=label, ylabel="fraction of examples")
+    axes.set_ylim(bottom=0)
 
 
 def epoch_ticks(num_epochs: int) -> range:
@@ -76,6 +101,12 @@ def seeds_note(num_seeds: pd.Series, unit: str = "seed") -> str:
     if least < most:
         return f"mean over {least} to {most} {unit}s, with 95 % Student t intervals if there are at least two"
     return f"mean over {most} {unit}s, with 95 % Student t intervals"
+
+
+def count_seeds(num_seeds: pd.Series, note: str) -> str:
+    """A note with the number of tracking seeds at ``{}``; of one seed, only that it is one."""
+    most = int(num_seeds.max())
+    return "one tracking seed" if most == 1 else note.format(f"{most} tracking seeds")
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from hardness.figures.style import SUBSET_COLORS, WIDTH, seeds_note, set_title, wrapped
+from hardness.figures.style import SUBSET_COLORS, seeds_note, subplots, with_title, wrapped
 from hardness.findings.generalization import Generalization
 
 CAPTION = (
@@ -47,8 +47,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     groups = list(table["group"].unique())
     names = [wrapped(group, _LETTERS) for group in groups]
     # Each group is as high as the longest name.
-    figure = Figure(figsize=(WIDTH, 1.7 + max(1.2, 0.17 * max(map(len, names))) * len(groups)))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = subplots(1.7 + max(1.2, 0.17 * max(map(len, names))) * len(groups), 1, 2, sharey=True)
     for axes, (panel, quantities), side in zip(panels, PANELS.items(), ("left", "right"), strict=True):
         axes.axvline(0, color="#555555", linewidth=0.8)
         step = 0.8 / len(quantities)
@@ -63,20 +62,17 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             else:
                 bars = axes.barh(y, rows["mean"], 0.9 * step, xerr=half, color=color, label=label)
                 # Visible on a bar of any color.
-                bars.errorbar[2][0].set(
-                    linewidth=1.2, path_effects=[withStroke(linewidth=3, foreground="white")]
-                )
+                outline = withStroke(linewidth=3, foreground="white")
+                bars.errorbar[2][0].set(linewidth=1.2, path_effects=[outline])
         axes.set_title(panel)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", left=False)
         handles = axes.get_legend_handles_labels()
         heading = {"ncols": 2, "title": "trained on → tested on"} if side == "left" else {}
         figure.legend(*handles, loc=f"outside lower {side}", **heading)
-    panels[0].set_yticks(
-        range(len(groups)), ["\n".join(lines) for lines in names], fontsize=8, parse_math=False
-    )
+    labels = ["\n".join(lines) for lines in names]
+    panels[0].set_yticks(range(len(groups)), labels, fontsize=8, parse_math=False)
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     panels[0].set(xlabel="top-1 test accuracy at the last epoch", ylabel="settings", xlim=(0, 1.02))
     panels[1].set_xlabel("difference in top-1 test accuracy")
-    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
-    return figure
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

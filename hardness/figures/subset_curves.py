@@ -3,7 +3,13 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import SUBSET_COLORS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import (
+    SUBSET_COLORS,
+    draw_band,
+    seeds_note,
+    subplots,
+    with_title,
+)
 from hardness.findings.generalization import pool_controls
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
@@ -36,15 +42,12 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for panel, pairs in PANELS.items():
         shown = means[means["trained_on"].map(pairs) == means["measured_on"]]
-        parts.append(
-            summarize(shown, ["trained_on", "measured_on", "epoch"], ["top1", "loss"]).assign(panel=panel)
-        )
+        parts.append(summarize(shown, keys[:-1], ["top1", "loss"]).assign(panel=panel))
     return pd.concat(parts, ignore_index=True)
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 5.6))
-    grid = figure.subplots(len(_LABELS), len(PANELS), sharex=True, sharey="row")
+    figure, grid = subplots(5.6, len(_LABELS), len(PANELS), sharex=True, sharey="row")
     for row, (value, label) in zip(grid, _LABELS.items(), strict=True):
         row[0].set_ylabel(label)
         for axes, panel in zip(row, PANELS, strict=True):
@@ -61,9 +64,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
                 axes.xaxis.get_major_locator().set_params(integer=True)
         # After all lines of the row are drawn: a limit ends the automatic scaling.
         row[0].set_ylim(0, 1.02 if value == "top1" else None)
-    figure.legend(
-        *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title="trained on"
-    )
-    note = seeds_note(table["num_seeds"], "tracking seed")
-    set_title(figure, title, note)
-    return figure
+    handles = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, title="trained on")
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

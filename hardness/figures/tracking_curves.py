@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hardness.figures.fonts import drawable
-from hardness.figures.style import GROUP_COLORS, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import GROUP_COLORS, draw_band, legend_lines, seeds_note, subplots, with_title
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -30,9 +30,7 @@ _NAMES = {
 
 def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """Group -> seed -> log.jsonl, one row per epoch -> group, epoch, value, mean, low, high, num_seeds."""
-    tables = [
-        log.assign(group=group, seed=seed) for group, by_seed in logs.items() for seed, log in by_seed.items()
-    ]
+    tables = [log.assign(group=group) for group, by_seed in logs.items() for log in by_seed.values()]
     return summarize(pd.concat(tables), ["group", "epoch"], list(_NAMES))
 
 
@@ -40,23 +38,19 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     """The table of ``prepare`` -> three panels: training examples, validation accuracy, losses."""
     groups = list(table["group"].unique())
     colors = {name: GROUP_COLORS[index % len(GROUP_COLORS)] for index, name in enumerate(groups)}
-    figure = Figure(figsize=(WIDTH, 3.4 + 0.2 * len(groups)))
-    for axes, (label, dashes) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    figure, panels = subplots(3.4 + 0.2 * len(groups), 1, len(PANELS))
+    for axes, (label, dashes) in zip(panels, PANELS.items(), strict=True):
         for (group, value), line in table.groupby(["group", "value"], sort=False):
             if value in dashes:
                 draw_band(axes, line["epoch"], line, color=colors[group], linestyle=dashes[value])
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(0, 1.02 if "nats" not in label else None)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        handles = [
-            Line2D([], [], color="#555555", linestyle=dash, label=_NAMES[value])
-            for value, dash in dashes.items()
-        ]
+        handles = legend_lines({_NAMES[value]: dash for value, dash in dashes.items()})
         axes.legend(handles=handles, loc="best")
     if len(groups) > 1:
         handles = [Line2D([], [], color=color) for color in colors.values()]
         legend = figure.legend(handles, map(drawable, groups), loc="outside lower center")
         for text in legend.get_texts():
             text.set_parse_math(False)
-    set_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))
-    return figure
+    return with_title(figure, title, seeds_note(table["num_seeds"], "tracking seed"))

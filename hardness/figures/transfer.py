@@ -1,9 +1,10 @@
 """Top-1 accuracy at the last epoch for every training set and test set: a heat map."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import WIDTH, set_title
+from hardness.figures.style import count_seeds, subplots, with_title
 from hardness.findings.curves import last_epoch
 from hardness.findings.generalization import pool_controls
 from hardness.statistics import summarize
@@ -23,33 +24,20 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    means = table.pivot(index="trained_on", columns="measured_on", values="mean").loc[
-        list(SUBSETS), list(COLUMNS)
-    ]
-    halves = (
-        table.assign(half=table["high"] - table["mean"])
-        .pivot(index="trained_on", columns="measured_on", values="half")
-        .loc[list(SUBSETS), list(COLUMNS)]
-    )
-    figure = Figure(figsize=(WIDTH, 4.4))
-    axes = figure.subplots()
+    table = table.assign(half=table["high"] - table["mean"])
+    cells = table.pivot(index="trained_on", columns="measured_on", values=["mean", "half"]).loc[[*SUBSETS]]
+    means, halves = (cells[name][[*COLUMNS]] for name in ("mean", "half"))
+    figure, axes = subplots(4.4)
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    for row in range(len(SUBSETS)):
-        for column in range(len(COLUMNS)):
-            mean, half = means.iloc[row, column], halves.iloc[row, column]
-            text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
-            color = "white" if mean < 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+    for (row, column), mean in np.ndenumerate(means):
+        half = halves.iloc[row, column]
+        text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
+        color = "white" if mean < 0.6 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
     axes.set_xticks(range(len(COLUMNS)), [*SUBSETS, "validation", "own train fold"], rotation=20, ha="right")
     axes.set_yticks(range(len(SUBSETS)), SUBSETS)
     axes.set(xlabel="tested on (test fold of a subset, validation set, own train fold)", ylabel="trained on")
     axes.grid(False)
     figure.colorbar(image, label="top-1 accuracy at the last epoch")
-    num_seeds = int(table["num_seeds"].max())
-    note = (
-        "one tracking seed"
-        if num_seeds == 1
-        else f"±: 95 % Student t interval over {num_seeds} tracking seeds"
-    )
-    set_title(figure, title, note)
-    return figure
+    note = count_seeds(table["num_seeds"], "±: 95 % Student t interval over {}")
+    return with_title(figure, title, note)

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hardness.checks import require_distinct
 from hardness.errors import UserError, unknown_name
+from hardness.files import no_such_file
 from hardness.registry import STAGES, StageEntry
 
 _OWN = ("stage", "from", "cpus", "gpus")
@@ -104,7 +105,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
 def _tables(path: Path, is_base: bool = False) -> dict[str, Any]:
     """The tables of a file, merged into those of its ``base``, a recipe in the same folder."""
     if not path.is_file():
-        raise UserError("no-such-file", "There is no file {path}.", "Check the path.", path=str(path))
+        raise no_such_file(path, "Check the path.")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

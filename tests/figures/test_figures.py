@@ -212,7 +212,7 @@ def test_what_is_drawn_is_in_the_csv(tmp_path, monkeypatch, name, seeds):
 def draw_line(table: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 2))
     figure.subplots().plot(table["x"], table["y"], color="#0072B2")
-    style.set_title(figure, title, "note")
+    style.with_title(figure, title, "note")
     return figure
 
 

@@ -146,7 +146,7 @@ def test_without_self_confidence_cleanlab_gets_the_mean_probability(run):
     last = pd.read_parquet(store.epoch_folder(run, 2))["prediction"].dropna()
     assert issues["predicted_label"].tolist() == last.tolist()
     shutil.rmtree(run / "dynamics")
-    with refused("no-records", run=str(run)):
+    with refused("no-records", folder=str(run / "dynamics")):
         export(Export(run=run, to="cleanlab"))
     assert "prediction" not in pd.read_csv(export(Export(run=run)))
 
