@@ -1,12 +1,12 @@
-"""The names of models, optimizers, data sets and stages, each registered by a decorator beside its code::
+"""The names of models, optimizers, data sets, stages, scores; each is registered by a decorator at its code::
 
     @MODELS.register("mlp")
     def mlp(input_shape, num_classes):
         \"\"\"Two hidden layers of 256 units, no batch normalization.\"\"\"
 
 Names, and the first lines of docstrings, are read from the source files, because most of them import torch,
-and a wrong name is refused before that. So the arguments of a decorator must be literals. Scores have a
-registry of the same kind in ``hardness.dynamics.scores``.
+and a wrong name is refused before that. So the arguments of a decorator must be literals. The registry of
+scores is in ``hardness.dynamics.scores``.
 """
 
 import ast

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from hardness import seeding
 from hardness.datasets import Loader
 from hardness.datasets.loader import batches_of
+from hardness.dynamics.scores import SCORES
 from hardness.probes.tracked_model import TrackedModel
 from hardness.training.measure import EVAL_BATCH
 
@@ -26,8 +27,18 @@ _MAP, _LARGEST = 4, 2048
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
+@SCORES.register(
+    "prediction_depth",
+    formula="min {l : knn_m(x) = argmax z for all m >= l}, layer 0 the input; k = 30",
+    source="Baldock et al. 2021, arXiv:2106.09647",
+    range="0..layers + 1",
+    sign=+1,
+    use="At which depth the prediction is made, correct or not.",
+)
 def prediction_depth(tracked: TrackedModel) -> np.ndarray:
-    """(N,) float64, integers from 0 (the probe of the input already agrees) to the number of probes.
+    """First layer from which every k-nearest-neighbour probe predicts what the network does.
+
+    (N,) float64, integers from 0 (the probe of the input already agrees) to the number of probes.
 
     Ties among neighbours go to the smaller class.
     """

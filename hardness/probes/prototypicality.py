@@ -3,11 +3,22 @@
 import numpy as np
 import torch
 
+from hardness.dynamics.scores import SCORES
 from hardness.probes.tracked_model import TrackedModel
 
 
+@SCORES.register(
+    "prototypicality",
+    formula="|h - mean of h over the examples of class y|",
+    source="Sorscher et al. 2022, arXiv:2206.14486, with the given labels for clusters",
+    range="0..",
+    sign=+1,
+    use="Outliers of a class, whether or not the prediction is correct.",
+)
 def prototypicality(tracked: TrackedModel) -> np.ndarray:
-    """(N,) float64: Euclidean distance, in the space before the last layer, to the mean of the given class.
+    """Distance to the mean of the given class in the space before the last layer.
+
+    (N,) float64: Euclidean distance, in the space before the last layer, to the mean of the given class.
 
     After Sorscher et al. 2022 (arXiv:2206.14486), with given labels instead of clusters. Two passes over the
     examples, so that their features are not kept in memory.

@@ -10,6 +10,7 @@ import torch
 
 from hardness import files, seeding
 from hardness.console import say
+from hardness.dynamics.scores import SCORES
 from hardness.errors import UserError
 from hardness.probes.tracked_model import TrackedModel
 from hardness.training.measure import predict
@@ -17,8 +18,19 @@ from hardness.training.measure import predict
 FOLDS = 5
 
 
+@SCORES.register(
+    "self_confidence",
+    formula="p of a network trained on the other folds",
+    source="Northcutt et al. 2021, arXiv:1911.00068",
+    range="0..1",
+    sign=-1,
+    use="Label errors, if five more trainings are affordable; memorization cannot hide them.",
+)
 def self_confidence(tracked: TrackedModel) -> np.ndarray:
-    """(N,) float64: the probability of the given label, by a network trained on the other folds alone."""
+    """Probability of the given label by a network that was not trained on the example.
+
+    (N,) float64: the probability of the given label, by a network trained on the other folds alone.
+    """
     labels = tracked.examples.given_labels.numpy()
     found = np.full(len(labels), np.nan)
     for fold, probabilities in out_of_fold(tracked):

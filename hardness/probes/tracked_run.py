@@ -1,6 +1,5 @@
 """Load a tracked run: its settings, its data, its network."""
 
-import importlib
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -110,8 +109,7 @@ def open_tracked(run: Path, info: dict[str, Any], moved_to: str | None, resource
 def network_score(tracked: TrackedModel, name: str, epoch: int | None) -> tuple[np.ndarray, int]:
     """(N,) of a score that needs the network, and the epoch of its weights (``epoch`` None: the last)."""
     epoch = checkpoint.load_weights(tracked.run, tracked.model, tracked.resources.device, epoch)
-    module, function = SCORES[name].probe.split(":")
     started = time.perf_counter()
-    found = getattr(importlib.import_module(module), function)(tracked)
+    found = SCORES[name].load()(tracked)
     say(f"{name} of {len(found):,} examples: {time.perf_counter() - started:.1f} s")
     return found, epoch

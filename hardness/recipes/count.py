@@ -63,7 +63,7 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
         if settings["coherence"]:
             num_times = max(1, num_measurements(settings, "checkpoint_every"))
             trained += _GRADIENT * 5 * settings["coherence_sample"] * num_times
-        return Passes(trained, num_train * sum(SCORES[name].probe is not None for name in names))
+        return Passes(trained, num_train * sum(SCORES[name].needs_network for name in names))
     return Passes()
 
 

@@ -49,7 +49,7 @@ class Score(Workers):
         for name in self.names:
             SCORES[name]
         sentence = "--epoch {epoch} selects the weights for --with, but no score there is computed with them."
-        holds = self.epoch is None or any(SCORES[name].probe for name in self.names)
+        holds = self.epoch is None or any(SCORES[name].needs_network for name in self.names)
         require(holds, "epoch-without-probe", sentence, "Add a score, e.g. --with grand.", epoch=self.epoch)
         sentence = "self-confidence trains its own networks, so it does not take --epoch {epoch}."
         holds = self.epoch is None or "self_confidence" not in self.names

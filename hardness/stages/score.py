@@ -36,10 +36,13 @@ def score(config: Score) -> Path | None:
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
         kept, weights_of = _kept(run, last_epoch)
-        free = [*FREE, *(name for name in {**kept, **dict.fromkeys(config.names)} if SCORES[name].accumulate)]
+        free = [
+            *FREE,
+            *(name for name in {**kept, **dict.fromkeys(config.names)} if not SCORES[name].needs_network),
+        ]
         found = scores(run, info.get("fingerprint"), last_epoch, dict.fromkeys(free))
-        probes = [name for name in config.names if SCORES[name].probe]
-        columns = {name: column for name, column in kept.items() if SCORES[name].probe}
+        probes = [name for name in config.names if SCORES[name].needs_network]
+        columns = {name: column for name, column in kept.items() if SCORES[name].needs_network}
         if probes or config.coherence:
             results = _network_scores(config, run, info, probes)
             columns |= {name: values for name, (values, _) in results.items()}
@@ -65,9 +68,9 @@ def score(config: Score) -> Path | None:
 def _list() -> None:
     for each in SCORES.values():
         harder = "larger" if each.sign > 0 else "smaller"
-        needs = "; --with" if each.probe else ""
+        needs = "; --with" if each.needs_network else ""
         say(f"{each.name}: {harder} is harder; {each.range}{needs}")
-        say(f"    {each.summary} ({each.source})")
+        say(f"    {each.summary} {each.source}")
 
 
 def _kept(run: Path, last_epoch: int | None) -> tuple[dict[str, pd.Series], dict[str, int]]:

@@ -4,7 +4,6 @@ python -m tests.benchmarks.scores [--smoke] > reports/scores/README.md
 """
 
 import argparse
-import importlib
 import sys
 import tempfile
 from contextlib import redirect_stdout
@@ -56,7 +55,7 @@ def free_prices(num_examples: int, epochs: int) -> dict[str, float]:
         read = list(read_epochs(Path(place)))
 
         def score(name: str) -> None:
-            accumulator = SCORES[name].accumulate(num_examples)
+            accumulator = SCORES[name].accumulator(num_examples)
             for epoch, records in read:
                 # What scores share, as probabilities, is worked out anew by each.
                 vars(records).pop("probability", None)
@@ -79,15 +78,16 @@ def share_of_tracking(epochs: int) -> tuple[float, float]:
 
 def network_prices(asked: TrackedModel, rounds: int) -> dict[str, float]:
     """Seconds of each probe but self-confidence, and of a forward pass ("")."""
-    works = {name: lambda score=score: ask(score, asked) for name, score in SCORES.items() if score.probe}
+    works = {
+        name: lambda score=score: ask(score, asked) for name, score in SCORES.items() if score.needs_network
+    }
     del works["self_confidence"]
     works[""] = lambda: list(asked.predictions())
     return in_turn(works, rounds)
 
 
 def ask(score: Score, asked: TrackedModel) -> np.ndarray:
-    module, function = score.probe.split(":")
-    return getattr(importlib.import_module(module), function)(asked)
+    return score.load()(asked)
 
 
 def self_confidence_price(epochs: int, rounds: int) -> float:
@@ -168,7 +168,7 @@ def main() -> None:
             price = (
                 f"{1e3 * taken / len(data.train):.3f} ms an example, {taken / network['']:.1f} forward passes"
             )
-        print(f"### {score.name}\n\n{score.summary}: `{score.formula}`\n")
+        print(f"### {score.name}\n\n{score.summary} `{score.formula}`\n")
         print(f"- {score.range}; {harder} is harder. {score.source}.\n- {score.use}\n- Price: {price}.\n")
     print("## Free scores beside tracking\n")
     print(
