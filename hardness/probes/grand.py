@@ -21,7 +21,8 @@ from hardness.probes.tracked_model import TrackedModel
 def grand(tracked: TrackedModel) -> np.ndarray:
     """L2 norm of the gradient of the example's loss by all weights.
 
-    (N,) float64, by all trained parameters. Exact, by ``torch.func``; in evaluation mode, so that batch normalization does not mix examples.
+    (N,) float64, by all trained parameters. Exact, by ``torch.func``; in evaluation mode, so that batch
+    normalization does not mix examples.
     """
     images, norms = tracked.examples, []
     for _, gradients, _ in gradients_of(tracked.model, images, images.ids, tracked.resources):
@@ -41,8 +42,9 @@ def grand(tracked: TrackedModel) -> np.ndarray:
 def grand_last_layer(tracked: TrackedModel) -> np.ndarray:
     """GraNd by the weights and bias of the last linear layer alone, in closed form.
 
-    (N,) float64. W and b are the weights and bias of the layer, z = W h + b. The gradient by W is (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
-    |softmax(z) - onehot(y)| sqrt(|h|^2 + 1) (after Katharopoulos and Fleuret 2018, arXiv:1803.00942).
+    (N,) float64. W and b are the weights and bias of the layer, z = W h + b. The gradient by W is
+    (softmax(z) - onehot(y)) h^T and by b its first factor, so the norm of both is
+    |softmax(z) - onehot(y)| sqrt(|h|^2 + 1).
     """
     norms = [last_layer_norm(*batch) for batch in tracked.features()]
     return tracked.to_all_examples(torch.cat(norms).double().cpu().numpy())

@@ -38,9 +38,8 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 def prediction_depth(tracked: TrackedModel) -> np.ndarray:
     """First layer from which every k-nearest-neighbour probe predicts what the network does.
 
-    (N,) float64, integers from 0 (the probe of the input already agrees) to the number of probes.
-
-    Ties among neighbours go to the smaller class.
+    (N,) float64, integers from 0 (the probe of the input already agrees) to the number of probes. Ties among
+    neighbours go to the smaller class.
     """
     images = tracked.examples
     generator = seeding.generator(tracked.job.seed, "prediction depth")

@@ -18,10 +18,8 @@ from hardness.probes.tracked_model import TrackedModel
 def prototypicality(tracked: TrackedModel) -> np.ndarray:
     """Distance to the mean of the given class in the space before the last layer.
 
-    (N,) float64: Euclidean distance, in the space before the last layer, to the mean of the given class.
-
-    After Sorscher et al. 2022 (arXiv:2206.14486), with given labels instead of clusters. Two passes over the
-    examples, so that their features are not kept in memory.
+    (N,) float64, Euclidean. With given labels instead of the paper's clusters. Two passes over the examples,
+    so that their features are not kept in memory.
     """
     num_classes = tracked.job.data.num_classes
     sums, counts = 0, torch.zeros(num_classes, dtype=torch.float64, device=tracked.resources.device)

@@ -29,7 +29,7 @@ FOLDS = 5
 def self_confidence(tracked: TrackedModel) -> np.ndarray:
     """Probability of the given label by a network that was not trained on the example.
 
-    (N,) float64: the probability of the given label, by a network trained on the other folds alone.
+    (N,) float64.
     """
     labels = tracked.examples.given_labels.numpy()
     found = np.full(len(labels), np.nan)
