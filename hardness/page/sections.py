@@ -85,24 +85,20 @@ def _comparison(runs: Runs) -> Iterator[Section]:
 
 
 def _first_learned(runs: Runs) -> Iterator[Section]:
+    title = "When are examples first learned?"
     for group, settings in described(runs, "track", describe_tracking):
-        info = first(group)
-        tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
-        is_readable = {seed: scores["mean_loss"].notna() for seed, scores in tables.items()}
-        by_seed = {
-            seed: scores.loc[is_readable[seed], "first_learned_epoch"] for seed, scores in tables.items()
-        }
-        found = FirstLearned.of(by_seed.values())
+        tables, by_seed, labels = {}, {}, {}
+        for path, info in group.items():
+            seed, scores = seed_of(info), _scores(path, info)
+            is_readable = scores["mean_loss"].notna()
+            tables[seed], by_seed[seed] = scores, scores.loc[is_readable, "first_learned_epoch"]
+            labels[seed] = _column(path, info, "given_label")[is_readable]
+        found, num_epochs = FirstLearned.of(by_seed.values()), info["config"]["epochs"]
         words = found.words(info["record_mode"])
-        section = Section("When are examples first learned?", settings, list(group), words, found.estimates())
-        num_epochs = info["config"]["epochs"]
+        section = Section(title, settings, list(group), words, found.estimates())
         if logs := _logs(group):
-            section.add("tracking_curves", {section.settings: logs})
+            section.add("tracking_curves", {settings: logs})
         section.add("first_learned", by_seed, num_epochs)
-        labels = {
-            seed_of(info): _given_labels(path, info)[is_readable[seed_of(info)]]
-            for path, info in group.items()
-        }
         section.add("learned_by_class", by_seed, labels, info["data"]["class_names"], num_epochs)
         section.add("data_map", tables, num_epochs)
         section.add("forgetting", tables)
@@ -119,9 +115,9 @@ def agreements(runs: Runs) -> Iterator[Section]:
     for group in groups.values():
         section = Section("Do the scores agree?", describe_compared(list(group.values())), list(group))
         tables = [_scores(path, info) for path, info in group.items()]
-        given_labels = _given_labels(*next(iter(group.items())))
+        labels = _column(*next(iter(group.items())), "given_label")
         settings = {str(path): training_settings(info) for path, info in group.items()}
-        section.words = agreement_words(section.add("agreement", agreement(tables, given_labels, settings)))
+        section.words = agreement_words(section.add("agreement", agreement(tables, labels, settings)))
         yield section
 
 
@@ -151,6 +147,7 @@ def _coherence(runs: Runs) -> Iterator[Section]:
 
 
 def _label_errors(runs: Runs) -> Iterator[Section]:
+    title = "Which scores detect wrong labels?"
     for group, settings in described(runs, "track", describe_tracking):
         judged = {}
         for path, info in group.items():
@@ -164,9 +161,7 @@ def _label_errors(runs: Runs) -> Iterator[Section]:
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
         rows = pd.concat([detection(*each) for each in judged.values()])
         found = LabelErrors.of(rows)
-        section = Section(
-            "Which scores detect wrong labels?", settings, list(group), found.words(), found.estimates()
-        )
+        section = Section(title, settings, list(group), found.words(), found.estimates())
         section.add("label_errors", rows, judged)
         yield section
 
@@ -186,10 +181,6 @@ def _scores(path: Path, info: dict) -> pd.DataFrame:
 
 def _column(path: Path, info: dict, name: str) -> np.ndarray:
     return files.read_table(path / "examples.parquet", info["fingerprint"], [name])[name].to_numpy()
-
-
-def _given_labels(path: Path, info: dict) -> np.ndarray:
-    return _column(path, info, "given_label")
 
 
 def _logs(group: Runs) -> dict[str, pd.DataFrame]:
