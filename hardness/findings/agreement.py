@@ -132,14 +132,18 @@ def agreement_words(summary: pd.DataFrame) -> Words:
         if both.empty:
             continue
         of = f"two runs that differ in {differs}" if differs else "two scores of one run"
-        ends = {}
-        for what, index in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
-            values = both.loc[index]
+        ends = {"least": both["plain"].idxmin(), "most": both["plain"].idxmax()}
+        found = {what: both.loc[index] for what, index in ends.items()} | {"median": both.median()}
+        numbers |= {
+            f"{of}: {what}, {scope}": float(value)
+            for what, values in found.items()
+            for scope, value in values.items()
+            if not np.isnan(value)
+        }
+        for what, index in ends.items():
             name = " and ".join(dict.fromkeys(index))
-            ends[what] = f"{name} ({values['plain']:.2f}, within classes {_or_constant(values)})"
-            numbers |= _correlations(f"{of}: {what}", values)
-        median = both.median()
-        numbers |= _correlations(f"{of}: median", median)
+            ends[what] = f"{name} ({found[what]['plain']:.2f}, within classes {_or_constant(found[what])})"
+        median = found["median"]
         correlation = (
             f"median Spearman correlation {median['plain']:.2f} (within classes {_or_constant(median)})"
         )
@@ -159,10 +163,6 @@ def agreement_words(summary: pd.DataFrame) -> Words:
         if differs is None or (headline.startswith("Two scores") and differs != "nothing"):
             headline = f"{of.capitalize()}: {correlation}, over all scores."
     return Words(headline, sentences, numbers)
-
-
-def _correlations(what: str, values: pd.Series) -> dict[str, float]:
-    return {f"{what}, {scope}": float(value) for scope, value in values.items() if not np.isnan(value)}
 
 
 def _or_constant(values: pd.Series) -> str:

@@ -17,17 +17,7 @@ from hardness.findings.first_learned import FirstLearned
 from hardness.findings.generalization import Generalization
 from hardness.findings.label_errors import LabelErrors, can_be_judged, detection
 from hardness.findings.memorization import EqualPristine, Memorization
-from hardness.page.describe import (
-    Runs,
-    describe_compared,
-    describe_memorization,
-    describe_retraining,
-    describe_tracking,
-    described,
-    distinct,
-    first,
-    seed_of,
-)
+from hardness.page.describe import Runs, describe_compared, described, distinct, first, seed_of
 from hardness.page.section import Section
 from hardness.stages.run_folder import read_log
 from hardness.stages.run_settings import training_settings
@@ -36,7 +26,7 @@ from hardness.stages.split import split_of
 
 def _generalization(runs: Runs) -> Iterator[Section]:
     title = "Do easy examples generalize better within their own set?"
-    for group, settings in described(runs, "retrain", describe_retraining):
+    for group, settings in described(runs, "retrain"):
         curves = _retraining(group)
         found = Generalization.of(curves)
         section = Section(title, settings, list(group), found.words(), found.estimates())
@@ -50,7 +40,7 @@ def _generalization(runs: Runs) -> Iterator[Section]:
 
 def _memorization(runs: Runs) -> Iterator[Section]:
     title = "Does the median of gradients reduce memorization?"
-    for group, settings in described(runs, "memorize", describe_memorization):
+    for group, settings in described(runs, "memorize"):
         parts = [_curves(path, info) for path, info in group.items()]
         curves = pd.concat(parts).sort_values("noise", kind="stable")
         found = Memorization.of(curves)
@@ -65,14 +55,14 @@ def _comparison(runs: Runs) -> Iterator[Section]:
     """Several models, data sets or kinds of splits in the same axes."""
     section = Section("Comparison of settings", "", [])
     texts = []
-    tracked = described(runs, "track", describe_tracking)
+    tracked = described(runs, "track")
     if len(tracked) > 1:
         names = distinct([settings for _, settings in tracked])
         logs = {name: _logs(group) for name, (group, _) in zip(names, tracked, strict=True)}
         if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
             section.add("tracking_curves", logs)
             texts.append(f"{len(tracked)} settings of tracking")
-    retrained = described(runs, "retrain", describe_retraining)
+    retrained = described(runs, "retrain")
     if len(retrained) > 1:
         names = distinct([settings for _, settings in retrained])
         found = [Generalization.of(_retraining(group)) for group, _ in retrained]
@@ -86,7 +76,7 @@ def _comparison(runs: Runs) -> Iterator[Section]:
 
 def _first_learned(runs: Runs) -> Iterator[Section]:
     title = "When are examples first learned?"
-    for group, settings in described(runs, "track", describe_tracking):
+    for group, settings in described(runs, "track"):
         tables, by_seed, labels = {}, {}, {}
         for path, info in group.items():
             seed, scores = seed_of(info), _scores(path, info)
@@ -123,7 +113,7 @@ def agreements(runs: Runs) -> Iterator[Section]:
 
 def _coherence(runs: Runs) -> Iterator[Section]:
     """One section per group of runs with coherence measurements."""
-    for group, settings in described(runs, "track", describe_tracking):
+    for group, settings in described(runs, "track"):
         tables = []
         for path, info in group.items():
             if (path / "coherence.parquet").exists():
@@ -148,7 +138,7 @@ def _coherence(runs: Runs) -> Iterator[Section]:
 
 def _label_errors(runs: Runs) -> Iterator[Section]:
     title = "Which scores detect wrong labels?"
-    for group, settings in described(runs, "track", describe_tracking):
+    for group, settings in described(runs, "track"):
         judged = {}
         for path, info in group.items():
             scores = _scores(path, info)
