@@ -101,11 +101,8 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     ticks = epoch_ticks(never - 1)
     bar.set_ticks([*ticks, never], labels=[*map(str, ticks), "never"])
     num_seeds = int(table["num_seeds"].iloc[0])
-    set_title(
-        figure,
-        title,
-        "one tracking seed" if num_seeds == 1 else f"all examples of {num_seeds} tracking seeds",
-    )
+    several = f"all examples of {num_seeds} tracking seeds"
+    set_title(figure, title, "one tracking seed" if num_seeds == 1 else several)
     return figure
 
 

@@ -94,7 +94,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         text.set(text=name, parse_math=False, weight="bold" if handle is heading else "normal")
     axes.xaxis.get_major_locator().set_params(integer=True)
     num_seeds = int(table["num_seeds"].max())
-    set_title(
-        figure, title, "one tracking seed" if num_seeds == 1 else f"mean over {num_seeds} tracking seeds"
-    )
+    several = f"mean over {num_seeds} tracking seeds"
+    set_title(figure, title, "one tracking seed" if num_seeds == 1 else several)
     return figure

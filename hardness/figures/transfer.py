@@ -23,14 +23,8 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    means = table.pivot(index="trained_on", columns="measured_on", values="mean").loc[
-        list(SUBSETS), list(COLUMNS)
-    ]
-    halves = (
-        table.assign(half=table["high"] - table["mean"])
-        .pivot(index="trained_on", columns="measured_on", values="half")
-        .loc[list(SUBSETS), list(COLUMNS)]
-    )
+    table = table.assign(half=table["high"] - table["mean"]).set_index(["trained_on", "measured_on"])
+    means, halves = (table[name].unstack().loc[list(SUBSETS), list(COLUMNS)] for name in ("mean", "half"))
     figure = Figure(figsize=(WIDTH, 4.4))
     axes = figure.subplots()
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
@@ -46,10 +40,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     axes.grid(False)
     figure.colorbar(image, label="top-1 accuracy at the last epoch")
     num_seeds = int(table["num_seeds"].max())
-    note = (
-        "one tracking seed"
-        if num_seeds == 1
-        else f"±: 95 % Student t interval over {num_seeds} tracking seeds"
-    )
-    set_title(figure, title, note)
+    several = f"±: 95 % Student t interval over {num_seeds} tracking seeds"
+    set_title(figure, title, "one tracking seed" if num_seeds == 1 else several)
     return figure
