@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, epoch_ticks, seeds_note, set_title
+from hardness.figures.style import WIDTH, draw_band, draw_histogram, epoch_ticks, seeds_note, set_title
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -35,17 +35,10 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     shares = table[table["value"] == "share"]
     num_epochs = int(table["epoch"].max())
     never = num_epochs + 1.5
-    histogram.bar(
-        shares["epoch"].where(shares["epoch"] > 0, never),
-        shares["mean"],
-        color=["#0072B2"] * num_epochs + [NEVER_COLOR],
-        yerr=shares["high"] - shares["mean"],
-        error_kw={"elinewidth": 0.8},
-    )
+    draw_histogram(histogram, shares["epoch"].where(shares["epoch"] > 0, never), shares)
     ticks = epoch_ticks(num_epochs)
     histogram.set_xticks([*ticks, never], [*map(str, ticks), "never"])
-    histogram.set(xlabel="first-learned epoch", ylabel="fraction of examples")
-    histogram.set_ylim(bottom=0)
+    histogram.set_xlabel("first-learned epoch")
     learned = table[(table["value"] == "cumulative_share") & (table["epoch"] > 0)]
     draw_band(cumulative, learned["epoch"], learned, color="#0072B2", marker=".")
     cumulative.set(xlabel="epoch", ylabel="fraction learned at least once", ylim=(0, 1.02))

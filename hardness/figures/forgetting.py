@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import NEVER_COLOR, WIDTH, draw_band, seeds_note, set_title
+from hardness.figures.style import WIDTH, draw_band, draw_histogram, seeds_note, set_title
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -48,22 +48,12 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     histogram, by_epoch = figure.subplots(1, 2)
     shares = table[table["against"] == "forgetting_events"]
     x = [*range(_CAP + 1), _CAP + 2.5]
-    histogram.bar(
-        x,
-        shares["mean"],
-        color=["#0072B2"] * (_CAP + 1) + [NEVER_COLOR],
-        yerr=shares["high"] - shares["mean"],
-        error_kw={"elinewidth": 0.8},
-    )
+    draw_histogram(histogram, x, shares)
     histogram.set_xticks(x, shares["x"].str.replace(" ", "\n"))
-    histogram.set(xlabel="forgetting events", ylabel="fraction of examples")
-    histogram.set_ylim(bottom=0)
+    histogram.set_xlabel("forgetting events")
     means = table[table["against"] == "first_learned_epoch"]
     draw_band(by_epoch, means["x"].astype(int), means, color="#0072B2", marker=".")
-    by_epoch.set(
-        xlabel="first-learned epoch",
-        ylabel="mean number of forgetting events",
-    )
+    by_epoch.set(xlabel="first-learned epoch", ylabel="mean number of forgetting events")
     # Wide intervals of few examples may be cut off; the line may not.
     by_epoch.set_ylim(0, 1.5 * max(means["mean"], default=0) or 1)
     by_epoch.xaxis.get_major_locator().set_params(integer=True)

@@ -30,7 +30,7 @@ SUBSET_COLORS = {
     "easy-control": "#56B4E9",
     "hard-control": "#CC79A7",
 }
-NEVER_COLOR = "#D55E00"
+_NEVER_COLOR = "#D55E00"
 """Of examples that were never learned."""
 _OPTIMIZER_COLORS = {
     "sgd": "#000000",
@@ -42,8 +42,6 @@ _OPTIMIZER_COLORS = {
     "ra3-scaled": "#882255",
 }
 _SPARE = ("#009E73", "#CC79A7", "#F0E442")
-
-
 GROUP_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of the groups of runs that are compared."""
 DPI = 160
@@ -62,6 +60,18 @@ def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:
     axes.plot(x, summary["mean"], **line)
     if summary["low"].notna().any():
         axes.fill_between(x, summary["low"], summary["high"], color=line["color"], alpha=0.12, linewidth=0)
+
+
+def draw_histogram(axes: Axes, x: Collection[float], shares: pd.DataFrame) -> None:
+    """Bars with intervals at x; the last one is the examples that were never learned."""
+    axes.bar(
+        x,
+        shares["mean"],
+        color=["#0072B2"] * (len(shares) - 1) + [_NEVER_COLOR],
+        yerr=shares["high"] - shares["mean"],
+        error_kw={"elinewidth": 0.8},
+    )
+    axes.set(ylabel="fraction of examples", ylim=(0, None))
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:

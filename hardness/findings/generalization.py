@@ -157,10 +157,9 @@ class Generalization:
                 f"The networks fitted only {self.train['hard'].mean:.3f} of the hard examples that they "
                 "trained on: longer training may change the result."
             )
+        answer = {1: "Yes", 0: "No significant difference", -1: "No, the opposite"}[within.sign]
         if within.low is None:
             answer = f"One seed suggests {'yes' if within.mean > 0 else 'no'}"
-        else:
-            answer = {1: "Yes", 0: "No significant difference", -1: "No, the opposite"}[within.sign]
         headline = (
             f"{answer}: {accuracies}; difference {within}. Tested on easy examples, training on easy examples"
             f" is {_better(own)} training on a random set of the same classes; difference {own}."

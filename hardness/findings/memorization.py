@@ -48,10 +48,9 @@ class Compared:
     def of(cls, values: pd.Series) -> "Compared":
         """values: the quantity. Index: (optimizer, seed)."""
         by_seed = {name: part.droplevel(0) for name, part in values.groupby(level=0, sort=False)}
-        pairs = compared(list(by_seed))
         return cls(
             {name: Estimate.of(part) for name, part in by_seed.items()},
-            {(one, other): Estimate.of((by_seed[one] - by_seed[other]).dropna()) for one, other in pairs},
+            {(a, b): Estimate.of((by_seed[a] - by_seed[b]).dropna()) for a, b in compared(list(by_seed))},
         )
 
 

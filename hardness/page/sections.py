@@ -41,7 +41,7 @@ def _generalization(runs: Runs) -> Iterator[Section]:
 def _memorization(runs: Runs) -> Iterator[Section]:
     title = "Does the median of gradients reduce memorization?"
     for group, settings in described(runs, "memorize"):
-        parts = [_curves(path, info) for path, info in group.items()]
+        parts = [_table(path, info, "curves") for path, info in group.items()]
         curves = pd.concat(parts).sort_values("noise", kind="stable")
         found = Memorization.of(curves)
         section = Section(title, settings, list(group), found.words(), found.estimates())
@@ -79,7 +79,7 @@ def _first_learned(runs: Runs) -> Iterator[Section]:
     for group, settings in described(runs, "track"):
         tables, by_seed, labels = {}, {}, {}
         for path, info in group.items():
-            seed, scores = seed_of(info), _scores(path, info)
+            seed, scores = seed_of(info), _table(path, info, "scores")
             is_readable = scores["mean_loss"].notna()
             tables[seed], by_seed[seed] = scores, scores.loc[is_readable, "first_learned_epoch"]
             labels[seed] = _column(path, info, "given_label")[is_readable]
@@ -104,7 +104,7 @@ def agreements(runs: Runs) -> Iterator[Section]:
             groups.setdefault(same, {})[path] = info
     for group in groups.values():
         section = Section("Do the scores agree?", describe_compared(list(group.values())), list(group))
-        tables = [_scores(path, info) for path, info in group.items()]
+        tables = [_table(path, info, "scores") for path, info in group.items()]
         labels = _column(*next(iter(group.items())), "given_label")
         settings = {str(path): training_settings(info) for path, info in group.items()}
         section.words = agreement_words(section.add("agreement", agreement(tables, labels, settings)))
@@ -117,7 +117,7 @@ def _coherence(runs: Runs) -> Iterator[Section]:
         tables = []
         for path, info in group.items():
             if (path / "coherence.parquet").exists():
-                found = files.read_table(path / "coherence.parquet", info["fingerprint"]).to_pandas()
+                found = _table(path, info, "coherence")
                 tables.append(found[found["layer"] == WHOLE].assign(seed=seed_of(info)))
         table = pd.concat(tables).dropna(subset="coherence") if tables else pd.DataFrame()
         if table.empty:
@@ -141,7 +141,7 @@ def _label_errors(runs: Runs) -> Iterator[Section]:
     for group, settings in described(runs, "track"):
         judged = {}
         for path, info in group.items():
-            scores = _scores(path, info)
+            scores = _table(path, info, "scores")
             is_corrupt = _column(path, info, "is_corrupt")
             if can_be_judged(scores, is_corrupt):
                 judged[seed_of(info)] = scores, is_corrupt
@@ -156,17 +156,16 @@ def _label_errors(runs: Runs) -> Iterator[Section]:
         yield section
 
 
-def _curves(path: Path, info: dict) -> pd.DataFrame:
-    return files.read_table(path / "curves.parquet", info["fingerprint"]).to_pandas()
-
-
 def _retraining(group: Runs) -> pd.DataFrame:
-    parts = [_curves(path, info).assign(tracking_seed=info["tracking_seed"]) for path, info in group.items()]
+    parts = [
+        _table(path, info, "curves").assign(tracking_seed=info["tracking_seed"])
+        for path, info in group.items()
+    ]
     return pd.concat(parts)
 
 
-def _scores(path: Path, info: dict) -> pd.DataFrame:
-    return files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
+def _table(path: Path, info: dict, name: str) -> pd.DataFrame:
+    return files.read_table(path / f"{name}.parquet", info["fingerprint"]).to_pandas()
 
 
 def _column(path: Path, info: dict, name: str) -> np.ndarray:
@@ -179,7 +178,7 @@ def _logs(group: Runs) -> dict[str, pd.DataFrame]:
     for path, info in group.items():
         if (log := pd.DataFrame(read_log(path))).empty:
             continue
-        scores = _scores(path, info)
+        scores = _table(path, info, "scores")
         epochs = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
         learned = epochs.value_counts().reindex(log["epoch"], fill_value=0).cumsum() / len(epochs)
         logs[seed_of(info)] = log.assign(learned=learned.to_numpy(np.float64))
