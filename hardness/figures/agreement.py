@@ -19,11 +19,8 @@ CAPTION = (
 _COLORS = ("#0072B2", "#D55E00", "#009E73")
 """Of the kinds of pairs that are drawn: those whose runs differ in the fewest settings."""
 _SCOPES = {"plain": "all examples", "within-class": "within classes"}
-
-
-def prepare(found: pd.DataFrame) -> pd.DataFrame:
-    """The table of ``agreement`` -> that of ``over_pairs``: one row per cell or dot."""
-    return over_pairs(found)
+prepare = over_pairs
+"""One row per cell or dot."""
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:

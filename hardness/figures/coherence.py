@@ -32,8 +32,10 @@ def prepare(table: pd.DataFrame) -> pd.DataFrame:
     parts = [table.assign(against="epoch", x=table["epoch"])]
     if (equal := equal_loss(table)) is not None:
         parts += [
-            pd.DataFrame({"measured_on": group, "against": "mean_loss", "x": equal.grid, "coherence": values})
-            for (group, _), values in equal.coherence.items()
+            pd.DataFrame(
+                {"measured_on": group, "against": "mean_loss", "x": equal.index, "coherence": values}
+            )
+            for (group, _), values in equal.items()
         ]
     return summarize(pd.concat(parts), ["against", "measured_on", "x"], ["coherence"])
 

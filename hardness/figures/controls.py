@@ -14,14 +14,7 @@ CAPTION = (
 
 _WIDTH = 0.5
 """Of the column of dots of one tracking seed; columns are 1 apart."""
-
-
-def prepare(curves: pd.DataFrame) -> pd.DataFrame:
-    """Retraining curves with tracking_seed -> tracking_seed, subset, trained_on, is_control, top1.
-
-    Retraining seeds are averaged.
-    """
-    return own_and_controls(curves)
+prepare = own_and_controls
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:

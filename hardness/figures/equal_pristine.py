@@ -23,23 +23,12 @@ CAPTION = (
 
 
 def prepare(levels: Sequence[EqualPristine]) -> pd.DataFrame:
-    """Readings of noise levels. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.
+    """One reading per noise level. Returns noise, optimizer, pristine, value, mean, low, high, num_seeds.
 
     ``value``: corrupt (accuracy against the given labels) or corrupt-clean (against the clean ones).
     """
-    rows = [
-        {
-            "noise": equal.noise,
-            "optimizer": optimizer,
-            "pristine": p,
-            "corrupt": given,
-            "corrupt-clean": clean,
-        }
-        for equal in levels
-        for (optimizer, seed), corrupt in equal.corrupt.items()
-        for p, given, clean in zip(equal.grid, corrupt, equal.corrupt_clean[optimizer, seed], strict=True)
-    ]
-    return summarize(pd.DataFrame(rows), ["noise", "optimizer", "pristine"], ["corrupt", "corrupt-clean"])
+    rows = pd.concat([reading.table.assign(noise=reading.noise) for reading in levels])
+    return summarize(rows, ["noise", "optimizer", "pristine"], ["corrupt", "corrupt-clean"])
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:

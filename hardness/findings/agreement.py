@@ -118,7 +118,7 @@ def kinds_of_difference(summary: pd.DataFrame) -> list[str]:
 
 def agreement_words(summary: pd.DataFrame) -> Words:
     """The table of ``over_pairs`` in sentences."""
-    sentences, numbers, headline = [], {}, ""
+    sentences, numbers, headline, of_scores = [], {}, "", None
     matrix = summary[summary["kind"] == "scores"]
     plain = matrix[matrix["scope"] == "plain"]
     names = dict.fromkeys([*plain["score_a"], *plain["score_b"]])
@@ -132,37 +132,39 @@ def agreement_words(summary: pd.DataFrame) -> Words:
         if both.empty:
             continue
         of = f"two runs that differ in {differs}" if differs else "two scores of one run"
-        ends = {}
-        for what, index in (("least", both["plain"].idxmin()), ("most", both["plain"].idxmax())):
-            values = both.loc[index]
-            name = " and ".join(dict.fromkeys(index))
-            ends[what] = f"{name} ({values['plain']:.2f}, within classes {_or_constant(values)})"
-            numbers |= _correlations(f"{of}: {what}", values)
-        median = both.median()
-        numbers |= _correlations(f"{of}: median", median)
-        correlation = (
-            f"median Spearman correlation {median['plain']:.2f} (within classes {_or_constant(median)})"
+        ends = {"least": both["plain"].idxmin(), "most": both["plain"].idxmax()}
+        found = {what: both.loc[index] for what, index in ends.items()} | {"median": both.median()}
+        numbers |= {
+            f"{of}: {what}, {scope}": float(value)
+            for what, values in found.items()
+            for scope, value in values.items()
+            if not np.isnan(value)
+        }
+        least, most = (
+            f"{' and '.join(dict.fromkeys(index))} ({found[what]['plain']:.2f}, within classes "
+            f"{_or_constant(found[what])})"
+            for what, index in ends.items()
         )
+        correlation = (
+            f"median Spearman correlation {found['median']['plain']:.2f} (within classes "
+            f"{_or_constant(found['median'])})"
+        )
+        answer = f"{of.capitalize()}: {correlation}, over all scores."
         if differs is None:
-            sentences.append(
-                f"Two scores of one run: {correlation}. Lowest: {ends['least']}; highest: {ends['most']}."
-            )
+            sentences.append(f"Two scores of one run: {correlation}. Lowest: {least}; highest: {most}.")
+            headline = of_scores = answer
         else:
             num_pairs = rows["num_pairs"].iloc[0]
             numbers[f"{of}: pairs"] = int(num_pairs)
             pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
             sentences.append(
-                f"The same score in {of} ({pairs}): {correlation}. Most stable: {ends['most']}; least "
-                f"stable: {ends['least']}."
+                f"The same score in {of} ({pairs}): {correlation}. Most stable: {most}; least "
+                f"stable: {least}."
             )
-        # Of the runs that differ in fewest settings; a run and its copy agree anyway.
-        if differs is None or (headline.startswith("Two scores") and differs != "nothing"):
-            headline = f"{of.capitalize()}: {correlation}, over all scores."
+            # Of the runs that differ in fewest settings; a run and its copy agree anyway.
+            if headline == of_scores and differs != "nothing":
+                headline = answer
     return Words(headline, sentences, numbers)
-
-
-def _correlations(what: str, values: pd.Series) -> dict[str, float]:
-    return {f"{what}, {scope}": float(value) for scope, value in values.items() if not np.isnan(value)}
 
 
 def _or_constant(values: pd.Series) -> str:

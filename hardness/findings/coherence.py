@@ -18,21 +18,13 @@ PAIRS = (("easy", "hard"), ("easy", "easy-control"), ("hard", "hard-control"), (
 _GRID = 50
 
 
-@dataclass(frozen=True)
-class EqualLoss:
-    """``grid`` (G,): decreasing mean losses, nats; ``coherence``: (group, seed) -> (G,) at those losses."""
-
-    grid: np.ndarray
-    coherence: dict[tuple[str, str], np.ndarray]
-
-
-def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
+def equal_loss(table: pd.DataFrame) -> pd.DataFrame | None:
     """Coherence at the first epoch at which a group's mean loss falls to each level, interpolated.
 
     table: measured_on, seed, epoch, mean_loss, coherence of the whole network. The levels go from the
     smallest initial loss of the groups to the largest of their minima. Epochs without coherence (all
-    gradients were zero) are skipped. None if the groups' losses do not overlap, or only one epoch was
-    measured.
+    gradients were zero) are skipped. Index: 50 decreasing levels, nats; columns: (group, seed). None if the
+    groups' losses do not overlap, or only one epoch was measured.
     """
     curves = {
         key: curve.sort_values("epoch")
@@ -45,13 +37,11 @@ def equal_loss(table: pd.DataFrame) -> EqualLoss | None:
     if not low < high:
         return None
     grid = np.linspace(high, low, _GRID)
-    return EqualLoss(
-        grid,
-        {
-            key: at_first_crossing(-curve["mean_loss"].to_numpy(), curve["coherence"].to_numpy(), -grid)
-            for key, curve in curves.items()
-        },
-    )
+    found = {
+        key: at_first_crossing(-curve["mean_loss"].to_numpy(), curve["coherence"].to_numpy(), -grid)
+        for key, curve in curves.items()
+    }
+    return pd.DataFrame(found, grid)
 
 
 @dataclass(frozen=True)
@@ -81,11 +71,9 @@ class Coherence:
             if len(difference):
                 found.over_training[one, other] = Estimate.of(difference)
             if (equal := equal_loss(pair)) is not None:
-                seeds = sorted({seed for _, seed in equal.coherence})
-                differences = [equal.coherence[one, seed] - equal.coherence[other, seed] for seed in seeds]
-                found.at_equal_loss[one, other] = Estimate.of(np.mean(differences, axis=1))
-                lowest = Estimate.of([each[-1] for each in differences])
-                found.at_lowest_loss[one, other] = equal.grid[-1], lowest
+                difference = (equal[one] - equal[other]).sort_index(axis=1)
+                found.at_equal_loss[one, other] = Estimate.of(difference.mean())
+                found.at_lowest_loss[one, other] = equal.index[-1], Estimate.of(difference.iloc[-1])
         return found
 
     def estimates(self) -> dict[str, Estimate]:

@@ -109,16 +109,16 @@ class Generalization:
         def cell(trained_on: str, measured_on: str) -> np.ndarray:
             return matrix.xs(trained_on, level="trained_on")[measured_on].to_numpy()
 
-        own = {name: cell(name, name) for name in ("easy", "hard", "random")}
-        controls = {name: cell(control, name) for name, control in CONTROLS.items()}
-        test = {(name, name): top1 for name, top1 in own.items()}
-        test |= {(CONTROLS[name], name): top1 for name, top1 in controls.items()}
+        own = [(name, name) for name in ("easy", "hard", "random")]
+        top1 = {
+            pair: cell(*pair) for pair in (*own, *((control, name) for name, control in CONTROLS.items()))
+        }
         groups = own_and_controls(curves).groupby(["tracking_seed", "subset"], sort=False)
         return cls(
-            test={cells: Estimate.of(top1) for cells, top1 in test.items()},
+            test={pair: Estimate.of(values) for pair, values in top1.items()},
             train={name: Estimate.of(cell(name, "train")) for name in (*CONTROLS, *CONTROLS.values())},
-            within_subset=Estimate.of(own["easy"] - own["hard"]),
-            own_subset={name: Estimate.of(own[name] - top1) for name, top1 in controls.items()},
+            within_subset=Estimate.of(top1["easy", "easy"] - top1["hard", "hard"]),
+            own_subset={n: Estimate.of(top1[n, n] - top1[control, n]) for n, control in CONTROLS.items()},
             # More than the subset and one control.
             among_controls={key: AmongControls.of(rows) for key, rows in groups if len(rows) > 2},
         )
@@ -157,10 +157,9 @@ class Generalization:
                 f"The networks fitted only {self.train['hard'].mean:.3f} of the hard examples that they "
                 "trained on: longer training may change the result."
             )
+        answer = {1: "Yes", 0: "No significant difference", -1: "No, the opposite"}[within.sign]
         if within.low is None:
             answer = f"One seed suggests {'yes' if within.mean > 0 else 'no'}"
-        else:
-            answer = {1: "Yes", 0: "No significant difference", -1: "No, the opposite"}[within.sign]
         headline = (
             f"{answer}: {accuracies}; difference {within}. Tested on easy examples, training on easy examples"
             f" is {_better(own)} training on a random set of the same classes; difference {own}."

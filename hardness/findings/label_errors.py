@@ -40,16 +40,9 @@ def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
     rows = []
     for name in table.columns.drop("example_id"):
         suspicion, truth = _suspicion(table, name, is_corrupt)
-        rows.append(
-            {
-                "score": name,
-                "auroc": float(roc_auc_score(truth, suspicion)),
-                "average_precision": float(average_precision_score(truth, suspicion)),
-                "num_corrupt": int(truth.sum()),
-                "num_examples": len(truth),
-            }
-        )
-    return pd.DataFrame(rows)
+        found = roc_auc_score(truth, suspicion), average_precision_score(truth, suspicion)
+        rows.append((name, *found, truth.sum(), len(truth)))
+    return pd.DataFrame(rows, columns=["score", "auroc", "average_precision", "num_corrupt", "num_examples"])
 
 
 def precision_recall(table: pd.DataFrame, by: str, is_corrupt: np.ndarray) -> pd.DataFrame:
@@ -87,15 +80,13 @@ class LabelErrors:
     @classmethod
     def of(cls, found: pd.DataFrame) -> "LabelErrors":
         """found: the rows of ``detection`` on each run, with the same scores in each, at least two."""
-        auroc, precision = (
-            {name: rows.to_numpy() for name, rows in found.groupby("score", sort=False)[value]}
-            for value in ("auroc", "average_precision")
-        )
+        by_score = found.groupby("score", sort=False)
+        precision = {name: values.to_numpy() for name, values in by_score["average_precision"]}
         # Ties in alphabetical order.
         means = found.groupby("score")["average_precision"].mean()
         best, second = means.sort_values(ascending=False, kind="stable").index[:2]
         return cls(
-            {name: Estimate.of(values) for name, values in auroc.items()},
+            {name: Estimate.of(values) for name, values in by_score["auroc"]},
             {name: Estimate.of(values) for name, values in precision.items()},
             best,
             second,

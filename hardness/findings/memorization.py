@@ -48,13 +48,12 @@ class Compared:
     memorization, positive means that the test memorized less."""
 
     @classmethod
-    def of(cls, values: dict[tuple[str, int], float]) -> "Compared":
-        """values: (optimizer, seed) -> the quantity."""
-        by_seed = {name: part.droplevel(0) for name, part in pd.Series(values).groupby(level=0, sort=False)}
-        pairs = compared(list(by_seed))
+    def of(cls, values: pd.Series) -> "Compared":
+        """values: the quantity. Index: (optimizer, seed)."""
+        by_seed = {name: part.droplevel(0) for name, part in values.groupby(level=0, sort=False)}
         return cls(
             {name: Estimate.of(part) for name, part in by_seed.items()},
-            {(one, other): Estimate.of((by_seed[one] - by_seed[other]).dropna()) for one, other in pairs},
+            {(a, b): Estimate.of((by_seed[a] - by_seed[b]).dropna()) for a, b in compared(list(by_seed))},
         )
 
 
@@ -63,12 +62,9 @@ class EqualPristine:
     """The reading at equal pristine accuracy: accuracy on corrupt examples."""
 
     noise: float
-    grid: np.ndarray
-    """Levels of pristine accuracy, p; the last one is the largest that every run reached."""
-    corrupt: dict[tuple[str, int], np.ndarray]
-    """(optimizer, seed) -> accuracies on the grid, against the given labels."""
-    corrupt_clean: dict[tuple[str, int], np.ndarray]
-    """The same against the clean labels."""
+    table: pd.DataFrame
+    """optimizer, seed, pristine (levels of pristine accuracy, up to the largest that every run reached),
+    corrupt (accuracy against the given labels), corrupt-clean (against the clean ones)."""
     at_maximum: Compared
     mean_over_grid: Compared
     clean_at_maximum: Compared
@@ -86,7 +82,7 @@ class EqualPristine:
         }
 
     def words(self) -> Words:
-        noise, pristine = f"{self.noise:g}", float(self.grid[-1])
+        noise, pristine = f"{self.noise:g}", self.table["pristine"].max().item()
         texts = "; ".join(
             f"{optimizer} {top1} against the given (wrong) labels, "
             f"{self.clean_at_maximum.by_optimizer[optimizer].mean:.3f} against the clean labels"
@@ -142,21 +138,20 @@ def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
         return None
     grid = np.linspace(low, high, _GRID)
 
-    def at_levels(measured_on: str) -> dict[tuple[str, int], np.ndarray]:
-        return {
-            key: at_first_crossing(table["pristine"].to_numpy(), table[measured_on].to_numpy(), grid)
-            for key, table in members.items()
-        }
-
-    given, clean = at_levels("corrupt"), at_levels("corrupt-clean")
+    parts = []
+    for (optimizer, seed), table in members.items():
+        part = pd.DataFrame({"optimizer": optimizer, "seed": seed, "pristine": grid})
+        for name in ("corrupt", "corrupt-clean"):
+            part[name] = at_first_crossing(table["pristine"].to_numpy(), table[name].to_numpy(), grid)
+        parts.append(part)
+    table = pd.concat(parts)
+    by_run = table.groupby(["optimizer", "seed"], sort=False)
     return EqualPristine(
         float(curves["noise"].iloc[0]),
-        grid,
-        given,
-        clean,
-        at_maximum=Compared.of({key: top1[-1] for key, top1 in given.items()}),
-        mean_over_grid=Compared.of({key: top1.mean() for key, top1 in given.items()}),
-        clean_at_maximum=Compared.of({key: top1[-1] for key, top1 in clean.items()}),
+        table,
+        at_maximum=Compared.of(by_run["corrupt"].last()),
+        mean_over_grid=Compared.of(by_run["corrupt"].agg(lambda top1: top1.to_numpy().mean())),
+        clean_at_maximum=Compared.of(by_run["corrupt-clean"].last()),
     )
 
 

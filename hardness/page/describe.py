@@ -1,7 +1,7 @@
 """Which runs of a report belong together, and their settings in words."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,10 @@ def grouped(runs: Runs, stage: str) -> list[Runs]:
     return list(groups.values())
 
 
-def described(runs: Runs, stage: str, describe: Callable[[Sequence[dict]], str]) -> list[tuple[Runs, str]]:
+def described(runs: Runs, stage: str) -> list[tuple[Runs, str]]:
     """The groups of ``grouped``, with a description of each; more settings if two would be the same."""
     groups = grouped(runs, stage)
-    texts = [describe(list(group.values())) for group in groups]
+    texts = [_DESCRIBE[stage](list(group.values())) for group in groups]
     found = []
     for text, group in zip(texts, groups, strict=True):
         others = [_compared(first(each)) for other, each in zip(texts, groups, strict=True) if other == text]
@@ -105,7 +105,7 @@ def distinct(settings: Sequence[str]) -> list[str]:
     return [", ".join(part for part in each if part not in shared) or ", ".join(each) for each in parts]
 
 
-def describe_tracking(infos: Sequence[dict]) -> str:
+def _describe_tracking(infos: Sequence[dict]) -> str:
     info, config = infos[0], infos[0]["config"]
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
     return f"{describe_data(info)}, {describe_training(info)}{noise}, {_RECORDS[info['record_mode']]}"
@@ -122,7 +122,7 @@ def describe_compared(infos: Sequence[dict]) -> str:
     return f"{data}, {runs} of {models} with {optimizers}"
 
 
-def describe_retraining(infos: Sequence[dict]) -> str:
+def _describe_retraining(infos: Sequence[dict]) -> str:
     info = infos[0]
     split = split_of(info)
     rule = (
@@ -141,7 +141,7 @@ def describe_retraining(infos: Sequence[dict]) -> str:
     )
 
 
-def describe_memorization(infos: Sequence[dict]) -> str:
+def _describe_memorization(infos: Sequence[dict]) -> str:
     return f"{describe_data(infos[0])}, {describe_training(*infos)}"
 
 
@@ -168,3 +168,6 @@ def describe_training(*infos: dict) -> str:
         f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
         f"{config['epochs']} epochs{''.join(unusual)}"
     )
+
+
+_DESCRIBE = {"track": _describe_tracking, "retrain": _describe_retraining, "memorize": _describe_memorization}

@@ -18,7 +18,7 @@ from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, Score
 from hardness.errors import UserError
-from hardness.page.describe import Runs, describe_tracking, described
+from hardness.page.describe import Runs, described
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")
@@ -103,7 +103,7 @@ class Gallery:
 
 def all_galleries(runs: Runs, with_images: bool) -> list[tuple[str, Gallery]]:
     """One gallery per group of tracked runs, with their settings."""
-    groups = described(runs, "track", describe_tracking)
+    groups = described(runs, "track")
     return [(settings, gallery(group, with_images)) for group, settings in groups]
 
 

@@ -17,17 +17,7 @@ from hardness.findings.first_learned import FirstLearned
 from hardness.findings.generalization import Generalization
 from hardness.findings.label_errors import LabelErrors, can_be_judged, detection
 from hardness.findings.memorization import EqualPristine, Memorization
-from hardness.page.describe import (
-    Runs,
-    describe_compared,
-    describe_memorization,
-    describe_retraining,
-    describe_tracking,
-    described,
-    distinct,
-    first,
-    seed_of,
-)
+from hardness.page.describe import Runs, describe_compared, described, distinct, first, seed_of
 from hardness.page.section import Section
 from hardness.runs.reading import read_log
 from hardness.runs.settings import split_of, training_settings
@@ -35,7 +25,7 @@ from hardness.runs.settings import split_of, training_settings
 
 def _generalization(runs: Runs) -> Iterator[Section]:
     title = "Do easy examples generalize better within their own set?"
-    for group, settings in described(runs, "retrain", describe_retraining):
+    for group, settings in described(runs, "retrain"):
         curves = _retraining(group)
         found = Generalization.of(curves)
         section = Section(title, settings, list(group), found.words(), found.estimates())
@@ -49,8 +39,8 @@ def _generalization(runs: Runs) -> Iterator[Section]:
 
 def _memorization(runs: Runs) -> Iterator[Section]:
     title = "Does the median of gradients reduce memorization?"
-    for group, settings in described(runs, "memorize", describe_memorization):
-        parts = [_curves(path, info) for path, info in group.items()]
+    for group, settings in described(runs, "memorize"):
+        parts = [_table(path, info, "curves") for path, info in group.items()]
         curves = pd.concat(parts).sort_values("noise", kind="stable")
         found = Memorization.of(curves)
         section = Section(title, settings, list(group), found.words(), found.estimates())
@@ -64,14 +54,14 @@ def _comparison(runs: Runs) -> Iterator[Section]:
     """Several models, data sets or kinds of splits in the same axes."""
     section = Section("Comparison of settings", "", [])
     texts = []
-    tracked = described(runs, "track", describe_tracking)
+    tracked = described(runs, "track")
     if len(tracked) > 1:
         names = distinct([settings for _, settings in tracked])
         logs = {name: _logs(group) for name, (group, _) in zip(names, tracked, strict=True)}
         if logs := {name: by_seed for name, by_seed in logs.items() if by_seed}:
             section.add("tracking_curves", logs)
             texts.append(f"{len(tracked)} settings of tracking")
-    retrained = described(runs, "retrain", describe_retraining)
+    retrained = described(runs, "retrain")
     if len(retrained) > 1:
         names = distinct([settings for _, settings in retrained])
         found = [Generalization.of(_retraining(group)) for group, _ in retrained]
@@ -84,24 +74,20 @@ def _comparison(runs: Runs) -> Iterator[Section]:
 
 
 def _first_learned(runs: Runs) -> Iterator[Section]:
-    for group, settings in described(runs, "track", describe_tracking):
-        info = first(group)
-        tables = {seed_of(info): _scores(path, info) for path, info in group.items()}
-        is_readable = {seed: scores["mean_loss"].notna() for seed, scores in tables.items()}
-        by_seed = {
-            seed: scores.loc[is_readable[seed], "first_learned_epoch"] for seed, scores in tables.items()
-        }
-        found = FirstLearned.of(by_seed.values())
+    title = "When are examples first learned?"
+    for group, settings in described(runs, "track"):
+        tables, by_seed, labels = {}, {}, {}
+        for path, info in group.items():
+            seed, scores = seed_of(info), _table(path, info, "scores")
+            is_readable = scores["mean_loss"].notna()
+            tables[seed], by_seed[seed] = scores, scores.loc[is_readable, "first_learned_epoch"]
+            labels[seed] = _column(path, info, "given_label")[is_readable]
+        found, num_epochs = FirstLearned.of(by_seed.values()), info["config"]["epochs"]
         words = found.words(info["record_mode"])
-        section = Section("When are examples first learned?", settings, list(group), words, found.estimates())
-        num_epochs = info["config"]["epochs"]
+        section = Section(title, settings, list(group), words, found.estimates())
         if logs := _logs(group):
-            section.add("tracking_curves", {section.settings: logs})
+            section.add("tracking_curves", {settings: logs})
         section.add("first_learned", by_seed, num_epochs)
-        labels = {
-            seed_of(info): _given_labels(path, info)[is_readable[seed_of(info)]]
-            for path, info in group.items()
-        }
         section.add("learned_by_class", by_seed, labels, info["data"]["class_names"], num_epochs)
         section.add("data_map", tables, num_epochs)
         section.add("forgetting", tables)
@@ -117,20 +103,20 @@ def agreements(runs: Runs) -> Iterator[Section]:
             groups.setdefault(same, {})[path] = info
     for group in groups.values():
         section = Section("Do the scores agree?", describe_compared(list(group.values())), list(group))
-        tables = [_scores(path, info) for path, info in group.items()]
-        given_labels = _given_labels(*next(iter(group.items())))
+        tables = [_table(path, info, "scores") for path, info in group.items()]
+        labels = _column(*next(iter(group.items())), "given_label")
         settings = {str(path): training_settings(info) for path, info in group.items()}
-        section.words = agreement_words(section.add("agreement", agreement(tables, given_labels, settings)))
+        section.words = agreement_words(section.add("agreement", agreement(tables, labels, settings)))
         yield section
 
 
 def _coherence(runs: Runs) -> Iterator[Section]:
     """One section per group of runs with coherence measurements."""
-    for group, settings in described(runs, "track", describe_tracking):
+    for group, settings in described(runs, "track"):
         tables = []
         for path, info in group.items():
             if (path / "coherence.parquet").exists():
-                found = files.read_table(path / "coherence.parquet", info["fingerprint"]).to_pandas()
+                found = _table(path, info, "coherence")
                 tables.append(found[found["layer"] == WHOLE].assign(seed=seed_of(info)))
         table = pd.concat(tables).dropna(subset="coherence") if tables else pd.DataFrame()
         if table.empty:
@@ -150,10 +136,11 @@ def _coherence(runs: Runs) -> Iterator[Section]:
 
 
 def _label_errors(runs: Runs) -> Iterator[Section]:
-    for group, settings in described(runs, "track", describe_tracking):
+    title = "Which scores detect wrong labels?"
+    for group, settings in described(runs, "track"):
         judged = {}
         for path, info in group.items():
-            scores = _scores(path, info)
+            scores = _table(path, info, "scores")
             is_corrupt = _column(path, info, "is_corrupt")
             if can_be_judged(scores, is_corrupt):
                 judged[seed_of(info)] = scores, is_corrupt
@@ -163,32 +150,25 @@ def _label_errors(runs: Runs) -> Iterator[Section]:
         judged = {seed: (scores[["example_id", *common]], truth) for seed, (scores, truth) in judged.items()}
         rows = pd.concat([detection(*each) for each in judged.values()])
         found = LabelErrors.of(rows)
-        section = Section(
-            "Which scores detect wrong labels?", settings, list(group), found.words(), found.estimates()
-        )
+        section = Section(title, settings, list(group), found.words(), found.estimates())
         section.add("label_errors", rows, judged)
         yield section
 
 
-def _curves(path: Path, info: dict) -> pd.DataFrame:
-    return files.read_table(path / "curves.parquet", info["fingerprint"]).to_pandas()
-
-
 def _retraining(group: Runs) -> pd.DataFrame:
-    parts = [_curves(path, info).assign(tracking_seed=info["tracking_seed"]) for path, info in group.items()]
+    parts = [
+        _table(path, info, "curves").assign(tracking_seed=info["tracking_seed"])
+        for path, info in group.items()
+    ]
     return pd.concat(parts)
 
 
-def _scores(path: Path, info: dict) -> pd.DataFrame:
-    return files.read_table(path / "scores.parquet", info["fingerprint"]).to_pandas()
+def _table(path: Path, info: dict, name: str) -> pd.DataFrame:
+    return files.read_table(path / f"{name}.parquet", info["fingerprint"]).to_pandas()
 
 
 def _column(path: Path, info: dict, name: str) -> np.ndarray:
     return files.read_table(path / "examples.parquet", info["fingerprint"], [name])[name].to_numpy()
-
-
-def _given_labels(path: Path, info: dict) -> np.ndarray:
-    return _column(path, info, "given_label")
 
 
 def _logs(group: Runs) -> dict[str, pd.DataFrame]:
@@ -197,7 +177,7 @@ def _logs(group: Runs) -> dict[str, pd.DataFrame]:
     for path, info in group.items():
         if (log := pd.DataFrame(read_log(path))).empty:
             continue
-        scores = _scores(path, info)
+        scores = _table(path, info, "scores")
         epochs = scores.loc[scores["mean_loss"].notna(), "first_learned_epoch"]
         learned = epochs.value_counts().reindex(log["epoch"], fill_value=0).cumsum() / len(epochs)
         logs[seed_of(info)] = log.assign(learned=learned.to_numpy(np.float64))

@@ -18,9 +18,9 @@ def curves(seeds=2) -> pd.DataFrame:
 def test_groups_are_compared_where_their_losses_are_equal():
     equal = equal_loss(curves())
     # From the initial loss of easy, the lower one, to the final loss of hard, the higher one.
-    assert (equal.grid[0], equal.grid[-1]) == (2.0, 0.5)
-    np.testing.assert_allclose(equal.coherence["easy", "0"], 0.4 * equal.grid)
-    np.testing.assert_allclose(equal.coherence["hard", "1"], 0.1 * equal.grid - 0.01)
+    assert (equal.index[0], equal.index[-1]) == (2.0, 0.5)
+    np.testing.assert_allclose(equal["easy", "0"], 0.4 * equal.index)
+    np.testing.assert_allclose(equal["hard", "1"], 0.1 * equal.index - 0.01)
 
 
 def test_estimates_worked_by_hand():

@@ -14,7 +14,7 @@ def test_equal_pristine_by_hand():
             }
         )
     )
-    assert across.grid[[0, -1]] == pytest.approx([0.1, 0.7])
+    assert across.table["pristine"].agg(["min", "max"]).tolist() == pytest.approx([0.1, 0.7])
     # SGD crosses 0.7 half way from 0.5 to 0.9: corrupt 0.5. M3 ends there: 0.3.
     assert across.at_maximum.by_optimizer["sgd"].mean == pytest.approx(0.5)
     assert across.at_maximum.by_optimizer["m3"].mean == pytest.approx(0.3)
@@ -35,7 +35,7 @@ def test_memorization_by_hand():
     found = Memorization.of(three_optimizers())
     (reading,) = found.readings
     assert reading.at_maximum.differences["sgd", "rm3"].mean == pytest.approx(0.61)
-    assert reading.grid[-1] == pytest.approx(0.9)
+    assert reading.table["pristine"].max() == pytest.approx(0.9)
     names = ["at the maximum", "mean over the grid", "clean labels at the maximum"]
     assert list(found.estimates()) == [
         *(f"noise 0.5: {optimizer} {name}" for optimizer in ("sgd", "rm3", "ra3") for name in names),

@@ -7,9 +7,6 @@ import pytest
 
 from hardness import files
 from hardness.page.describe import (
-    describe_memorization,
-    describe_retraining,
-    describe_tracking,
     described,
     grouped,
 )
@@ -183,12 +180,12 @@ def test_the_same_seed_with_other_label_noise_is_not_another_seed():
 def test_groups_never_have_the_same_description():
     infos = [info_of(augment="none"), info_of(augment="crop-flip", seed=1), info_of(lr=0.2)]
     runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
-    texts = [text for _, text in described(runs, "track", describe_tracking)]
+    texts = [text for _, text in described(runs, "track")]
     ends = ("augment none", "augment crop-flip", "records")
     assert all(text.endswith(end) for text, end in zip(texts, ends, strict=True))
     assert len(set(texts)) == 3
     tracked = {Path(str(epochs)): retrained_info(0, epochs=epochs) for epochs in (1, 2)}
-    texts = [text for _, text in described(tracked, "retrain", describe_retraining)]
+    texts = [text for _, text in described(tracked, "retrain")]
     assert [text[-16:] for text in texts] == ["tracked epochs 1", "tracked epochs 2"]
 
 
@@ -231,11 +228,11 @@ def test_learning_rates_by_search_are_one_group_and_are_described():
         memorized_info({"m3": 0.4}, optimizers=["m3"], noise=[0.25]),
     ]
     runs = {Path(name): info for name, info in zip("abc", infos, strict=True)}
-    ((group, text),) = described(runs, "memorize", describe_memorization)
+    ((group, text),) = described(runs, "memorize")
     assert list(group) == list(runs)
     assert "mlp, lr of each by search: sgd 0.1; m3 0.2 or 0.4, batch 8, 2 epochs" in text
     fixed = {Path(name): memorized_info(lr=lr) for name, lr in (("a", 0.1), ("b", 0.2))}
-    assert ["lr 0.1" in text for _, text in described(fixed, "memorize", describe_memorization)] == [
+    assert ["lr 0.1" in text for _, text in described(fixed, "memorize")] == [
         True,
         False,
     ]
