@@ -5,10 +5,12 @@ imports torch, so an invalid configuration is rejected at once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from hardness.checks import (
     check_background,
@@ -20,17 +22,22 @@ from hardness.checks import (
     require_positive,
     require_range,
 )
-from hardness.registry import check_model, parse_optimizer
+from hardness.registry import MODELS, OPTIMIZERS, SOURCES, check_model, parse_optimizer
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return f"{' | '.join(names)}."
+
 
 Schedule = Literal["constant", "step", "cosine"]
+OptimizerName = Annotated[str, tyro.conf.arg(help=_one_of([*OPTIMIZERS, "combined, as rm3+adamw"]))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataChoice:
     """Which images."""
 
-    data: str = "digits"
-    """digits | imagefolder:, imagenet: or packed:PATH | tar: or parquet:PATTERN | torchvision:NAME:PATH."""
+    data: Annotated[str, tyro.conf.arg(help=_one_of(entry.form for entry in SOURCES.values()))] = "digits"
     size: int | None = None
     """Image height and width. Default: the most common short side, at most 224; packed: as packed."""
     val_fraction: float | None = None
@@ -168,8 +175,9 @@ class Training(Workers):
 class Network:
     """Which network is trained."""
 
-    model: str = "mlp"
-    """mlp | small_cnn | any torchvision classifier, e.g. resnet18."""
+    model: Annotated[
+        str, tyro.conf.arg(help=_one_of([*MODELS, "any torchvision classifier, e.g. resnet18"]))
+    ] = "mlp"
     stem: Literal["standard", "small"] = "standard"
     """small: ResNets start with a 3 x 3 convolution of stride 1 and no max-pooling (32 to 64 pixels)."""
 

@@ -41,6 +41,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class SourceEntry(Entry):
+    syntax: str = "PATH"
+    """What follows the name and a colon; empty: nothing does."""
+
+    @property
+    def form(self) -> str:
+        return f"{self.name}:{self.syntax}" if self.syntax else self.name
+
+
+@dataclass(frozen=True)
 class OptimizerEntry(Entry):
     """What must be known of an optimizer before it is built."""
 
@@ -136,13 +146,16 @@ class Registry(Mapping[str, EntryType], Generic[EntryType]):
 
 MODELS = Registry("a model", "models")
 OPTIMIZERS = Registry("an optimizer", "optim", entry_type=OptimizerEntry)
-SOURCES = Registry("a data set", "datasets")
+SOURCES = Registry("a data set", "datasets", entry_type=SourceEntry)
 STAGES = Registry(
     "a stage",
     "settings",
     "stages",
     entry_type=StageEntry,
-    first=("demo", "run", "pack", "track", "show", "score", "labels", "split", "retrain", "memorize"),
+    first=(
+        *("demo", "run", "pack", "track", "show", "score", "labels", "split"),
+        *("retrain", "memorize", "report"),
+    ),
 )
 
 

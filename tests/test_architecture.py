@@ -1,6 +1,7 @@
 """The structure of the package: data flows down a list of modules, and files and functions stay small."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import hardness
@@ -80,3 +81,10 @@ def test_below_the_stages_ranks_are_passed_not_looked_up():
         if names & {"launched", "of_process_group", "get_rank", "get_world_size"}:
             found.add(path.relative_to(ROOT).as_posix())
     assert found == {"ranks.py", "dynamics/recorder.py", "stages/track.py", "cli.py"}
+
+
+def test_a_class_has_a_name_of_its_own():
+    names = Counter(
+        node.name for tree in parsed().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hardness.resources import Resources
 
 
-@SOURCES.register("digits")
+@SOURCES.register("digits", syntax="")
 class Digits(Source):
     """1,797 digits of 8 x 8 pixels, from scikit-learn; always the same 360 for validation."""
 

@@ -59,11 +59,9 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 
-@SOURCES.register("parquet")
+@SOURCES.register("parquet", syntax="PATTERN[:IMAGE_COLUMN:LABEL_COLUMN]")
 class ParquetFiles(FilePattern):
     """PATTERN:IMAGE:LABEL: Parquet files with a column of images, in the order of their names."""
-
-    syntax = "PATTERN:IMAGE_COLUMN:LABEL_COLUMN"
 
     @property
     def pattern(self) -> str:

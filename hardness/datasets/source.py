@@ -14,6 +14,7 @@ from hardness.checks import require
 from hardness.config import Data
 from hardness.datasets.found import Notes
 from hardness.paths import matching
+from hardness.registry import SOURCES
 
 if TYPE_CHECKING:
     from hardness.datasets.decoding import ImageSource
@@ -28,8 +29,6 @@ class Source(ABC):
     name: str
     place: str
 
-    syntax: ClassVar[str] = "PATH"
-    """What follows the name and a colon."""
     flags: ClassVar[frozenset[str]] = frozenset()
     """Flags that only some sources accept, and this one does."""
     has_image_files: ClassVar[bool] = False
@@ -42,7 +41,7 @@ class Source(ABC):
         self._require_path(self.place)
 
     def _require_path(self, path: str) -> None:
-        data, form = (f"{self.name}:{place}" for place in (self.place, self.syntax))
+        data, form = f"{self.name}:{self.place}", SOURCES[self.name].form
         sentence = "--data {data} names no path."
         require(bool(path), "no-data-path", sentence, "Write --data {form}.", data=data, form=form)
 
@@ -102,8 +101,6 @@ class FileSource(Source):
 class FilePattern(FileSource):
     """Files that match a pattern."""
 
-    syntax = "PATTERN"
-
     @property
     def pattern(self) -> str:
         return self.place
@@ -111,8 +108,8 @@ class FilePattern(FileSource):
     def check(self, val_fraction: float | None) -> None:
         found = matching(self.pattern)
         hint = "Check the path or pattern."
-        if ":" in self.syntax and ":" in self.place:
-            hint += f" Columns are named as {self.name}:{self.syntax}."
+        if ":" in (form := SOURCES[self.name].syntax) and ":" in self.place:
+            hint += f" Columns are named as {self.name}:{form}."
         require(bool(found), "no-matching-files", "No file matches {pattern}.", hint, pattern=self.pattern)
         folder = next((path for path in found if Path(path).is_dir()), None)
         _check_once(found)

@@ -67,7 +67,7 @@ class TarMember(NamedTuple):
             return file.read(self.size if size < 0 else min(size, self.size))
 
 
-@SOURCES.register("tar")
+@SOURCES.register("tar", syntax="PATTERN")
 class TarFiles(FilePattern):
     """PATTERN: tar files of class folders or of WebDataset samples, in the order of their names."""
 

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 _NAMES = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
 
 
-@SOURCES.register("torchvision")
+@SOURCES.register("torchvision", syntax="NAME:PATH")
 class TorchvisionData(Source):
     """NAME:PATH, one of torchvision's data sets. Nothing is downloaded without --download."""
-
-    syntax = "NAME:PATH"
 
     @property
     def class_name(self) -> str:

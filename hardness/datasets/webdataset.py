@@ -15,7 +15,7 @@ from hardness.errors import UserError
 _FIELDS = ("label", "cls", "class")
 
 
-class Member(Protocol):
+class SampleFile(Protocol):
     """A file in a tar; ``str(member)`` is its name in messages."""
 
     sample: tuple[str, str]
@@ -29,16 +29,19 @@ def sample_of(tar: str, name: str) -> tuple[str, str]:
 
 
 def read_labels(
-    images: Sequence[Member], cls_files: Sequence[Member], json_files: Sequence[Member], notes: Notes
-) -> dict[Member, Label] | None:
+    images: Sequence[SampleFile],
+    cls_files: Sequence[SampleFile],
+    json_files: Sequence[SampleFile],
+    notes: Notes,
+) -> dict[SampleFile, Label] | None:
     """The label of each image that has one; None if no file has labels.
 
     ``json_files``: those next to images. An image without a label whose key extends a labeled one
     (``0001.seg.png`` next to ``0001.cls``) is skipped, and counted. Raises ``UserError`` for any other image
     without a label, for a sample with two images or two different labels, and for an invalid label file.
     """
-    found: dict[tuple[str, str], tuple[Label, Member]] = {}
-    first_of_kind: dict[type, tuple[Label, Member]] = {}
+    found: dict[tuple[str, str], tuple[Label, SampleFile]] = {}
+    first_of_kind: dict[type, tuple[Label, SampleFile]] = {}
     labelled = {file.sample for file in cls_files}
     read = itertools.chain(
         ((file, _read(file, parse_label)) for file in cls_files),
@@ -58,7 +61,7 @@ def read_labels(
     if len(first_of_kind) > 1:
         raise mixed_labels(f"{label!r} in {file}" for label, file in first_of_kind.values())
     labels, companions = {}, []
-    owners: dict[tuple[str, str], Member] = {}
+    owners: dict[tuple[str, str], SampleFile] = {}
     for image in images:
         if image.sample in found:
             if (first := owners.setdefault(image.sample, image)) is not image:
@@ -85,7 +88,7 @@ def _extends(sample: tuple[str, str], labelled: dict) -> bool:
     return False
 
 
-def _read(file: Member, parse: Callable[[str], Label | None]) -> Label | None:
+def _read(file: SampleFile, parse: Callable[[str], Label | None]) -> Label | None:
     try:
         return parse(file.read().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -93,7 +96,7 @@ def _read(file: Member, parse: Callable[[str], Label | None]) -> Label | None:
         raise UserError("invalid-label", sentence, hint, path=str(file), reason=str(error)) from error
 
 
-def _read_json(file: Member, has_cls: bool) -> Label | None:
+def _read_json(file: SampleFile, has_cls: bool) -> Label | None:
     """None if it has no label; next to a .cls file it may contain anything."""
     try:
         return _read(file, lambda text: _from_json(json.loads(text)))

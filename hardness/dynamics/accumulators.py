@@ -22,7 +22,7 @@ class Accumulator(Protocol):
         ...
 
 
-class FirstLearned:
+class FirstLearnedEpoch:
     def __init__(self, num_examples: int):
         self.epoch = np.zeros(num_examples, np.int32)
 
@@ -33,8 +33,8 @@ class FirstLearned:
         return _integers(self.epoch, is_null=self.epoch == 0)
 
 
-class Learned(FirstLearned):
-    """As ``FirstLearned``, but a wrong record starts the search again."""
+class LearnedEpoch(FirstLearnedEpoch):
+    """As ``FirstLearnedEpoch``, but a wrong record starts the search again."""
 
     def add(self, epoch: int, records: Records) -> None:
         self.epoch[self.epoch == 0] = epoch

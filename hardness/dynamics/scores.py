@@ -22,7 +22,7 @@ from hardness.registry import Entry, Registry
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Entry):
+class ScoreEntry(Entry):
     """A published per-example number, with the function that computes it."""
 
     formula: str
@@ -47,8 +47,8 @@ class Score(Entry):
         return self.load()(num_examples, **({"window": self.window} if self.window else {}))
 
 
-class _Scores(Registry[Score]):
-    def __getitem__(self, name: str) -> Score:
+class _Scores(Registry[ScoreEntry]):
+    def __getitem__(self, name: str) -> ScoreEntry:
         """``el2n_1_10`` is EL2N over the epochs 1 to 10."""
         window = re.fullmatch(r"el2n_([1-9]\d*)_([1-9]\d*)", name)
         if not window or (first := int(window[1])) > (last := int(window[2])):
@@ -62,7 +62,7 @@ class _Scores(Registry[Score]):
         )
 
 
-SCORES = _Scores("a score", "dynamics", "probes", entry_type=Score)
+SCORES = _Scores("a score", "dynamics", "probes", entry_type=ScoreEntry)
 
 
 @SCORES.register(
@@ -76,7 +76,7 @@ SCORES = _Scores("a score", "dynamics", "probes", entry_type=Score)
 )
 def first_learned_epoch(num_examples: int) -> Accumulator:
     """First epoch whose record is correct; null if none."""
-    return accumulators.FirstLearned(num_examples)
+    return accumulators.FirstLearnedEpoch(num_examples)
 
 
 @SCORES.register(
@@ -90,7 +90,7 @@ def first_learned_epoch(num_examples: int) -> Accumulator:
 )
 def learned_epoch(num_examples: int) -> Accumulator:
     """First epoch from which every later record is correct; null if the last is wrong."""
-    return accumulators.Learned(num_examples)
+    return accumulators.LearnedEpoch(num_examples)
 
 
 @SCORES.register(

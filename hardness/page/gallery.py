@@ -16,7 +16,7 @@ from hardness import files
 from hardness.console import warn
 from hardness.dynamics import store
 from hardness.dynamics.pool import common_scores, is_whole
-from hardness.dynamics.scores import SCORES, Score
+from hardness.dynamics.scores import SCORES, ScoreEntry
 from hardness.errors import UserError
 from hardness.page.describe import Runs, described
 from hardness.subsets import rank
@@ -76,7 +76,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Group:
+class CardGroup:
     """The cards of one given label, hardest first."""
 
     label: int
@@ -89,10 +89,10 @@ class Gallery:
     """The content of gallery.html."""
 
     runs: list[Path]
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreEntry, ...]
     """The cards can be sorted by these."""
     lists: tuple[str, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[CardGroup, ...]
     """From the easiest class to the hardest."""
     num_epochs: int
     notes: tuple[str, ...]
@@ -147,7 +147,7 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
         )
 
     groups = tuple(
-        Group(label, class_names[label], tuple(card(i, label) for i in members.index))
+        CardGroup(label, class_names[label], tuple(card(i, label) for i in members.index))
         for label, members in chosen.groupby("label", sort=False)
     )
     num_classes = len(np.unique(given))

@@ -23,7 +23,7 @@ from hardness.recipes.count import (
     settings_of,
     subset_sizes,
 )
-from hardness.recipes.plan import Run
+from hardness.recipes.plan import PlannedRun
 from hardness.registry import source_of
 
 _OVERHEAD, _REPORT = 2.0, 20.0
@@ -41,7 +41,7 @@ class Cost:
     bytes: int
 
 
-def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
+def costs(runs: Sequence[PlannedRun]) -> dict[PlannedRun, Cost]:
     """The cost of each run. Measures each network that they train, for a few seconds.
 
     Raises ``UserError`` if a data set is missing.
@@ -61,7 +61,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     def measured(source: Data, model: str, *network: Any) -> rate.Rate:
         return rate.measure(load(source, model), model, *network)
 
-    def cost(run: Run) -> Cost:
+    def cost(run: PlannedRun) -> Cost:
         stage = run.stage.entry.name
         if stage in ("report", "labels"):
             is_report = stage == "report"
@@ -98,7 +98,7 @@ def costs(runs: Sequence[Run]) -> dict[Run, Cost]:
     return {run: cost(run) for run in runs}
 
 
-def _images(run: Run, settings: dict[str, Any]) -> Data:
+def _images(run: PlannedRun, settings: dict[str, Any]) -> Data:
     """The data of a run, loaded lazily; images that are not packed yet are read from their source."""
     found = {name: settings[name] for name in ("data", "size", "val_fraction")}
     pack = ancestor(run, "pack")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardness import files
-from hardness.recipes.plan import Run
+from hardness.recipes.plan import PlannedRun
 from hardness.registry import STAGES
 from hardness.runs.reading import read_info
 
@@ -21,14 +21,14 @@ class Passes:
     evaluated: int = 0
 
 
-def num_epochs(run: Run) -> int:
+def num_epochs(run: PlannedRun) -> int:
     """Epochs of all networks of a run, each a line of log.jsonl; 0 without training or without its split."""
     if not run.stage.entry.trains:
         return 0
     return (settings_of(run)["epochs"] or 0) * _num_networks(run)
 
 
-def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> Passes:
+def passes(run: PlannedRun, num_train: int, num_validation: int, num_classes: int) -> Passes:
     """The passes of a track, retrain, memorize or score run on a data set of that size.
 
     Overlaps of test folds are expected values; the samples of memorize are counted as disjoint, up to the
@@ -67,7 +67,7 @@ def passes(run: Run, num_train: int, num_validation: int, num_classes: int) -> P
     return Passes()
 
 
-def _num_networks(run: Run) -> int:
+def _num_networks(run: PlannedRun) -> int:
     settings = settings_of(run)
     if run.stage.entry.name == "memorize":
         return len(settings["optimizers"]) * len(settings["noise"]) * settings["seeds"]
@@ -100,12 +100,12 @@ def subset_sizes(split: dict[str, Any], num_train: int) -> tuple[int, int, int]:
     return train, test, round(together)
 
 
-def _own(run: Run) -> dict[str, Any]:
+def _own(run: PlannedRun) -> dict[str, Any]:
     fields = dataclasses.fields(run.stage.entry.load())
     return {field.name: run.settings.get(field.name, field.default) for field in fields}
 
 
-def settings_of(run: Run) -> dict[str, Any]:
+def settings_of(run: PlannedRun) -> dict[str, Any]:
     """All settings of a run; those that it does not set are as tracked, if it comes from a tracked run."""
     own = _own(run)
     given = {name: value for name, value in own.items() if value is not None}
@@ -115,7 +115,7 @@ def settings_of(run: Run) -> dict[str, Any]:
     return found
 
 
-def source_of(run: Run, stage: str) -> dict[str, Any]:
+def source_of(run: PlannedRun, stage: str) -> dict[str, Any]:
     """The settings of the track or split run that a run depends on, in the recipe or on disk.
 
     Empty if it is not known yet.
@@ -133,6 +133,6 @@ def source_of(run: Run, stage: str) -> dict[str, Any]:
     return {}
 
 
-def ancestor(run: Run, stage: str) -> Run | None:
+def ancestor(run: PlannedRun, stage: str) -> PlannedRun | None:
     """The run of that stage that a run depends on."""
     return next((each for each in run.upstream() if each.stage.entry.name == stage), None)

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
-from hardness.recipes.plan import Run
+from hardness.recipes.plan import PlannedRun
 from hardness.recipes.work import Engine, Event, attempt, check_resources
 
 _TICK = 0.5
@@ -20,7 +20,7 @@ _PATIENCE = 30.0
 """Seconds for a run to finish writing its epoch after it was told to stop."""
 
 
-def on_this_machine(runs: Sequence[Run]) -> Engine:
+def on_this_machine(runs: Sequence[PlannedRun]) -> Engine:
     """Execute the runs in their order, each after its dependencies.
 
     Without GPUs one at a time, with all cores.
@@ -36,7 +36,7 @@ def on_this_machine(runs: Sequence[Run]) -> Engine:
     # Without GPUs there is one slot, the CPU.
     free = gpus or [""]
     waiting, failed = list(runs), set()
-    running: dict[int, tuple[Run, BaseProcess, Connection, list[str]]] = {}
+    running: dict[int, tuple[PlannedRun, BaseProcess, Connection, list[str]]] = {}
     try:
         while waiting or running:
             unfinished = {run.name for run in waiting} | {run.name for run, *_ in running.values()}
@@ -87,7 +87,7 @@ def _gpus() -> list[str]:
     return list(itertools.islice(names, torch.cuda.device_count()))
 
 
-def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess, Connection]:
+def _start(context: BaseContext, run: PlannedRun, gpus: list[str]) -> tuple[BaseProcess, Connection]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(run, gpus, theirs), name=run.name)
     process.start()
@@ -95,7 +95,7 @@ def _start(context: BaseContext, run: Run, gpus: list[str]) -> tuple[BaseProcess
     return process, ours
 
 
-def _work(run: Run, gpus: list[str], result: Connection) -> None:
+def _work(run: PlannedRun, gpus: list[str], result: Connection) -> None:
     """Execute the run in this process; send its error, or an empty string."""
     # Ctrl-C reaches only the parent, which then stops its runs.
     os.setsid()

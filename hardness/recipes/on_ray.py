@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from hardness.errors import UserError
-from hardness.recipes.plan import Run
+from hardness.recipes.plan import PlannedRun
 from hardness.recipes.work import Engine, Event, attempt, check_resources
 from hardness.runs.reading import is_in_use
 
@@ -29,7 +29,7 @@ _RETRIES = 10
 """Retries of a run whose worker or node was lost; a failed run is not retried."""
 
 
-def on_ray(runs: Sequence[Run]) -> Engine:
+def on_ray(runs: Sequence[PlannedRun]) -> Engine:
     """Execute the runs, each after its dependencies, on any node with free resources.
 
     Uses the cluster that the caller is connected to, or RAY_ADDRESS, or else this machine alone.
@@ -63,14 +63,14 @@ def _join() -> None:
     signal.signal(signal.SIGTERM, handler)
 
 
-def _on_cluster(runs: Sequence[Run]) -> Engine:
+def _on_cluster(runs: Sequence[PlannedRun]) -> Engine:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (int(max(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
     check_resources(runs, "cpus", cpus)
     if gpus:
         check_resources(runs, "gpus", gpus)
-    tasks: dict[Run, ray.ObjectRef] = {}
-    before: dict[Run, int] = {}
+    tasks: dict[PlannedRun, ray.ObjectRef] = {}
+    before: dict[PlannedRun, int] = {}
     for run in runs:
         # A new mark proves that a worker finished, even if it was lost before it reported.
         run.mark.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def _on_cluster(runs: Sequence[Run]) -> Engine:
 
 
 @ray.remote(max_calls=1, max_retries=_RETRIES)
-def _do(run: Run, working: Path, num_gpus: float, *fed: None) -> None:
+def _do(run: PlannedRun, working: Path, num_gpus: float, *fed: None) -> None:
     """Execute the run in a worker process; Ray waits for ``fed`` first."""
     if not working.is_dir():
         raise _not_shared(working)
@@ -134,7 +134,7 @@ def _environment() -> dict[str, Any]:
     return {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
 
 
-def _error(run: Run, task: ray.ObjectRef) -> str:
+def _error(run: PlannedRun, task: ray.ObjectRef) -> str:
     """The error of a finished task, or an empty string."""
     try:
         ray.get(task)

@@ -19,7 +19,7 @@ from hardness.runs.settings import OPERATIONAL, command, defaults, plain
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class PlannedRun:
     """One run of a stage."""
 
     name: str
@@ -28,7 +28,7 @@ class Run:
     """The settings of its dataclass, including inputs and outputs."""
     grid_values: dict[str, Any]
     """Its grid values: setting -> value, including those of its dependencies."""
-    depends_on: tuple["Run", ...]
+    depends_on: tuple["PlannedRun", ...]
     """The runs that it depends on."""
     output: Path
     """Its output: a run folder, a split file, packed images or a report."""
@@ -66,7 +66,7 @@ class Run:
         """Does it add to the output of another run, as score does?"""
         return any(self.output == run.output for run in self.upstream())
 
-    def upstream(self) -> Iterator["Run"]:
+    def upstream(self) -> Iterator["PlannedRun"]:
         """The runs that it depends on, and those that they depend on."""
         for run in self.depends_on:
             yield run
@@ -122,7 +122,11 @@ class Run:
         files.write_json(self.mark, {"format_version": files.FORMAT_VERSION, **mark})
 
 
-def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
+Sources = dict[str, PlannedRun | list[PlannedRun]]
+"""Setting -> the run, or all runs, that it takes."""
+
+
+def expand(recipe: Recipe, most: int | None = None) -> dict[str, PlannedRun]:
     """All runs of a recipe by name, each after its dependencies, with checked settings.
 
     A stage has one run per combination of its grid values with a run of each stage in its ``from``, if they
@@ -131,9 +135,9 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
 
     Raises ``UserError`` for more than ``most`` runs.
     """
-    runs: dict[str, Run] = {}
-    of_stage: dict[str, list[Run]] = {}
-    adding: dict[Path, tuple[Run]] = {}
+    runs: dict[str, PlannedRun] = {}
+    of_stage: dict[str, list[PlannedRun]] = {}
+    adding: dict[Path, tuple[PlannedRun]] = {}
     for stage in recipe.stages.values():
         of_stage[stage.id] = []
         for own, sources in _combinations(stage, recipe, of_stage):
@@ -167,11 +171,11 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, Run]:
 
 
 def _combinations(
-    stage: Stage, recipe: Recipe, of_stage: dict[str, list[Run]]
-) -> Iterator[tuple[dict[str, Any], dict[str, Run | list[Run]]]]:
+    stage: Stage, recipe: Recipe, of_stage: dict[str, list[PlannedRun]]
+) -> Iterator[tuple[dict[str, Any], Sources]]:
     """(own grid values, setting -> the run, or all runs, that it takes)."""
-    each: dict[str, list[Run]] = {}
-    every: dict[str, list[Run]] = {}
+    each: dict[str, list[PlannedRun]] = {}
+    every: dict[str, list[PlannedRun]] = {}
     for source in stage.sources:
         setting = stage.entry.inputs[recipe.stages[source].entry.name]
         (every if setting in stage.entry.pooled else each).setdefault(setting, []).extend(of_stage[source])
@@ -194,7 +198,7 @@ def _agree(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(a[name] == b[name] for name in a.keys() & b.keys())
 
 
-def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: dict[str, Run | list[Run]]) -> Run:
+def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: Sources) -> PlannedRun:
     settings, grid_values, depends_on, parts = {**stage.settings, **own}, {}, [], []
     for setting, source in sources.items():
         if isinstance(source, list):
@@ -221,7 +225,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: dict[str, R
     name_of_kind = stage.entry.load().__name__
     hashed = [name_of_kind, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
-    return Run(
+    return PlannedRun(
         name=name,
         stage=stage,
         settings=settings,
@@ -233,7 +237,7 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: dict[str, R
     )
 
 
-def _filled_by(entry: StageEntry, setting: str, source: Run) -> dict[str, Any]:
+def _filled_by(entry: StageEntry, setting: str, source: PlannedRun) -> dict[str, Any]:
     """The settings that a run of that stage takes from a dependency."""
     if setting == "data":
         return {"data": f"packed:{source.output}", "val_fraction": None}
@@ -243,7 +247,7 @@ def _filled_by(entry: StageEntry, setting: str, source: Run) -> dict[str, Any]:
     return {setting: (source.output,) if takes_several else source.output}
 
 
-def _until_packed(sources: dict[str, Run | list[Run]]) -> dict[str, Any]:
+def _until_packed(sources: Sources) -> dict[str, Any]:
     """Settings that check images by their source until they are packed."""
     packing = sources.get("data")
     if packing is None or _is_packed(packing.output):

@@ -16,7 +16,7 @@ from hardness.console import duration, say
 from hardness.errors import UserError
 from hardness.recipes.cost import Cost, costs, num_epochs
 from hardness.recipes.local import on_this_machine
-from hardness.recipes.plan import Run, expand
+from hardness.recipes.plan import PlannedRun, expand
 from hardness.recipes.recipe import Recipe, read
 from hardness.recipes.work import Engine
 from hardness.settings.demo import Demo
@@ -59,7 +59,7 @@ def _do(
     """``command``: what to run again after an interruption or a failure."""
     execute = _engine(engine)
     runs = list(expand(recipe, most).values())
-    to_do: list[Run] = []
+    to_do: list[PlannedRun] = []
     for run in runs:
         # If a dependency is executed again, so is the run.
         if not run.is_done or any(need in to_do for need in run.depends_on):
@@ -78,10 +78,10 @@ def _do(
         _fail(failed, to_do, command)
 
 
-def _follow(events: Engine, num_runs: int, num_done: int) -> dict[Run, str]:
+def _follow(events: Engine, num_runs: int, num_done: int) -> dict[PlannedRun, str]:
     """Show the progress of an engine until it ends -> the errors of the runs that failed."""
-    failed: dict[Run, str] = {}
-    running: list[Run] = []
+    failed: dict[PlannedRun, str] = {}
+    running: list[PlannedRun] = []
     with console.Runs(num_runs, num_done) as view, closing(events):
         for event in events:
             if event is None:
@@ -100,7 +100,7 @@ def _follow(events: Engine, num_runs: int, num_done: int) -> dict[Run, str]:
     return failed
 
 
-def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:
+def _engine(name: str) -> Callable[[Sequence[PlannedRun]], Engine]:
     if name == "local":
         return on_this_machine
     if importlib.util.find_spec("ray") is None:
@@ -111,7 +111,7 @@ def _engine(name: str) -> Callable[[Sequence[Run]], Engine]:
     return on_ray
 
 
-def _tree(recipe: Recipe, runs: Sequence[Run], left: Mapping[Run, Cost]) -> Tree:
+def _tree(recipe: Recipe, runs: Sequence[PlannedRun], left: Mapping[PlannedRun, Cost]) -> Tree:
     """The stages, each under the one in its ``from``, and their runs."""
     view = Tree(f"[bold]{escape(str(recipe.path))}[/]: {_summary(runs, left)}, in {escape(str(recipe.runs))}")
     branches = {}
@@ -126,7 +126,7 @@ def _tree(recipe: Recipe, runs: Sequence[Run], left: Mapping[Run, Cost]) -> Tree
     return view
 
 
-def _summary(runs: Sequence[Run], left: Mapping[Run, Cost]) -> str:
+def _summary(runs: Sequence[PlannedRun], left: Mapping[PlannedRun, Cost]) -> str:
     to_do = [left[run] for run in runs if run in left]
     done = f"{len(runs) - len(to_do)} done" if len(to_do) < len(runs) else ""
     count = "one run" if len(runs) == 1 else f"{len(runs)} runs"
@@ -134,7 +134,7 @@ def _summary(runs: Sequence[Run], left: Mapping[Run, Cost]) -> str:
     return ": ".join(filter(None, [count, ", ".join(filter(None, [done, rest]))]))
 
 
-def _state(run: Run, left: Mapping[Run, Cost]) -> str:
+def _state(run: PlannedRun, left: Mapping[PlannedRun, Cost]) -> str:
     if run not in left:
         return f"done, {duration(run.seconds)}"
     done = run.num_epochs_done
@@ -147,7 +147,7 @@ def _price(found: Sequence[Cost]) -> str:
     return f"about {duration(seconds)}, {decimal(size)}"
 
 
-def _fail(failed: Mapping[Run, str], to_do: Sequence[Run], command: str) -> None:
+def _fail(failed: Mapping[PlannedRun, str], to_do: Sequence[PlannedRun], command: str) -> None:
     """Print the errors and the skipped runs, then raise ``UserError``."""
     for run, error in failed.items():
         say(f"{run.name} failed: {error}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hardness.console import escape_unencodable
 from hardness.errors import UserError
-from hardness.recipes.plan import Run
+from hardness.recipes.plan import PlannedRun
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 class Event:
     """A change in the state of a run, reported by an engine."""
 
-    run: Run
+    run: PlannedRun
     kind: str
     """began | done | failed"""
     error: str = ""
@@ -33,7 +33,7 @@ Engine = Generator[Event | None, None, None]
 """Executes runs, each after its dependencies and only if they succeeded; None: no news."""
 
 
-def check_resources(runs: Sequence[Run], what: str, most: int) -> None:
+def check_resources(runs: Sequence[PlannedRun], what: str, most: int) -> None:
     """Raise ``UserError`` if a run requests more ``cpus`` or ``gpus`` than one machine has."""
     for run in runs:
         if (requested := getattr(run.stage, what)) > most:
@@ -42,7 +42,7 @@ def check_resources(runs: Sequence[Run], what: str, most: int) -> None:
             raise UserError("too-few-resources", sentence, "Lower it: --set {id}.{what}={most}.", **values)
 
 
-def attempt(run: Run, num_gpus: float) -> str:
+def attempt(run: PlannedRun, num_gpus: float) -> str:
     """Execute a run in this process, its output in its log -> its error, or an empty string."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("ab") as log:
@@ -64,7 +64,7 @@ def attempt(run: Run, num_gpus: float) -> str:
     return ""
 
 
-def do(run: Run, num_gpus: float) -> None:
+def do(run: PlannedRun, num_gpus: float) -> None:
     """Execute a run here, or on several GPUs with ``torchrun``, then mark it as done.
 
     Resumes a run that was killed. Raises the ``UserError`` of its stage.

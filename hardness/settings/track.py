@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hardness.checks import check_noise, require_non_negative
-from hardness.config import Data, GivenLabels, Network, Training, check_sample
+from hardness.config import Data, GivenLabels, Network, OptimizerName, Training, check_sample
 from hardness.registry import STAGES
 
 
@@ -21,8 +21,7 @@ from hardness.registry import STAGES
 class Track(Training, GivenLabels, Network, Data):
     """Train a network, and record its output on every example after every epoch."""
 
-    optimizer: str = "sgdm"
-    """sgd | sgdm | m3 | a3 | rm3 | ra3 | ra3-scaled | adam | adamw | winsorized, or combined: rm3+adamw."""
+    optimizer: OptimizerName = "sgdm"
     record: Literal["eval", "train"] = "eval"
     """eval: an extra pass in evaluation mode after each epoch. train: the training pass itself."""
     precision: Literal["auto", "float32", "bf16"] = "auto"

@@ -23,7 +23,7 @@ from hardness.runs.folder import RunFolder
 from hardness.settings.track import Track
 from hardness.subsets import matched_samples
 from hardness.training import checkpoint
-from hardness.training.job import Job, Training
+from hardness.training.job import Job, StartedJob
 from hardness.training.measure import Group, measure, measure_coherence, predict
 
 
@@ -75,7 +75,7 @@ def _track(config: Track, resources: Resources) -> Path:
     return run.path
 
 
-def _train(run: RunFolder, config: Track, training: Training) -> None:
+def _train(run: RunFolder, config: Track, training: StartedJob) -> None:
     """Continue after the last complete epoch; each epoch writes records, a log line, a checkpoint."""
     job, saved = training.job, run.path / "checkpoints" / "last.pt"
     train, validation, ranks = job.examples, job.data.validation, job.resources.ranks
@@ -156,7 +156,7 @@ def _recorder(run: Path, config: Track, job: Job, last_epoch: int) -> Recorder:
 class _Periodic:
     """What is measured and kept every so many epochs, by one rank: all have the same weights."""
 
-    def __init__(self, run: Path, config: Track, training: Training):
+    def __init__(self, run: Path, config: Track, training: StartedJob):
         self.run, self.config, self.training = run, config, training
         self.groups = _coherence_groups(training.job.examples, config) if config.coherence_every else []
 

@@ -72,14 +72,14 @@ class Job:
             raise UserError("sync-batchnorm-on-cpu", sentence, "Remove it.", device=str(device))
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
-    def start(self) -> "Training":
+    def start(self) -> "StartedJob":
         model = self.network()
         optimizer = optim.build(self.optimizer, model.parameters(), self.lr, self.weight_decay, self.momentum)
-        return Training(self, model, optimizer)
+        return StartedJob(self, model, optimizer)
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class StartedJob:
     """A job under way."""
 
     job: Job

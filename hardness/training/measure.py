@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hardness.datasets import Examples, Loader
 from hardness.datasets.loader import batches_of
-from hardness.dynamics.coherence import Coherence
+from hardness.dynamics.coherence import CoherenceSums
 from hardness.gradients import gradients_of
 from hardness.resources import Resources
 
@@ -97,7 +97,7 @@ def measure_coherence(
     """
     rows = []
     for group in groups:
-        coherence, losses = Coherence(), torch.zeros((), dtype=torch.float64, device=resources.device)
+        coherence, losses = CoherenceSums(), torch.zeros((), dtype=torch.float64, device=resources.device)
         for _, gradients, loss in gradients_of(model, group.examples, group.ids, resources):
             coherence.add(gradients)
             losses += loss.double().sum()

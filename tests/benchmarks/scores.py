@@ -17,7 +17,7 @@ from hardness import datasets, models
 from hardness.config import Data
 from hardness.datasets.examples import DataSet
 from hardness.datasets.images import ImageAdapter, in_memory
-from hardness.dynamics.scores import FREE, SCORES, Score, scores
+from hardness.dynamics.scores import FREE, SCORES, ScoreEntry, scores
 from hardness.dynamics.store import read_epochs
 from hardness.probes.grand import last_layer_norm
 from hardness.probes.tracked_model import TrackedModel
@@ -86,7 +86,7 @@ def network_prices(asked: TrackedModel, rounds: int) -> dict[str, float]:
     return in_turn(works, rounds)
 
 
-def ask(score: Score, asked: TrackedModel) -> np.ndarray:
+def ask(score: ScoreEntry, asked: TrackedModel) -> np.ndarray:
     return score.load()(asked)
 
 

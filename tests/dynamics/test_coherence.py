@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardness.dynamics.coherence import WHOLE, Coherence
+from hardness.dynamics.coherence import WHOLE, CoherenceSums
 
 
 def rows(*chunks: dict[str, list]) -> dict[str, dict]:
-    coherence = Coherence()
+    coherence = CoherenceSums()
     for chunk in chunks:
         coherence.add({name: torch.tensor(values) for name, values in chunk.items()})
     return {row["layer"]: row for row in coherence.result()}
@@ -58,7 +58,7 @@ def test_no_gradient_and_a_single_example_have_no_coherence():
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 5), st.integers(0, 999))
 def test_in_chunks_of_any_size_it_is_what_the_definition_says(num_examples, size, chunk, seed):
     gradients = torch.randn(num_examples, size, generator=torch.Generator().manual_seed(seed))
-    coherence = Coherence()
+    coherence = CoherenceSums()
     for part in gradients.split(chunk):
         coherence.add({"layer.weight": part})
     whole, layer = coherence.result()

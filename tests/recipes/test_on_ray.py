@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hardness.recipes.plan import Run, expand
+from hardness.recipes.plan import PlannedRun, expand
 from hardness.recipes.recipe import read
 from hardness.recipes.work import do
 from hardness.runs.reading import read_info, read_log
@@ -31,12 +31,12 @@ from = "track"
 """
 
 
-def plan(text: str, *changes: str) -> dict[str, Run]:
+def plan(text: str, *changes: str) -> dict[str, PlannedRun]:
     Path("mine.toml").write_text(text)
     return expand(read(Path("mine.toml"), changes))
 
 
-def commands(run: Run) -> int:
+def commands(run: PlannedRun) -> int:
     """How often it was started or resumed."""
     return sum(line.startswith("$ hardness") for line in run.log.read_text().splitlines())
 

@@ -11,7 +11,7 @@ from hardness.datasets import Loader, Shuffled
 from hardness.dynamics.scores import scores
 from hardness.resources import Resources
 from hardness.training.fit import fit, learning_rate
-from hardness.training.job import Training
+from hardness.training.job import StartedJob
 from hardness.training.measure import Group, measure, predict
 from hardness.training.step import StepNorm, train_step
 from tests.conftest import refused
@@ -25,7 +25,7 @@ def digits():
     return datasets.load(Data(), model="mlp")
 
 
-def start(digits, **changes) -> Training:
+def start(digits, **changes) -> StartedJob:
     return job(digits, **({"epochs": 2, "batch_size": 128, "optimizer": "sgd", "lr": 0.1} | changes)).start()
 
 
