@@ -61,7 +61,7 @@ def _read_column(file: str, row_group: int, column: str) -> pa.ChunkedArray:
 
 @SOURCES.register("parquet", syntax="PATTERN[:IMAGE_COLUMN:LABEL_COLUMN]")
 class ParquetFiles(FilePattern):
-    """PATTERN:IMAGE:LABEL: Parquet files with a column of images, in the order of their names."""
+    """Parquet files with a column of images, in the order of their names."""
 
     @property
     def pattern(self) -> str:

@@ -69,7 +69,7 @@ class TarMember(NamedTuple):
 
 @SOURCES.register("tar", syntax="PATTERN")
 class TarFiles(FilePattern):
-    """PATTERN: tar files of class folders or of WebDataset samples, in the order of their names."""
+    """Tar files of class folders or of WebDataset samples, in the order of their names."""
 
     def find(self) -> Found:
         notes, tars = Notes(), matching(self.pattern)

@@ -1,6 +1,6 @@
 """Gradient coherence of a set of examples: how well their gradients align.
 
-Chatterjee and Zielinski, *Making CoherenceSums Out of Nothing At All*, arXiv:2008.01217: for m examples with
+Chatterjee and Zielinski, *Making Coherence Out of Nothing At All*, arXiv:2008.01217: for m examples with
 gradients g, m-coherence = |sum g|^2 / sum |g|^2, which is 1 if they are orthogonal, m if they are identical,
 and 0 if they cancel. We add a form that does not depend on m: the mean inner product of two examples'
 gradients over the mean squared norm, (|sum g|^2 - sum |g|^2) / ((m - 1) sum |g|^2), which is 0 if they are

@@ -12,7 +12,7 @@ from hardness import files
 from hardness.dynamics.coherence import WHOLE
 from hardness.dynamics.pool import common_scores
 from hardness.findings.agreement import agreement, agreement_words
-from hardness.findings.coherence import CoherenceSums
+from hardness.findings.coherence import Coherence
 from hardness.findings.first_learned import FirstLearned
 from hardness.findings.generalization import Generalization
 from hardness.findings.label_errors import LabelErrors, can_be_judged, detection
@@ -122,7 +122,7 @@ def _coherence(runs: Runs) -> Iterator[Section]:
         if table.empty:
             continue
         sizes = sorted(set(table["num_examples"]))
-        found = CoherenceSums.of(table)
+        found = Coherence.of(table)
         numbers = {f"examples per group, {number}": int(size) for number, size in enumerate(sizes, 1)}
         section = Section(
             "Are the gradients of easy examples more coherent?",
