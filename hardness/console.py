@@ -3,7 +3,9 @@
 import io
 import math
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
@@ -23,9 +25,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
-
-from hardness.shortening import Shortener
-from hardness.tables import lines
 
 # None: the width of the terminal, or COLUMNS.
 _width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 160
@@ -145,7 +144,7 @@ class Epochs:
         # A truncated number would be wrong: leave out whole columns from the right until the table fits.
         while True:
             view = _table(shown, ([numbers[name] for name in shown] for numbers in last))
-            if len(shown) == 1 or max(map(cell_len, view.plain.splitlines())) <= _out.width:
+            if len(shown) == 1 or _least_width(view) <= _out.width:
                 return Group(view, self._bar)
             shown.pop()
 
@@ -216,7 +215,7 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     More than ``width`` values are averaged in bins. In ASCII if stdout's encoding has no block characters.
     """
     levels = "▁▂▃▄▅▆▇█"
-    if not _can_write(levels):
+    if _writable(levels) != levels:
         levels = "_.-~=+*#"
     width = min(width, len(values))
     bins = [values[len(values) * k // width : len(values) * (k + 1) // width] for k in range(width)]
@@ -232,22 +231,40 @@ def sparkline(values: Sequence[float | None], width: int = 40) -> str:
 def table(title: str, header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> None:
     """A table with text left-aligned and numbers right-aligned.
 
-    Cells and headers of type ``Name`` or ``Location`` are shortened if the terminal is too narrow. If that
-    is not enough, the terminal wraps the lines: a truncated number would be wrong.
+    If the terminal is too narrow, text wraps. If that is not enough, the terminal wraps the lines: a
+    truncated number would be wrong.
     """
     if title:
         _out.print(title, markup=False, emoji=False, style="table.title", soft_wrap=True)
-    _out.print(_table(header, rows), soft_wrap=True)
+    view = _table(header, rows)
+    if (least := _least_width(view)) > _out.width:
+        view.width = least
+    _out.print(view, soft_wrap=True)
 
 
-def _table(header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> Text:
-    short = Shortener(_writable, "…" if _can_write("…") else "...")
-    above, below = lines(header, rows, _out.width, short)
-    return Text("\n").join([Text("\n".join(above), "table.header"), *map(Text, below)])
+def _table(header: Sequence[Any], rows: Iterable[Iterable[Any]]) -> Table:
+    rows = [[_writable(str(cell)) for cell in row] for row in rows]
+    columns = list(zip(map(_writable, map(str, header)), *rows, strict=True))
+    view = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    is_wide = sum(2 + max(map(cell_len, column)) for column in columns) > _out.width
+    for name, *cells in columns:
+        if view.columns and all(map(_NUMBERS.fullmatch, cells)):
+            # A header takes more lines rather than a wider column.
+            least = max(map(cell_len, cells), default=0)
+            longest = max(map(cell_len, name.split()), default=0)
+            least = max(least, min(longest, _MIN_TEXT) if is_wide else cell_len(name))
+            head = "\n".join(textwrap.wrap(name, max(least, 1)))
+            view.add_column(Text(head), justify="right", no_wrap=True, min_width=least)
+        else:
+            least = min(max(map(cell_len, (name, *cells))), _MIN_TEXT)
+            view.add_column(Text(name), overflow="fold", min_width=least)
+    for row in rows:
+        view.add_row(*map(Text, row))
+    return view
 
 
-def _can_write(text: str) -> bool:
-    return _writable(text) == text
+def _least_width(view: Table) -> int:
+    return sum(column.min_width for column in view.columns) + 2 * len(view.columns)
 
 
 def _writable(text: str) -> str:
@@ -255,4 +272,8 @@ def _writable(text: str) -> str:
     return text.translate(_CONTROLS).encode(_out.encoding, "backslashreplace").decode(_out.encoding)
 
 
+_NUMBERS = re.compile(r"(nan|inf|[-+\d.,e%±/\[\] ])*")
+"""A cell of a column of numbers, perhaps with intervals."""
+_MIN_TEXT = 10
+"""Minimum width of a column of text, and of a header."""
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}

@@ -13,8 +13,6 @@ ORDER = [
     "files",
     "paths",
     "parts",
-    "shortening",
-    "tables",
     "console",
     "ranks",
     "registry",

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from hardness import console
-from hardness.tables import Location, Name
 
 NUMBERS = [{"epoch": f"{epoch}/7", "train loss": f"{1 / epoch:.3f}"} for epoch in range(1, 8)]
 
@@ -126,8 +125,7 @@ def test_numbers_of_a_table_that_is_too_wide_are_whole(terminal):
 
 _PRINT = """
 from hardness import console
-from hardness.tables import Location, Name
-console.table("t", ["key", "given", "score"], [[Location("a" * 70 + "/0.png"), Name("b" * 70), "0.1234"]] * 2)
+console.table("t", ["key", "given", "score"], [["a" * 70 + "/0.png", "b" * 70, "0.1234"]] * 2)
 """
 
 
@@ -138,9 +136,12 @@ def test_without_a_terminal_the_width_is_COLUMNS_or_160(columns, width):
     done = subprocess.run(
         [sys.executable, "-c", _PRINT], env=environ, capture_output=True, text=True, check=True
     )
-    _, _, row, again = done.stdout.splitlines()
-    assert len(row) == width if width < 160 else row == again == f"{'a' * 70}/0.png  {'b' * 70}  0.1234"
-    assert row.endswith("  0.1234")
+    _, _, *rows = (line.rstrip() for line in done.stdout.splitlines())
+    assert rows[0].endswith("  0.1234")
+    # Names wrap, and nothing of them is lost.
+    assert len(rows) == (2 if width == 160 else 6)
+    assert max(map(len, rows)) <= width
+    assert "".join(rows).count("a") == "".join(rows).count("b") == 2 * 70
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -150,19 +151,16 @@ def test_characters_that_the_encoding_lacks_are_escaped(encoding, monkeypatch):
     monkeypatch.setattr(console, "_out", Console(highlight=False, soft_wrap=True, width=40))
     console.escape_unencodable()
     console.say("a 猫\udcff")
-    console.table(
-        "猫", ["key", "class"], [[Location("train/猫/0.png"), Name("猫" * 30)], ["x\x1b[2J\n", "y"]]
-    )
+    console.table("猫", ["key", "class"], [["train/猫/0.png", "猫" * 30], ["x\x1b[2J\n", "y"]])
     console.facts("猫", [("name", "猫")])
     sent.flush()
     written = sent.buffer.getvalue().decode(encoding)
-    cat, dots = ("猫", "…") if encoding == "utf-8" else (r"\u732b", "...")
+    cat = "猫" if encoding == "utf-8" else r"\u732b"
     lines = written.splitlines()
     assert lines[0] == rf"a {cat}\udcff"
     assert lines[1] == cat
-    assert lines[3].startswith(f"train/{cat}/0.png  {cat}")
-    assert lines[3].endswith(dots)
-    assert lines[4].split() == [r"x\x1b[2J\x0a", "y"]
+    assert lines[3].startswith(f"train/{cat}")
+    assert next(line for line in lines if line.startswith("x")).split() == [r"x\x1b[2J\x0a", "y"]
 
 
 def test_help_in_ascii():

@@ -5,9 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hardness.figures.fonts import drawable
-from hardness.figures.style import count_seeds, subplots, with_title
-from hardness.shortening import Shortener
+from hardness.figures.style import count_seeds, subplots, with_title, wrapped
 
 CAPTION = (
     "Fraction of each class learned at least once by each epoch: mean, quartiles and range over classes, "
@@ -70,9 +68,6 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     heading = Line2D([], [], linestyle="none")
     entries = [(heading, f"{len(names):,} classes"), (mean, "mean"), *bands[::-1]]
     number = min(len(_FIRST), len(names) // 2)
-    named = names[(names.index <= number) | (names.index > len(names) - number)]
-    short = Shortener(drawable)
-    labels = short.all(named, _LETTERS, short.at_end)
     for what, places, colors in (
         ("learned first", range(1, number + 1), _FIRST),
         ("learned last", range(len(names) - number + 1, len(names) + 1), _LAST[-number:]),
@@ -80,7 +75,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         entries.append((heading, what))
         for place, color, dash in zip(places, colors, _DASHES, strict=False):
             (line,) = axes.plot(shares[place], color=color, linestyle=dash)
-            entries.append((line, drawable(labels[names[place]])))
+            entries.append((line, "\n".join(wrapped(names[place], _LETTERS))))
     handles, texts = zip(*entries, strict=True)
     legend = figure.legend(handles, range(len(texts)), loc="outside right center")
     # Set afterwards: matplotlib hides labels that begin with "_", and reads "$" as mathematics.

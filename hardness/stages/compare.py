@@ -10,7 +10,6 @@ from hardness.runs.reading import check_distinct, check_stage, finished_info, re
 from hardness.runs.settings import OPERATIONAL, defaults
 from hardness.settings.compare import Compare
 from hardness.statistics import Estimate
-from hardness.tables import Location, Name
 
 _LAST_EPOCH = "The last epoch"
 _UNEQUAL = {"epoch", "lr", "time", "loader_wait"}
@@ -27,7 +26,7 @@ def compare(config: Compare) -> None:
     infos = list(runs.values())
     check_stage(config.runs[1], infos[1], [infos[0]["stage"]])
     names = [run.name for run in runs]
-    header = ["", *map(Name, names if len(set(names)) == len(names) else map(str, runs))]
+    header = ["", *(names if len(set(names)) == len(names) else map(str, runs))]
     settings = [_settings(info) for info in infos]
     differ = {name: [each.get(name) for each in settings] for name in settings[0] | settings[1]}
     rows = [[name, *map(_value, values)] for name, values in differ.items() if values[0] != values[1]]
@@ -35,7 +34,7 @@ def compare(config: Compare) -> None:
     figures = [_figures(run, info) for run, info in runs.items()]
     for title in figures[0] | figures[1]:
         one, other = (each.get(title, {}) for each in figures)
-        rows = [[Location(name), *_compared(one.get(name), other.get(name))] for name in one | other]
+        rows = [[name, *_compared(one.get(name), other.get(name))] for name in one | other]
         table(f"\n{title}", [*header, "difference"], rows)
     for section in agreements(runs):
         if len(section.runs) > 1:
@@ -56,10 +55,7 @@ def _settings(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """A setting: text may be shortened, a number not."""
-    if isinstance(value, list):
-        value = " ".join(map(str, value))
-    return Location(value) if isinstance(value, str) else value
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:

@@ -13,7 +13,6 @@ from hardness.findings.label_errors import can_be_judged, detection
 from hardness.runs.discovery import newest_run
 from hardness.runs.reading import check_scored, finished_info
 from hardness.settings.labels import Labels
-from hardness.tables import Location, Name
 
 _SHOWN = 10
 
@@ -44,9 +43,9 @@ def labels(config: Labels) -> Path:
         ["key", "given", "suggested", config.by],
         (
             [
-                Location(row.key),
-                Name(class_names[row.given_label]),
-                "" if pd.isna(row.suggested_label) else Name(class_names[int(row.suggested_label)]),
+                row.key,
+                class_names[row.given_label],
+                "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)],
                 "never learned" if pd.isna(row.score) else f"{row.score:.4g}",
             ]
             for row in found.head(_SHOWN).itertuples()

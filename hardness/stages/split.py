@@ -28,7 +28,6 @@ from hardness.runs.reading import (
 )
 from hardness.runs.settings import SPLITTING, split_of
 from hardness.settings.split import Split
-from hardness.shortening import Shortener
 from hardness.subsets import (
     CONTROLS,
     FOLDS,
@@ -42,11 +41,8 @@ from hardness.subsets import (
     one_class_subsets,
     rank,
 )
-from hardness.tables import Name
 
 _LISTED_CLASSES = 20
-_NAME_CELLS = 40
-"""The width of a class name in a warning."""
 
 
 def split(config: Split) -> Path:
@@ -196,7 +192,7 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
     table(
         f"Examples per class{more}",
         ["class", *SUBSETS],
-        ([Name(class_names[label]), *histogram.loc[label]] for label in shown),
+        ([class_names[label], *histogram.loc[label]] for label in shown),
     )
     for name, share in cut.tied_share.items():
         if share > 0.5:
@@ -214,24 +210,21 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
 
 def _warn_of_classes(config: Split, subsets: pd.DataFrame, cut: Cut, class_names: list[str]) -> None:
     """Warn about subsets with a single class, and classes that are too small."""
-    short = Shortener()
     of_class: dict[int, list[str]] = {}
     for name, label in one_class_subsets(subsets).items():
         of_class.setdefault(label, []).append(name)
     for label, names in of_class.items():
         warn(
             f"all training examples of {', '.join(names)} are of one class, "
-            f"{short.at_end(class_names[label], _NAME_CELLS)}: accuracy on them is not meaningful"
+            f"{class_names[label]}: accuracy on them is not meaningful"
         )
     if len(cut.left_out):
         listed = [class_names[label] for label in cut.left_out[:_LISTED_CLASSES]]
-        shortened = short.all(listed, _NAME_CELLS, short.at_end)
         more = len(cut.left_out) - len(listed)
         warn(
             f"--balance class left out {len(cut.left_out)} class{'es' if len(cut.left_out) > 1 else ''} with "
             f"fewer than {math.ceil(1 / config.quantile - 1e-6)} examples, the minimum at quantile "
-            f"{config.quantile:g}: {', '.join(shortened[name] for name in listed)}"
-            + (f" and {more} more" if more else "")
+            f"{config.quantile:g}: {', '.join(listed)}" + (f" and {more} more" if more else "")
         )
 
 

@@ -68,7 +68,10 @@ def test_without_a_font_names_are_code_points_and_differ(installed, tmp_path):
     installed("DejaVu Sans")
     names = ["猫科动物中的大型掠食者狮子", "猫科动物中的大型掠食者老虎", CAT, "\U0001f984"]
     shown = drawn(names, f"{CAT} $x_1", tmp_path / "a")
-    assert {r"\u732b", r"\U0001f984", r"\u732b…\u72ee\u5b50", r"\u732b…\u8001\u864e"} <= set(shown)
+    shown = [text.replace("\n", "") for text in shown]
+    assert {r"\u732b", r"\U0001f984", *(name.encode("unicode-escape").decode() for name in names)} <= set(
+        shown
+    )
     assert r"\u732b $x_1" in next(text for text in shown if "seed" in text)
 
 
@@ -115,7 +118,7 @@ def test_in_a_name_dollars_are_no_mathematics_and_a_first_underscore_hides_nothi
     figure = learned_by_class.draw(table(names), "$x_1")
     figure.draw_without_rendering()
     shown = {text.get_text(): text for text in figure.legends[0].get_texts()}
-    assert {"_zero", "$x_1$ <b> & $x_1$ <b> &…"} <= set(shown)
+    assert {"_zero", "\n".join(["$x_1$ <b> & $x_1$ <b> &"] * 4 + ["$x_1$ <b> &"])} <= set(shown)
     assert not any(text.get_parse_math() for text in shown.values())
 
 

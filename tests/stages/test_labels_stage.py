@@ -1,5 +1,4 @@
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -94,19 +93,19 @@ def test_in_80_columns_file_names_and_numbers_are_complete(here, hardness, monke
         tracked_run(here / run, data=f"imagefolder:{here / 'images'}", seed=seed)
     monkeypatch.setattr(console._out, "width", 80)
     answer = hardness("labels", "--run", runs[0])
-    title, header, *rows = answer.out.splitlines()[:12]
+    title, header, *rows = answer.out.splitlines()
     assert title.startswith("The 10 most suspicious")
     assert header.split() == ["key", "given", "suggested", "aum"]
     found = pd.read_parquet(here / runs[0] / "labels.parquet").head(10)
-    for row, key, score in zip(rows, found["key"], found["score"], strict=True):
-        assert cell_len(row) <= 80
-        assert f"/{Path(key).name} " in row
-        assert row.split()[-1] == f"{score:.4g}"
+    numbers = [row.split()[-1] for row in rows if re.search(r" -?[\d.]+$", row)]
+    assert numbers == [f"{score:.4g}" for score in found["score"]]
+    assert max(map(cell_len, rows)) <= 80
+    # The key is in the first column; it wraps.
+    whole = "".join(row[: header.index("given")].strip() for row in rows).replace(" ", "")
+    assert all(key.replace(" ", "") in whole for key in found["key"])
     answer = hardness("split", "--run", runs[0], "--quantile", 0.4)
-    lines = answer.out.splitlines()
-    classes = lines[next(k for k, line in enumerate(lines) if line.startswith("class ")) + 1 :][:3]
-    assert len({re.sub(r"( +\d+){5}$", "", line) for line in classes}) == 3
-    assert all(re.search(r"( +\d+){5}$", line) and len(line) <= 80 for line in classes)
+    assert "tiger shark, white shark" in answer.out
+    assert max(map(cell_len, answer.out.splitlines()[:-1])) <= 80
     answer = hardness("compare", *runs)
     header = next(line for line in answer.out.splitlines() if "difference" in line).split()
     assert header[0].endswith("0")
