@@ -23,15 +23,16 @@ def robust(
     *,
     foreach: bool | None = None,
     fused: bool | None = None,
-    capturable: bool = False,
+    capturable: bool | None = None,
 ) -> "Robust":
     """An optimizer whose steps are those of ``base`` along the direction of ``method`` (rm3, ra3, m3 or a3).
 
     Before each step ``.grad`` is replaced by the direction, which the base treats as a gradient: momentum,
     weight decay and scaling are those of the base. With rm3 and ra3 the base receives no gradient until three
     have been seen. With m3 and a3 the result has ``collect()`` and ``direction_to_grad()``, as ``M3`` does.
-    Parameter groups are the base's. ``state_dict()`` has two more numbers per parameter (a3: one). foreach,
-    fused and capturable apply to the statistic, as in ``ThreeGradients``.
+    Parameter groups are the base's. ``state_dict()`` has two more numbers per parameter (a3: one).
+    foreach, fused and capturable apply to the statistic, as in ``ThreeGradients``; capturable is by default as
+    in the base.
 
     ``torch.distributed.checkpoint`` initializes missing state of a base by an extra step, here also during
     the first two steps of rm3 and ra3; some bases count it.
@@ -45,6 +46,8 @@ def robust(
     if isinstance(base, _NOT_PLAIN) or requirements(base).example_gradients:
         raise ValueError(f"{type(base).__name__} cannot be made robust: use an optimizer of dense gradients")
     parameters = [parameter for group in base.param_groups for parameter in group["params"]]
+    if capturable is None:
+        capturable = base.defaults.get("capturable", False)
     three = OPTIMIZERS[method].load()(parameters, lr=0.0, foreach=foreach, fused=fused, capturable=capturable)
     _warn_once(
         f"{type(base).__name__} applies its momentum, if any, to the directions of {method}: "

@@ -373,7 +373,7 @@ def test_update_never_synchronizes_with_a_gpu(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_recorder_on_the_host_waits_for_copies_from_a_gpu(tmp_path):
-    recorder = Recorder(tmp_path, 4096)
+    recorder = Recorder(tmp_path, 4096, precision="float32")
     logits, labels = (
         torch.randn(4096, 100, device="cuda"),
         torch.zeros(4096, dtype=torch.int64, device="cuda"),
