@@ -1,6 +1,7 @@
 """The structure of the package: data flows down a list of modules, and files and functions stay small."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -86,3 +87,11 @@ def test_a_class_has_a_name_of_its_own():
         node.name for tree in parsed().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_an_error_code_is_in_kebab_case_and_raised_in_one_place():
+    calls = [node for tree in parsed().values() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    first = [call.args[0] for call in calls if ast.unparse(call.func) == "UserError" and call.args[1:]]
+    codes = [code.value for code in first if isinstance(code, ast.Constant)]
+    assert len(codes) == len(set(codes)) > 100
+    assert [code for code in codes if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code)] == []

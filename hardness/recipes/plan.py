@@ -96,7 +96,7 @@ class PlannedRun:
             raise UserError("other-sources", sentence, hint, **values)
         values |= {"setting": differ[0], "before": was[differ[0]], "now": now[differ[0]]}
         sentence = "{run} was made with {setting} {before}, not {now}."
-        raise UserError("other-settings", sentence, hint, **values)
+        raise UserError("recipe-changed", sentence, hint, **values)
 
     @property
     def num_epochs_done(self) -> int:

@@ -192,7 +192,7 @@ def test_done_is_what_was_made_by_the_same_settings(plan):
     assert plan(text)["split"].seconds == 12.0
     # A setting that is written out, as it is by default, changes nothing.
     assert all(run.is_done for run in plan(text + "quantile = 0.2").values())
-    with refused("other-settings", run="runs/mine/track", setting="epochs", before=3, now=4):
+    with refused("recipe-changed", run="runs/mine/track", setting="epochs", before=3, now=4):
         _ = plan(text.replace("3", "4"))["track"].is_done
     # A split is made again where it would be another.
     assert not plan(text + "controls = 3").pop("split").is_done
