@@ -79,10 +79,8 @@ def agreement(
         # Of the resamples that have an order: pandas ignores nan.
         part[["spearman_low", "spearman_high"]] = pd.DataFrame(found[1:]).quantile([0.025, 0.975]).T
         easy, hard, chance = _overlaps(codes, classes, quantile, first, second)
-        parts.append(
-            part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance, num_examples=len(sample))
-        )
-    return pd.concat(parts, ignore_index=True)
+        parts.append(part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance))
+    return pd.concat(parts, ignore_index=True).assign(num_examples=len(sample))
 
 
 def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
@@ -157,10 +155,8 @@ def agreement_words(summary: pd.DataFrame) -> Words:
             num_pairs = rows["num_pairs"].iloc[0]
             numbers[f"{of}: pairs"] = int(num_pairs)
             pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
-            sentences.append(
-                f"The same score in {of} ({pairs}): {correlation}. Most stable: {most}; least "
-                f"stable: {least}."
-            )
+            stable = f"Most stable: {most}; least stable: {least}."
+            sentences.append(f"The same score in {of} ({pairs}): {correlation}. {stable}")
             # Of the runs that differ in fewest settings; a run and its copy agree anyway.
             if headline == of_scores and differs != "nothing":
                 headline = answer
@@ -229,7 +225,7 @@ def _spearman(
     codes: np.ndarray, classes: np.ndarray, weights: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """(B, number of pairs): of every row of weights, nan where one of the two has no order."""
-    found = np.empty((len(weights), len(first)))
+    found = np.full((len(weights), len(first)), np.nan)
     positions = np.empty(codes.shape)
     for row, weight in zip(found, weights, strict=True):
         before, size = _sizes(classes, weight)
@@ -239,13 +235,10 @@ def _spearman(
             # From -1 to 1, and 0 on average in every class.
             position[:] = (2 * easier + tied - size) * scale
         products = positions @ positions.T
-        row[:] = _cosine(products[first, second], products.diagonal(), first, second)
+        squares = products.diagonal()
+        norms = np.sqrt(squares[first] * squares[second])
+        np.divide(products[first, second], norms, out=row, where=norms > 0)
     return found
-
-
-def _cosine(products: np.ndarray, squares: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(squares[first] * squares[second])
-    return np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
 
 
 def _overlaps(
