@@ -176,18 +176,19 @@ def _pairs(
     settings = list(runs.values())
     for run, label in enumerate(runs):
         for a, b in itertools.combinations(range(len(names)), 2):
-            rows.append(("scores", names[a], names[b], label, label, None, run, a, run, b))
+            places = run * len(names) + a, run * len(names) + b
+            rows.append(("scores", names[a], names[b], label, label, None, *places))
     for (i, one), (j, other) in itertools.combinations(enumerate(runs), 2):
         # A setting that only one of them has came with a later version.
         shared = [name for name in settings[i] if name in settings[j]]
         differs = "+".join(name for name in shared if settings[i][name] != settings[j][name])
         differs = differs or ("nothing" if shared else "unknown settings")
         for a, name in enumerate(names):
-            rows.append(("runs", name, name, one, other, differs, i, a, j, a))
+            places = i * len(names) + a, j * len(names) + a
+            rows.append(("runs", name, name, one, other, differs, *places))
     keys = ["kind", "score_a", "score_b", "run_a", "run_b", "differs"]
-    table = pd.DataFrame(rows, columns=[*keys, "i", "a", "j", "b"])
-    places = (table[run].to_numpy() * len(names) + table[score] for run, score in (("i", "a"), ("j", "b")))
-    return table[keys], *(place.to_numpy() for place in places)
+    table = pd.DataFrame(rows, columns=[*keys, "first", "second"])
+    return table[keys], table["first"].to_numpy(), table["second"].to_numpy()
 
 
 def _resampled(num_examples: int, generator: np.random.Generator) -> np.ndarray:

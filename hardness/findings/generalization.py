@@ -24,14 +24,14 @@ def pool_controls(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.assign(trained_on=names)
 
 
-def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+def transfer_matrix(curves: pd.DataFrame) -> pd.DataFrame:
     """Train-on x test-on at the last epoch, one row per tracking seed.
 
     curves: retraining curves with a column tracking_seed. Means are over retraining seeds, and over a
     subset's controls. Index: (tracking_seed, trained_on); columns: measured_on.
     """
     last = pool_controls(last_epoch(curves))
-    return last.pivot_table(metric, ["tracking_seed", "trained_on"], "measured_on")
+    return last.pivot_table("top1", ["tracking_seed", "trained_on"], "measured_on")
 
 
 def own_and_controls(curves: pd.DataFrame) -> pd.DataFrame:
