@@ -49,7 +49,6 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        """The command that executes this run alone."""
         flags = {
             f"no_{name}" if value is False else name.rstrip("_"): value is False or value
             for name, value in _changed(self.stage.entry.name, self.settings).items()
@@ -58,7 +57,6 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path | None:
-        """Its run folder, if its stage trains."""
         return self.output if self.stage.entry.trains else None
 
     @property
@@ -114,12 +112,9 @@ class PlannedRun:
         return files.read_json(self.mark, names, "Remove it: the run is then checked again.")
 
     def mark_done(self, seconds: float) -> None:
-        mark = {
-            "fingerprint": self.fingerprint,
-            "seconds": seconds,
-            "settings": _shaping(self.stage.entry.name, self.settings),
-        }
-        files.write_json(self.mark, {"format_version": files.FORMAT_VERSION, **mark})
+        mark = {"format_version": files.FORMAT_VERSION, "fingerprint": self.fingerprint, "seconds": seconds}
+        settings = _shaping(self.stage.entry.name, self.settings)
+        files.write_json(self.mark, {**mark, "settings": settings})
 
 
 Sources = dict[str, PlannedRun | list[PlannedRun]]
@@ -220,8 +215,11 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: Sources) ->
         settings.setdefault("out", Path("reports") / recipe.path.stem)
     output = stage.entry.load().output(settings)
     if not _is_packed(output):
-        # Check the settings now. The source of packed images may be gone.
-        stage.entry.load()(**{**settings, **_until_packed(sources)})
+        # Check the settings now: images by their source until they are packed, when it may be gone.
+        checked = dict(settings)
+        if (packing := sources.get("data")) and not _is_packed(packing.output):
+            checked |= {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
+        stage.entry.load()(**checked)
     name_of_kind = stage.entry.load().__name__
     hashed = [name_of_kind, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
@@ -245,14 +243,6 @@ def _filled_by(entry: StageEntry, setting: str, source: PlannedRun) -> dict[str,
         return {"split": source.output, "run": (source.output.parents[1],)}
     takes_several = isinstance(defaults(entry.name)[setting], list)
     return {setting: (source.output,) if takes_several else source.output}
-
-
-def _until_packed(sources: Sources) -> dict[str, Any]:
-    """Settings that check images by their source until they are packed."""
-    packing = sources.get("data")
-    if packing is None or _is_packed(packing.output):
-        return {}
-    return {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
 
 
 def _is_packed(folder: Path) -> bool:

@@ -80,7 +80,6 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
-    """The command that resumes a run."""
     settings = {name: value for name, value in info["config"].items() if name != "resume"}
     return command(info["stage"], {**settings, "out": run, "resume": True}, info)
 

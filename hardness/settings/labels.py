@@ -25,5 +25,4 @@ class Labels:
 
     @staticmethod
     def output(settings: Mapping[str, Any]) -> Path:
-        """The run that it adds to."""
         return settings["run"]

@@ -28,5 +28,4 @@ class Pack(Workers, DataChoice):
 
     @staticmethod
     def output(settings: Mapping[str, Any]) -> Path:
-        """Where the packed images go."""
         return settings.get("out") or source_of(settings.get("data", Pack.data)).packed_folder

@@ -30,5 +30,4 @@ class Report:
 
     @staticmethod
     def output(settings: Mapping[str, Any]) -> Path:
-        """Its folder."""
         return settings["out"]

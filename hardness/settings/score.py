@@ -62,7 +62,6 @@ class Score(Workers):
 
     @staticmethod
     def output(settings: Mapping[str, Any]) -> Path:
-        """The run that it adds to."""
         return settings["run"][0]
 
     @property

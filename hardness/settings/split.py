@@ -61,7 +61,6 @@ class Split:
 
     @staticmethod
     def output(settings: Mapping[str, Any]) -> Path:
-        """The file of the split of those runs."""
         config = Split(**settings)
         return config.run[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
 
