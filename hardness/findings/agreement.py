@@ -132,21 +132,16 @@ def agreement_words(summary: pd.DataFrame) -> Words:
         of = f"two runs that differ in {differs}" if differs else "two scores of one run"
         ends = {"least": both["plain"].idxmin(), "most": both["plain"].idxmax()}
         found = {what: both.loc[index] for what, index in ends.items()} | {"median": both.median()}
-        numbers |= {
-            f"{of}: {what}, {scope}": float(value)
-            for what, values in found.items()
-            for scope, value in values.items()
-            if not np.isnan(value)
-        }
+        texts = {}
+        for what, values in found.items():
+            numbers |= {f"{of}: {what}, {scope}": float(value) for scope, value in values.dropna().items()}
+            within = "constant" if np.isnan(values["within-class"]) else f"{values['within-class']:.2f}"
+            texts[what] = f"{values['plain']:.2f}", f"within classes {within}"
         least, most = (
-            f"{' and '.join(dict.fromkeys(index))} ({found[what]['plain']:.2f}, within classes "
-            f"{_or_constant(found[what])})"
-            for what, index in ends.items()
+            f"{' and '.join(dict.fromkeys(index))} ({', '.join(texts[what])})" for what, index in ends.items()
         )
-        correlation = (
-            f"median Spearman correlation {found['median']['plain']:.2f} (within classes "
-            f"{_or_constant(found['median'])})"
-        )
+        plain, within_classes = texts["median"]
+        correlation = f"median Spearman correlation {plain} ({within_classes})"
         answer = f"{of.capitalize()}: {correlation}, over all scores."
         if differs is None:
             sentences.append(f"Two scores of one run: {correlation}. Lowest: {least}; highest: {most}.")
@@ -161,11 +156,6 @@ def agreement_words(summary: pd.DataFrame) -> Words:
             if headline == of_scores and differs != "nothing":
                 headline = answer
     return Words(headline, sentences, numbers)
-
-
-def _or_constant(values: pd.Series) -> str:
-    within = values["within-class"]
-    return "constant" if np.isnan(within) else f"{within:.2f}"
 
 
 def _pairs(

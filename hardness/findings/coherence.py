@@ -87,7 +87,6 @@ class Coherence:
         return found
 
     def words(self) -> Words:
-        """What the differences say about the coherent-gradients hypothesis."""
         sentences, headline = [], ""
         for one, other in PAIRS:
             if (difference := self.over_training.get((one, other))) is not None:

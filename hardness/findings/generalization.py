@@ -133,7 +133,6 @@ class Generalization:
         return found
 
     def words(self) -> Words:
-        """Within-subset generalization, then the own-subset advantages of easy and of hard."""
         within, own = self.within_subset, self.own_subset["easy"]
         accuracies = (
             f"trained and tested on easy examples, networks reach a test accuracy of "

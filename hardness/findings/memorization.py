@@ -5,6 +5,7 @@ is the training seed: differences are paired by it, and intervals are over it.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from operator import attrgetter
 
 import numpy as np
@@ -91,17 +92,14 @@ class EqualPristine:
             f"Noise {noise}: when accuracy on pristine examples first reaches {pristine:.3f}, the highest "
             f"level that every run reached, accuracy on corrupt examples is: {texts}."
         ]
-        for control, test in self.at_maximum.differences:
-            for how, reading in (
-                ("at the highest of these levels", self.at_maximum),
-                ("mean over all levels of pristine accuracy", self.mean_over_grid),
-            ):
-                difference = reading.differences[control, test]
-                answer = judged(difference, *_MEMORIZES)
-                sentences.append(
-                    f"Noise {noise}, {test} compared with {control} ({how}): {answer}; {control} - {test} = "
-                    f"{difference}."
-                )
+        readings = {
+            "at the highest of these levels": self.at_maximum,
+            "mean over all levels of pristine accuracy": self.mean_over_grid,
+        }
+        for (control, test), how in product(self.at_maximum.differences, readings):
+            difference = readings[how].differences[control, test]
+            answer = f"{judged(difference, *_MEMORIZES)}; {control} - {test} = {difference}"
+            sentences.append(f"Noise {noise}, {test} compared with {control} ({how}): {answer}.")
         # The last control of a test is the closest one.
         closest = {test: control for control, test in self.mean_over_grid.differences}
         differences = {test: self.mean_over_grid.differences[closest[test], test] for test in closest}

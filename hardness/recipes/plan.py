@@ -29,7 +29,6 @@ class PlannedRun:
     grid_values: dict[str, Any]
     """Its grid values: setting -> value, including those of its dependencies."""
     depends_on: tuple["PlannedRun", ...]
-    """The runs that it depends on."""
     output: Path
     """Its output: a run folder, a split file, packed images or a report."""
     fingerprint: str
@@ -148,7 +147,7 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, PlannedRun]:
                 hint = "Make them smaller, or pass --yes."
                 raise UserError("many-runs", sentence, hint, path=str(recipe.path), most=most)
         if not of_stage[stage.id]:
-            sentence = "No runs of {sources} have the settings that [{id}] depends_on."
+            sentence = "No runs of {sources} have the settings that [{id}] depends on."
             values = {"id": stage.id, "sources": ", ".join(stage.sources)}
             raise UserError("no-matching-source", sentence, "Correct its grid.", **values)
         for run in of_stage[stage.id]:
@@ -213,15 +212,15 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: Sources) ->
         settings |= {"out": recipe.runs / name, "resume": True}
     if stage.entry.name == "report":
         settings.setdefault("out", Path("reports") / recipe.path.stem)
-    output = stage.entry.load().output(settings)
+    kind = stage.entry.load()
+    output = kind.output(settings)
     if not _is_packed(output):
         # Check the settings now: images by their source until they are packed, when it may be gone.
         checked = dict(settings)
         if (packing := sources.get("data")) and not _is_packed(packing.output):
             checked |= {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
-        stage.entry.load()(**checked)
-    name_of_kind = stage.entry.load().__name__
-    hashed = [name_of_kind, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
+        kind(**checked)
+    hashed = [kind.__name__, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
     return PlannedRun(
         name=name,

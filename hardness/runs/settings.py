@@ -12,8 +12,6 @@ from hardness.registry import STAGES
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 # Settings of track that add measurements, and do not change training.
 OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
-
-
 SPLITTING = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
     *("controls", "drop_twins", "seed"),
