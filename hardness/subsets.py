@@ -4,6 +4,7 @@ Pure functions of tables and a generator. The fold is a property of the example,
 no example that one subset trains on is tested in another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,15 +136,10 @@ def form(
     """
     subsets = {}
     for name, value in (("easy", _EASY), ("hard", _HARD)):
-        members = np.flatnonzero(group == value)
+        subsets[name] = members = np.flatnonzero(group == value)
         if sizes is not None:
-            members = np.concatenate(
-                [
-                    generator.choice(members[is_test[members] == fold], size, replace=False)
-                    for fold, size in enumerate(sizes)
-                ]
-            )
-        subsets[name] = members
+            folds = [members[is_test[members] == fold] for fold in (False, True)]
+            subsets[name] = _draw_each(folds, sizes, generator)
     everything = np.zeros_like(classes)
     subsets["random"] = _matched(subsets["easy"], everything, is_test, generator)
     for number in range(1, num_controls + 1):
@@ -163,12 +159,16 @@ def _matched(
     by_stratum = np.argsort(stratum, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(stratum))])
     values, counts = np.unique(stratum[target], return_counts=True)
-    return np.concatenate(
-        [
-            generator.choice(by_stratum[starts[value] : starts[value + 1]], count, replace=False)
-            for value, count in zip(values, counts, strict=True)
-        ]
-    )
+    strata = [by_stratum[starts[value] : starts[value + 1]] for value in values]
+    return _draw_each(strata, counts, generator)
+
+
+def _draw_each(
+    pools: Sequence[np.ndarray], counts: Sequence[int], generator: np.random.Generator
+) -> np.ndarray:
+    """From each pool as many, without replacement, as its count."""
+    pairs = zip(pools, counts, strict=True)
+    return np.concatenate([generator.choice(pool, count, replace=False) for pool, count in pairs])
 
 
 def one_class_subsets(subsets: pd.DataFrame) -> dict[str, int]:
@@ -199,21 +199,13 @@ def matched_samples(
     m is ``size``, or fewer if the groups share fewer examples of the same classes: coherence depends on the
     number of examples and on their classes. classes: (N,) of all examples. m is 0 if they share no class.
     """
-    counts = np.min(
-        [np.bincount(classes[ids], minlength=classes.max() + 1) for ids in members.values()], axis=0
-    )
-    places = np.repeat(np.arange(len(counts)), counts)
-    wanted = np.bincount(
-        generator.choice(places, min(size, len(places)), replace=False), minlength=len(counts)
-    )
-    return {
-        name: np.sort(
-            np.concatenate(
-                [
-                    generator.choice(ids[classes[ids] == label], count, replace=False)
-                    for label, count in enumerate(wanted)
-                ]
-            )
-        )
-        for name, ids in members.items()
-    }
+    labels = np.arange(classes.max() + 1)
+    histograms = [np.bincount(classes[ids], minlength=len(labels)) for ids in members.values()]
+    shared = np.repeat(labels, np.min(histograms, axis=0))
+    drawn = generator.choice(shared, min(size, len(shared)), replace=False)
+    wanted = np.bincount(drawn, minlength=len(labels))
+    samples = {}
+    for name, ids in members.items():
+        by_class = [ids[classes[ids] == label] for label in labels]
+        samples[name] = np.sort(_draw_each(by_class, wanted, generator))
+    return samples

@@ -140,7 +140,7 @@ def memorized(tmp_path_factory) -> Path:
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>gallery</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root { color-scheme: light dark; } {% include "gallery.css" %}</style>
+<style>{% include "page.css" %}{% include "gallery.css" %}</style>
 {% for gallery in galleries %}{% with gallery_id = "gallery-%d" % loop.index %}
 {% include "gallery.html" %}{% endwith %}{% endfor %}<script>{% include "gallery.js" %}</script></html>"""
 

@@ -24,7 +24,6 @@ prepare = over_pairs
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """Every two scores of one run; with several runs, also every score in two runs."""
     matrix = table[table["kind"] == "scores"]
     names = list(dict.fromkeys([*matrix["score_a"], *matrix["score_b"]]))
     kinds = kinds_of_difference(table)[: len(_COLORS)]

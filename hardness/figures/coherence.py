@@ -3,13 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import (
-    SUBSET_COLORS,
-    draw_band,
-    seeds_note,
-    subplots,
-    with_title,
-)
+from hardness.figures.style import SUBSET_COLORS, draw_band, seeds_note, subplots, with_title
 from hardness.findings.coherence import equal_loss
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS
@@ -31,12 +25,9 @@ def prepare(table: pd.DataFrame) -> pd.DataFrame:
     """
     parts = [table.assign(against="epoch", x=table["epoch"])]
     if (equal := equal_loss(table)) is not None:
-        parts += [
-            pd.DataFrame(
-                {"measured_on": group, "against": "mean_loss", "x": equal.index, "coherence": values}
-            )
-            for (group, _), values in equal.items()
-        ]
+        for (group, _), values in equal.items():
+            part = {"measured_on": group, "against": "mean_loss", "x": equal.index, "coherence": values}
+            parts.append(pd.DataFrame(part))
     return summarize(pd.concat(parts), ["against", "measured_on", "x"], ["coherence"])
 
 

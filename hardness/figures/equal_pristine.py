@@ -5,14 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import (
-    add_optimizers,
-    draw_band,
-    optimizer_colors,
-    seeds_note,
-    subplots,
-    with_title,
-)
+from hardness.figures.style import draw_band, optimizer_legend, seeds_note, subplots, with_title
 from hardness.findings.memorization import EqualPristine
 from hardness.statistics import summarize
 
@@ -33,8 +26,8 @@ def prepare(levels: Sequence[EqualPristine]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
-    colors = optimizer_colors(list(table["optimizer"].unique()))
     figure, grid = subplots(0.9 + 3.5 * len(levels), len(levels), 2, squeeze=False, sharex="row")
+    colors = optimizer_legend(figure, table)
     names = {"corrupt": "given (wrong) labels", "corrupt-clean": "clean labels"}
     for axes_row, noise in zip(grid, levels, strict=True):
         for axes, (value, against) in zip(axes_row, names.items(), strict=True):
@@ -46,5 +39,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
             axes.set_ylabel("top-1 accuracy on corrupt examples")
             # Intervals may exceed 1; accuracies do not.
             axes.set_ylim(0, min(1.02, axes.get_ylim()[1]))
-    add_optimizers(figure, colors)
     return with_title(figure, title, seeds_note(table["num_seeds"]))

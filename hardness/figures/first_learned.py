@@ -29,7 +29,6 @@ def prepare(first_learned: dict[str, pd.Series], num_epochs: int) -> pd.DataFram
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """The table of ``prepare`` -> two panels: fraction of examples by epoch, and its running sum."""
     figure, (histogram, cumulative) = subplots(3.8, 1, 2)
     shares = table[table["value"] == "share"]
     num_epochs = int(table["epoch"].max())

@@ -55,7 +55,6 @@ def prepare(
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """Mean, quartiles and range over classes; up to three classes that were learned first, and last."""
     shares = table.pivot(index="epoch", columns="place", values="cumulative_share")
     names = table.drop_duplicates("place").set_index("place")["class_name"].str.split().str.join(" ")
     figure, axes = subplots(4.6)

@@ -3,15 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import (
-    add_optimizers,
-    draw_band,
-    legend_lines,
-    optimizer_colors,
-    seeds_note,
-    subplots,
-    with_title,
-)
+from hardness.figures.style import draw_band, legend_lines, optimizer_legend, seeds_note, subplots, with_title
 from hardness.statistics import summarize
 
 CAPTION = (
@@ -35,20 +27,19 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     levels = sorted(table["noise"].unique())
-    colors = optimizer_colors(list(table["optimizer"].unique()))
     if len(levels) == 1:
         figure, grid = subplots(6.4, 2, 2, sharex=True, sharey="row")
         grid = grid.reshape(len(ROWS), 1)
     else:
         figure, grid = subplots(10, len(ROWS), len(levels), sharex=True, sharey="row")
+    colors = optimizer_legend(figure, table)
     for axes_row, (value, dashes) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylabel(_LABELS[value])
         for axes, noise in zip(axes_row, levels, strict=True):
             panel = table[(table["noise"] == noise) & (table["value"] == value)]
             for (optimizer, measured_on), line in panel.groupby(["optimizer", "measured_on"], sort=False):
-                if measured_on in dashes:
-                    style = {"color": colors[optimizer], "linestyle": dashes[measured_on]}
-                    draw_band(axes, line["epoch"], line, **style)
+                if dash := dashes.get(measured_on):
+                    draw_band(axes, line["epoch"], line, color=colors[optimizer], linestyle=dash)
         axes_row[-1].legend(handles=legend_lines(dashes), loc="best")
     for axes in grid.flat:
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -59,5 +50,4 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     # After all lines are drawn: a limit ends the automatic scaling.
     for axes_row, (value, _) in zip(grid, ROWS, strict=True):
         axes_row[0].set_ylim(0, 1.02 if value == "top1" else None)
-    add_optimizers(figure, colors)
     return with_title(figure, title, seeds_note(table["num_seeds"]))

@@ -40,22 +40,23 @@ DPI = 160
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def optimizer_colors(optimizers: list[str]) -> dict[str, str]:
-    """One color per name: as registered, the same in every figure, or one of the others."""
-    colors = {name: OPTIMIZERS[name].color if name in OPTIMIZERS else None for name in optimizers}
+def optimizer_legend(figure: Figure, table: pd.DataFrame) -> dict[str, str]:
+    """Add a legend of all optimizers, since noise levels may have different ones -> the color of each.
+
+    It is the registered one, the same in every figure, or one of the others.
+    """
+    names = table["optimizer"].unique()
+    colors = {name: OPTIMIZERS[name].color if name in OPTIMIZERS else None for name in names}
     others = sorted(name for name, color in colors.items() if color is None)
-    return colors | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
+    colors |= {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(others)}
+    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
+    return colors
 
 
 def legend_lines(dashes: dict[str, str]) -> list[Line2D]:
     """The entries of a legend of dashes: label -> dash."""
     return [Line2D([], [], color="#555555", linestyle=dash, label=label) for label, dash in dashes.items()]
-
-
-def add_optimizers(figure: Figure, colors: dict[str, str]) -> None:
-    """A legend of all optimizers, since noise levels may have different ones."""
-    handles = [Line2D([], [], color=color, label=name) for name, color in colors.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title="optimizer")
 
 
 def draw_band(axes: Axes, x: pd.Series, summary: pd.DataFrame, **line) -> None:

@@ -3,13 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hardness.figures.style import (
-    SUBSET_COLORS,
-    draw_band,
-    seeds_note,
-    subplots,
-    with_title,
-)
+from hardness.figures.style import SUBSET_COLORS, draw_band, seeds_note, subplots, with_title
 from hardness.findings.generalization import pool_controls
 from hardness.statistics import summarize
 from hardness.subsets import CONTROLS

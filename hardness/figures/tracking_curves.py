@@ -35,14 +35,13 @@ def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
-    """The table of ``prepare`` -> three panels: training examples, validation accuracy, losses."""
     groups = list(table["group"].unique())
     colors = {name: GROUP_COLORS[index % len(GROUP_COLORS)] for index, name in enumerate(groups)}
     figure, panels = subplots(3.4 + 0.2 * len(groups), 1, len(PANELS))
     for axes, (label, dashes) in zip(panels, PANELS.items(), strict=True):
         for (group, value), line in table.groupby(["group", "value"], sort=False):
-            if value in dashes:
-                draw_band(axes, line["epoch"], line, color=colors[group], linestyle=dashes[value])
+            if dash := dashes.get(value):
+                draw_band(axes, line["epoch"], line, color=colors[group], linestyle=dash)
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(0, 1.02 if "nats" not in label else None)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -79,10 +79,8 @@ def agreement(
         # Of the resamples that have an order: pandas ignores nan.
         part[["spearman_low", "spearman_high"]] = pd.DataFrame(found[1:]).quantile([0.025, 0.975]).T
         easy, hard, chance = _overlaps(codes, classes, quantile, first, second)
-        parts.append(
-            part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance, num_examples=len(sample))
-        )
-    return pd.concat(parts, ignore_index=True)
+        parts.append(part.assign(easy_overlap=easy, hard_overlap=hard, chance=chance))
+    return pd.concat(parts, ignore_index=True).assign(num_examples=len(sample))
 
 
 def over_pairs(found: pd.DataFrame) -> pd.DataFrame:
@@ -134,21 +132,16 @@ def agreement_words(summary: pd.DataFrame) -> Words:
         of = f"two runs that differ in {differs}" if differs else "two scores of one run"
         ends = {"least": both["plain"].idxmin(), "most": both["plain"].idxmax()}
         found = {what: both.loc[index] for what, index in ends.items()} | {"median": both.median()}
-        numbers |= {
-            f"{of}: {what}, {scope}": float(value)
-            for what, values in found.items()
-            for scope, value in values.items()
-            if not np.isnan(value)
-        }
+        texts = {}
+        for what, values in found.items():
+            numbers |= {f"{of}: {what}, {scope}": float(value) for scope, value in values.dropna().items()}
+            within = "constant" if np.isnan(values["within-class"]) else f"{values['within-class']:.2f}"
+            texts[what] = f"{values['plain']:.2f}", f"within classes {within}"
         least, most = (
-            f"{' and '.join(dict.fromkeys(index))} ({found[what]['plain']:.2f}, within classes "
-            f"{_or_constant(found[what])})"
-            for what, index in ends.items()
+            f"{' and '.join(dict.fromkeys(index))} ({', '.join(texts[what])})" for what, index in ends.items()
         )
-        correlation = (
-            f"median Spearman correlation {found['median']['plain']:.2f} (within classes "
-            f"{_or_constant(found['median'])})"
-        )
+        plain, within_classes = texts["median"]
+        correlation = f"median Spearman correlation {plain} ({within_classes})"
         answer = f"{of.capitalize()}: {correlation}, over all scores."
         if differs is None:
             sentences.append(f"Two scores of one run: {correlation}. Lowest: {least}; highest: {most}.")
@@ -157,19 +150,12 @@ def agreement_words(summary: pd.DataFrame) -> Words:
             num_pairs = rows["num_pairs"].iloc[0]
             numbers[f"{of}: pairs"] = int(num_pairs)
             pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
-            sentences.append(
-                f"The same score in {of} ({pairs}): {correlation}. Most stable: {most}; least "
-                f"stable: {least}."
-            )
+            stable = f"Most stable: {most}; least stable: {least}."
+            sentences.append(f"The same score in {of} ({pairs}): {correlation}. {stable}")
             # Of the runs that differ in fewest settings; a run and its copy agree anyway.
             if headline == of_scores and differs != "nothing":
                 headline = answer
     return Words(headline, sentences, numbers)
-
-
-def _or_constant(values: pd.Series) -> str:
-    within = values["within-class"]
-    return "constant" if np.isnan(within) else f"{within:.2f}"
 
 
 def _pairs(
@@ -180,18 +166,19 @@ def _pairs(
     settings = list(runs.values())
     for run, label in enumerate(runs):
         for a, b in itertools.combinations(range(len(names)), 2):
-            rows.append(("scores", names[a], names[b], label, label, None, run, a, run, b))
+            places = run * len(names) + a, run * len(names) + b
+            rows.append(("scores", names[a], names[b], label, label, None, *places))
     for (i, one), (j, other) in itertools.combinations(enumerate(runs), 2):
         # A setting that only one of them has came with a later version.
         shared = [name for name in settings[i] if name in settings[j]]
         differs = "+".join(name for name in shared if settings[i][name] != settings[j][name])
         differs = differs or ("nothing" if shared else "unknown settings")
         for a, name in enumerate(names):
-            rows.append(("runs", name, name, one, other, differs, i, a, j, a))
+            places = i * len(names) + a, j * len(names) + a
+            rows.append(("runs", name, name, one, other, differs, *places))
     keys = ["kind", "score_a", "score_b", "run_a", "run_b", "differs"]
-    table = pd.DataFrame(rows, columns=[*keys, "i", "a", "j", "b"])
-    places = (table[run].to_numpy() * len(names) + table[score] for run, score in (("i", "a"), ("j", "b")))
-    return table[keys], *(place.to_numpy() for place in places)
+    table = pd.DataFrame(rows, columns=[*keys, "first", "second"])
+    return table[keys], table["first"].to_numpy(), table["second"].to_numpy()
 
 
 def _resampled(num_examples: int, generator: np.random.Generator) -> np.ndarray:
@@ -229,7 +216,7 @@ def _spearman(
     codes: np.ndarray, classes: np.ndarray, weights: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """(B, number of pairs): of every row of weights, nan where one of the two has no order."""
-    found = np.empty((len(weights), len(first)))
+    found = np.full((len(weights), len(first)), np.nan)
     positions = np.empty(codes.shape)
     for row, weight in zip(found, weights, strict=True):
         before, size = _sizes(classes, weight)
@@ -239,13 +226,10 @@ def _spearman(
             # From -1 to 1, and 0 on average in every class.
             position[:] = (2 * easier + tied - size) * scale
         products = positions @ positions.T
-        row[:] = _cosine(products[first, second], products.diagonal(), first, second)
+        squares = products.diagonal()
+        norms = np.sqrt(squares[first] * squares[second])
+        np.divide(products[first, second], norms, out=row, where=norms > 0)
     return found
-
-
-def _cosine(products: np.ndarray, squares: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(squares[first] * squares[second])
-    return np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
 
 
 def _overlaps(

@@ -26,10 +26,8 @@ def equal_loss(table: pd.DataFrame) -> pd.DataFrame | None:
     gradients were zero) are skipped. Index: 50 decreasing levels, nats; columns: (group, seed). None if the
     groups' losses do not overlap, or only one epoch was measured.
     """
-    curves = {
-        key: curve.sort_values("epoch")
-        for key, curve in table.dropna(subset="coherence").groupby(["measured_on", "seed"], sort=False)
-    }
+    groups = table.dropna(subset="coherence").groupby(["measured_on", "seed"], sort=False)
+    curves = {key: curve.sort_values("epoch") for key, curve in groups}
     if not curves:
         return None
     high = min(curve["mean_loss"].iloc[0] for curve in curves.values())
@@ -89,17 +87,13 @@ class Coherence:
         return found
 
     def words(self) -> Words:
-        """What the differences say about the coherent-gradients hypothesis."""
         sentences, headline = [], ""
         for one, other in PAIRS:
             if (difference := self.over_training.get((one, other))) is not None:
                 sentences.append(f"Gradient coherence, mean over training, {one} - {other} = {difference}.")
             if (difference := self.at_equal_loss.get((one, other))) is not None:
-                answer = judged(
-                    difference,
-                    f"the gradients of {one} examples agree more than those of {other} ones",
-                    f"the gradients of {one} examples agree less than those of {other} ones",
-                )
+                agree, those = f"the gradients of {one} examples agree", f"those of {other} ones"
+                answer = judged(difference, f"{agree} more than {those}", f"{agree} less than {those}")
                 sentences.append(
                     f"Gradient coherence at equal mean loss, {one} - {other} = {difference}: {answer}."
                 )

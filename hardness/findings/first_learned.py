@@ -41,7 +41,5 @@ class FirstLearned:
                 "Records are from the training pass: the last examples of an epoch are evaluated with a "
                 "better model than the first ones."
             )
-        headline = (
-            f"Fraction of examples first learned in epoch 1: {self.in_epoch_1}; never learned: {self.never}."
-        )
-        return Words(headline, [], {"epoch": 1}, cautions)
+        found = f"in epoch 1: {self.in_epoch_1}; never learned: {self.never}"
+        return Words(f"Fraction of examples first learned {found}.", [], {"epoch": 1}, cautions)

@@ -24,14 +24,14 @@ def pool_controls(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.assign(trained_on=names)
 
 
-def transfer_matrix(curves: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+def transfer_matrix(curves: pd.DataFrame) -> pd.DataFrame:
     """Train-on x test-on at the last epoch, one row per tracking seed.
 
     curves: retraining curves with a column tracking_seed. Means are over retraining seeds, and over a
     subset's controls. Index: (tracking_seed, trained_on); columns: measured_on.
     """
     last = pool_controls(last_epoch(curves))
-    return last.pivot_table(metric, ["tracking_seed", "trained_on"], "measured_on", aggfunc="mean")
+    return last.pivot_table("top1", ["tracking_seed", "trained_on"], "measured_on")
 
 
 def own_and_controls(curves: pd.DataFrame) -> pd.DataFrame:
@@ -109,10 +109,9 @@ class Generalization:
         def cell(trained_on: str, measured_on: str) -> np.ndarray:
             return matrix.xs(trained_on, level="trained_on")[measured_on].to_numpy()
 
-        own = [(name, name) for name in ("easy", "hard", "random")]
-        top1 = {
-            pair: cell(*pair) for pair in (*own, *((control, name) for name, control in CONTROLS.items()))
-        }
+        pairs = [(name, name) for name in ("easy", "hard", "random")]
+        pairs += [(control, name) for name, control in CONTROLS.items()]
+        top1 = {pair: cell(*pair) for pair in pairs}
         groups = own_and_controls(curves).groupby(["tracking_seed", "subset"], sort=False)
         return cls(
             test={pair: Estimate.of(values) for pair, values in top1.items()},
@@ -124,20 +123,16 @@ class Generalization:
         )
 
     def estimates(self) -> dict[str, Estimate]:
-        return {
-            **{f"{trained_on}->{tested_on}": top1 for (trained_on, tested_on), top1 in self.test.items()},
-            **{f"{name} train": top1 for name, top1 in self.train.items()},
-            "within-subset": self.within_subset,
-            **{f"own-subset advantage of {name}": advantage for name, advantage in self.own_subset.items()},
-            **{
-                f"{name} among its controls, tracking seed {seed}: {what}": estimate
-                for (seed, name), among in self.among_controls.items()
-                for what, estimate in among.estimates().items()
-            },
-        }
+        found = {f"{trained_on}->{tested_on}": top1 for (trained_on, tested_on), top1 in self.test.items()}
+        found |= {f"{name} train": top1 for name, top1 in self.train.items()}
+        found["within-subset"] = self.within_subset
+        found |= {f"own-subset advantage of {name}": each for name, each in self.own_subset.items()}
+        for (seed, name), among in self.among_controls.items():
+            where = f"{name} among its controls, tracking seed {seed}"
+            found |= {f"{where}: {what}": estimate for what, estimate in among.estimates().items()}
+        return found
 
     def words(self) -> Words:
-        """Within-subset generalization, then the own-subset advantages of easy and of hard."""
         within, own = self.within_subset, self.own_subset["easy"]
         accuracies = (
             f"trained and tested on easy examples, networks reach a test accuracy of "

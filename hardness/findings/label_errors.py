@@ -102,7 +102,6 @@ class LabelErrors:
         return found | {f"{self.best} - {self.second}: average precision": self.lead}
 
     def words(self) -> Words:
-        """Which score detects wrong labels best, compared with chance and with the second-best score."""
         found = f"average precision {self.average_precision[self.best]}, by chance {self.chance:.3f}"
         tie = "" if self.lead.sign > 0 else " (difference not significant)"
         sentence = (

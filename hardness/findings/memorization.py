@@ -5,6 +5,7 @@ is the training seed: differences are paired by it, and intervals are over it.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from operator import attrgetter
 
 import numpy as np
@@ -70,16 +71,15 @@ class EqualPristine:
     clean_at_maximum: Compared
 
     def estimates(self) -> dict[str, Estimate]:
-        readings = {"at the maximum": self.at_maximum, "mean over the grid": self.mean_over_grid}
-        return {
-            f"{optimizer} {name}": reading.by_optimizer[optimizer]
-            for optimizer in self.at_maximum.by_optimizer
-            for name, reading in {**readings, "clean labels at the maximum": self.clean_at_maximum}.items()
-        } | {
-            f"{control} - {test} {name}": reading.differences[control, test]
-            for control, test in self.at_maximum.differences
-            for name, reading in readings.items()
-        }
+        found = {}
+        for optimizer in self.at_maximum.by_optimizer:
+            found[f"{optimizer} at the maximum"] = self.at_maximum.by_optimizer[optimizer]
+            found[f"{optimizer} mean over the grid"] = self.mean_over_grid.by_optimizer[optimizer]
+            found[f"{optimizer} clean labels at the maximum"] = self.clean_at_maximum.by_optimizer[optimizer]
+        for control, test in self.at_maximum.differences:
+            found[f"{control} - {test} at the maximum"] = self.at_maximum.differences[control, test]
+            found[f"{control} - {test} mean over the grid"] = self.mean_over_grid.differences[control, test]
+        return found
 
     def words(self) -> Words:
         noise, pristine = f"{self.noise:g}", self.table["pristine"].max().item()
@@ -92,17 +92,14 @@ class EqualPristine:
             f"Noise {noise}: when accuracy on pristine examples first reaches {pristine:.3f}, the highest "
             f"level that every run reached, accuracy on corrupt examples is: {texts}."
         ]
-        for control, test in self.at_maximum.differences:
-            for how, reading in (
-                ("at the highest of these levels", self.at_maximum),
-                ("mean over all levels of pristine accuracy", self.mean_over_grid),
-            ):
-                difference = reading.differences[control, test]
-                answer = judged(difference, *_MEMORIZES)
-                sentences.append(
-                    f"Noise {noise}, {test} compared with {control} ({how}): {answer}; {control} - {test} = "
-                    f"{difference}."
-                )
+        readings = {
+            "at the highest of these levels": self.at_maximum,
+            "mean over all levels of pristine accuracy": self.mean_over_grid,
+        }
+        for (control, test), how in product(self.at_maximum.differences, readings):
+            difference = readings[how].differences[control, test]
+            answer = f"{judged(difference, *_MEMORIZES)}; {control} - {test} = {difference}"
+            sentences.append(f"Noise {noise}, {test} compared with {control} ({how}): {answer}.")
         # The last control of a test is the closest one.
         closest = {test: control for control, test in self.mean_over_grid.differences}
         differences = {test: self.mean_over_grid.differences[closest[test], test] for test in closest}
@@ -129,9 +126,8 @@ def equal_pristine(curves: pd.DataFrame) -> EqualPristine | None:
     # At noise 1, the few labels that are clean by chance do not count as pristine examples.
     if (curves["noise"] == 1).any() or not {"pristine", "corrupt"} <= set(top1.columns):
         return None
-    members = {
-        key: table.droplevel([0, 1]).sort_index() for key, table in top1.groupby(level=[0, 1], sort=False)
-    }
+    groups = top1.groupby(level=["optimizer", "seed"], sort=False)
+    members = {key: table.sort_index(level="epoch") for key, table in groups}
     low = max(table["pristine"].iloc[0] for table in members.values())
     high = min(table["pristine"].max() for table in members.values())
     if high <= low:

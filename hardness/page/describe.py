@@ -125,11 +125,9 @@ def describe_compared(infos: Sequence[dict]) -> str:
 def _describe_retraining(infos: Sequence[dict]) -> str:
     info = infos[0]
     split = split_of(info)
-    rule = (
-        f"correct at epoch {split['epoch']}"
-        if split["rule"] == "learned-by"
-        else f"quantile {split['quantile']:g} of {split['by']}"
-    )
+    rule = f"quantile {split['quantile']:g} of {split['by']}"
+    if split["rule"] == "learned-by":
+        rule = f"correct at epoch {split['epoch']}"
     within = " within each class" if split["balance"] == "class" else ""
     controls = f", {split['controls']} controls per subset" if split["controls"] > 1 else ""
     duplicates = ", without near-duplicates" if split["drop_twins"] else ""
@@ -146,28 +144,23 @@ def _describe_memorization(infos: Sequence[dict]) -> str:
 
 
 def describe_data(info: dict) -> str:
-    config = info["config"]
-    kind, _, location = (config["data"] or info["tracked"]["data"]).partition(":")
-    size = " x ".join(map(str, info["data"]["image_shape"][1:]))
+    data = info["data"]
+    kind, _, location = (info["config"]["data"] or info["tracked"]["data"]).partition(":")
+    size = " x ".join(map(str, data["image_shape"][1:]))
     name = Path(location).name or kind
-    return (
-        f"{name} ({info['data']['num_train']:,} images, {len(info['data']['class_names'])} classes, {size})"
-    )
+    return f"{name} ({data['num_train']:,} images, {len(data['class_names'])} classes, {size})"
 
 
 def describe_training(*infos: dict) -> str:
     """The training settings of a group of runs; some only if they are not the usual ones."""
     config = infos[0]["config"]
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
-    unusual = [
-        f", {name.replace('_', ' ')} {value}"
-        for name, value in config.items()
-        if name in _USUAL and value not in (None, _USUAL[name])
-    ]
-    return (
-        f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
-        f"{config['epochs']} epochs{''.join(unusual)}"
-    )
+    text = f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
+    text += f"{config['epochs']} epochs"
+    for name, value in config.items():
+        if name in _USUAL and value not in (None, _USUAL[name]):
+            text += f", {name.replace('_', ' ')} {value}"
+    return text
 
 
 _DESCRIBE = {"track": _describe_tracking, "retrain": _describe_retraining, "memorize": _describe_memorization}

@@ -119,11 +119,10 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     paths = [path for path, each in runs.items() if each.get("labels_fingerprint") == same]
     examples = paths[0] / "examples.parquet"
     given = files.read_table(examples, fingerprint, ["given_label"])["given_label"].to_numpy()
-    chosen = select(
-        [files.read_table(path / "scores.parquet", fingerprint, _NEEDED).to_pandas() for path in paths], given
-    )
+    scores = [path / "scores.parquet" for path in paths]
+    chosen = select([files.read_table(path, fingerprint, _NEEDED).to_pandas() for path in scores], given)
     ids = chosen["example_id"].to_numpy()
-    tables = [files.read_table(path / "scores.parquet", fingerprint).take(ids).to_pandas() for path in paths]
+    tables = [files.read_table(path, fingerprint).take(ids).to_pandas() for path in scores]
     names = [name for name in common_scores(tables) if all(is_whole(table, name) for table in tables)]
     values, places = zip(*(_values_and_places(tables, name) for name in names), strict=True)
     named = files.read_table(examples, fingerprint, ["key", "clean_label"]).take(ids).to_pydict()
@@ -177,11 +176,10 @@ def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _
     within a class from the hardest example on. Ranks and forgetting events are means over runs (0 events if
     a run never learned the example). Unreadable examples are ignored.
     """
-    events = np.mean(
-        [table["forgetting_events"].to_numpy(np.float64, na_value=0) for table in tables], axis=0
-    )
+    events = [table["forgetting_events"].to_numpy(np.float64, na_value=0) for table in tables]
     ranked = rank(tables, _BY)
-    ranked = ranked.assign(label=given[ranked["example_id"]], events=events[ranked["example_id"]])
+    ids = ranked["example_id"]
+    ranked = ranked.assign(label=given[ids], events=np.mean(events, axis=0)[ids])
     classes = ranked.groupby("label")["rank"].mean().sort_values(kind="stable").index
     num_classes, size = _sizes(len(classes), num_cards)
     classes = classes[np.linspace(0, len(classes) - 1, num_classes).round().astype(int)]
@@ -193,16 +191,9 @@ def select(tables: Sequence[pd.DataFrame], given: np.ndarray, num_cards: int = _
     # A label that the networks preferred to all others, on average, is not a suspect.
     margin = np.mean([table["aum"] for table in tables], axis=0)
     suspects = suspects[margin[suspects["example_id"]] < 0]
-    found = (
-        ranked.groupby("label").head(size),
-        ranked.groupby("label").tail(size),
-        forgotten.groupby("label").tail(size),
-        suspects.groupby("label").tail(size),
-    )
-    is_in = {
-        name: ranked["example_id"].isin(members["example_id"])
-        for name, members in zip(LISTS, found, strict=True)
-    }
+    found = [ranked.groupby("label").head(size)["example_id"]]
+    found += [each.groupby("label").tail(size)["example_id"] for each in (ranked, forgotten, suspects)]
+    is_in = {name: ranked["example_id"].isin(each) for name, each in zip(LISTS, found, strict=True)}
     chosen = ranked[["example_id", "label"]].assign(**is_in)[np.logical_or.reduce([*is_in.values()])]
     # Hardest example first, easiest class first.
     position = pd.Series(range(len(classes)), index=classes)
@@ -251,15 +242,13 @@ def _values_and_places(tables: Sequence[pd.DataFrame], by: str) -> tuple[list[st
     counts = (~np.isnan(of_runs)).sum(0)
     means = np.nansum(of_runs, axis=0) / np.maximum(counts, 1)
     null = "wrong at the last epoch" if by == "learned_epoch" else "never learned"
-    texts = [_text(mean, count, len(tables), null) for mean, count in zip(means, counts, strict=True)]
+    texts = []
+    for mean, count in zip(means, counts, strict=True):
+        some = f" in {count} of {len(tables)} runs" if count < len(tables) else ""
+        texts.append(f"{mean:.3g}{some}" if count else null)
     losses = np.mean([table["mean_loss"] for table in tables], axis=0)
     order = np.lexsort((tables[0]["example_id"], losses, SCORES[by].sign * means, -counts))
     return texts, np.argsort(order).tolist()
-
-
-def _text(mean: float, num_known: int, num_runs: int, null: str) -> str:
-    some = f" in {num_known} of {num_runs} runs" if num_known < num_runs else ""
-    return f"{mean:.3g}{some}" if num_known else null
 
 
 def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -268,13 +257,11 @@ def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[
     Runs without records are ignored; both are empty if no run has any.
     """
     losses, predictions = [], []
-    for path in paths:
-        if store.recorded_epochs(path):
-            of_run = []
-            for _, records in store.read_epochs(path, fingerprint):
-                of_run.append(records.loss[ids])
-            losses.append(of_run)
-            predictions.append(records.prediction[ids])
+    for path in filter(store.recorded_epochs, paths):
+        losses.append([])
+        for _, records in store.read_epochs(path, fingerprint):
+            losses[-1].append(records.loss[ids])
+        predictions.append(records.prediction[ids])
     if not losses:
         return np.empty((0, 0)), np.empty(0, int)
     # Ties: argmax returns the smallest class index.

@@ -37,7 +37,6 @@ def _made(path: Path, info: dict) -> str:
 
 
 def _searched(info: dict) -> list[str]:
-    """The runs that searched the learning rates of a run."""
     made = []
     for path in map(Path, info["config"].get("lr_from", ())):
         try:
@@ -68,7 +67,6 @@ def _scores(path: Path, info: dict) -> list[str]:
 
 
 def _split(info: dict) -> str:
-    """The command of the split that a run of retrain used."""
     path, settings = Path(info["config"]["split"]), split_of(info)
     # The split is in the folder of the first of its runs; the others are next to that.
     tracked = path.parents[1]

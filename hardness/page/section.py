@@ -45,7 +45,6 @@ class Section:
     title: str
     settings: str
     runs: Sequence[Path]
-    """Their folders."""
     words: Words = field(default_factory=lambda: Words("", []))
     estimates: dict[str, Estimate] = field(default_factory=dict)
     drawings: list[Drawing] = field(default_factory=list)

@@ -184,21 +184,11 @@ def _logs(group: Runs) -> dict[str, pd.DataFrame]:
     return logs
 
 
-SECTIONS = (
-    _generalization,
-    _memorization,
-    _comparison,
-    _first_learned,
-    agreements,
-    _coherence,
-    _label_errors,
-)
-"""In the order of the page: functions from (run folder -> run.json) to sections."""
-
-
 def all_sections(runs: Runs) -> list[Section]:
     """All sections, in the order of the page; figures of one kind are numbered in this order."""
-    sections = [section for part in SECTIONS for section in part(runs)]
+    parts = (_generalization, _memorization, _comparison)
+    parts += (_first_learned, agreements, _coherence, _label_errors)
+    sections = [section for part in parts for section in part(runs)]
     counts = Counter()
     for drawing in (drawing for section in sections for drawing in section.drawings):
         counts[drawing.title] += 1

@@ -32,13 +32,12 @@ def may_write(out: Path) -> bool:
 
 
 def in_numbers(
-    config: Any,
-    runs: dict[Path, dict],
-    sections: Sequence[Section],
-    galleries: Sequence[tuple[str, Gallery]],
+    config: Any, runs: dict[Path, dict], sections: Sequence[Section], galleries: Sequence[tuple[str, Gallery]]
 ) -> dict[str, Any]:
     """The object of summary.json."""
-    names = _names(list(runs))
+    counts = Counter(path.name for path in runs)
+    # Two runs may have folders of the same name.
+    names = {path: path.name if counts[path.name] == 1 else str(path) for path in runs}
     return {
         "format_version": files.FORMAT_VERSION,
         "title": config.title,
@@ -56,12 +55,6 @@ def in_numbers(
         ],
         "commands": commands(config, runs),
     }
-
-
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The name of each run: its folder's name, or its path if two have the same."""
-    counts = Counter(path.name for path in paths)
-    return {path: path.name if counts[path.name] == 1 else str(path) for path in paths}
 
 
 def _section(section: Section, names: dict[Path, str]) -> dict[str, Any]:
@@ -126,15 +119,11 @@ def in_markdown(summary: dict[str, Any]) -> str:
 
 
 def _table(estimates: dict[str, dict]) -> list[str]:
-    rows = [
-        f"| {_plain(name)} | {value['mean']:.3f} | {_interval(value)} | {value['num_seeds']} |"
-        for name, value in estimates.items()
-    ]
-    return ["| quantity | mean | 95 % interval | seeds |", "| --- | ---: | --- | ---: |", *rows, ""]
-
-
-def _interval(estimate: dict) -> str:
-    return "" if estimate["low"] is None else f"[{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    lines = ["| quantity | mean | 95 % interval | seeds |", "| --- | ---: | --- | ---: |"]
+    for name, value in estimates.items():
+        interval = "" if value["low"] is None else f"[{value['low']:.3f}, {value['high']:.3f}]"
+        lines.append(f"| {_plain(name)} | {value['mean']:.3f} | {interval} | {value['num_seeds']} |")
+    return [*lines, ""]
 
 
 def _plain(text: str) -> str:

@@ -13,16 +13,7 @@ from typing import Any
 
 from hardness.config import Data
 from hardness.dynamics.store import BYTES_PER_RECORD
-from hardness.recipes.count import (
-    Passes,
-    ancestor,
-    num_epochs,
-    num_measurements,
-    num_subsets,
-    passes,
-    settings_of,
-    subset_sizes,
-)
+from hardness.recipes import count
 from hardness.recipes.plan import PlannedRun
 from hardness.registry import source_of
 
@@ -66,7 +57,7 @@ def costs(runs: Sequence[PlannedRun]) -> dict[PlannedRun, Cost]:
         if stage in ("report", "labels"):
             is_report = stage == "report"
             return Cost(_OVERHEAD + is_report * _REPORT, is_report * _PAGE)
-        settings = settings_of(run)
+        settings = count.settings_of(run)
         if not settings.get("data"):
             # Known only after the run that it depends on.
             return Cost(_OVERHEAD, 0)
@@ -77,10 +68,11 @@ def costs(runs: Sequence[PlannedRun]) -> dict[PlannedRun, Cost]:
             seconds = sum(sizes) * rate.decode(data, num_workers(run.config.workers))
             return Cost(_OVERHEAD + seconds, sum(sizes) * math.prod(data.adapter.input_shape))
         if stage == "split":
-            rows = num_subsets(settings) * sum(subset_sizes(settings, sizes[0])[:2])
+            rows = count.num_subsets(settings) * sum(count.subset_sizes(settings, sizes[0])[:2])
             return Cost(_OVERHEAD, rows * _ROW)
-        todo, seconds, size = passes(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs(run)
-        if todo != Passes():
+        num_epochs = count.num_epochs(run)
+        todo, seconds, size = count.passes(run, *sizes, data.num_classes), 0.0, _EPOCH * num_epochs
+        if todo != count.Passes():
             names = ("model", "stem", "precision", "batch_size", "device")
             precision = "bf16" if settings["precision"] == "bf16" else "float32"
             found = measured(source, *((settings | {"precision": precision})[name] for name in names))
@@ -90,8 +82,9 @@ def costs(runs: Sequence[PlannedRun]) -> dict[PlannedRun, Cost]:
             size += sizes[0] * (settings["epochs"] * BYTES_PER_RECORD[precision] + _TABLES)
             # In numbers of 4 bytes: the weights, the state of the optimizer, and kept checkpoints.
             numbers = 1 + rate.state_size(settings["optimizer"], settings["momentum"])
-            size += 4 * found.num_parameters * (numbers + num_measurements(settings, "checkpoint_every"))
-        left = 1 - run.num_epochs_done / (num_epochs(run) or 1)
+            numbers += count.num_measurements(settings, "checkpoint_every")
+            size += 4 * found.num_parameters * numbers
+        left = 1 - run.num_epochs_done / (num_epochs or 1)
         share = max(1, min(run.stage.gpus, torch.cuda.device_count()))
         return Cost(_OVERHEAD + left * seconds / share, round(left * size))
 
@@ -101,9 +94,9 @@ def costs(runs: Sequence[PlannedRun]) -> dict[PlannedRun, Cost]:
 def _images(run: PlannedRun, settings: dict[str, Any]) -> Data:
     """The data of a run, loaded lazily; images that are not packed yet are read from their source."""
     found = {name: settings[name] for name in ("data", "size", "val_fraction")}
-    pack = ancestor(run, "pack")
+    pack = count.ancestor(run, "pack")
     if pack and not (pack.output / "pack.json").exists():
-        source = settings_of(pack)
+        source = count.settings_of(pack)
         found = {name: source[name] for name in found} | {"size": found["size"] or source["size"]}
     elif source_of(found["data"]).is_packed:
         # The packed folder already has a separate validation part.

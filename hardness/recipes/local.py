@@ -27,11 +27,8 @@ def on_this_machine(runs: Sequence[PlannedRun]) -> Engine:
     """
     # Runs are forked from a server that has already imported the stages.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["hardness.stages.track", "hardness.stages.retrain", "hardness.stages.report"]
-    )
-    gpus = _gpus()
-    if gpus:
+    context.set_forkserver_preload([f"hardness.stages.{name}" for name in ("track", "retrain", "report")])
+    if gpus := _gpus():
         check_resources(runs, "gpus", len(gpus))
     # Without GPUs there is one slot, the CPU.
     free = gpus or [""]

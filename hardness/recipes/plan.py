@@ -29,7 +29,6 @@ class PlannedRun:
     grid_values: dict[str, Any]
     """Its grid values: setting -> value, including those of its dependencies."""
     depends_on: tuple["PlannedRun", ...]
-    """The runs that it depends on."""
     output: Path
     """Its output: a run folder, a split file, packed images or a report."""
     fingerprint: str
@@ -49,7 +48,6 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        """The command that executes this run alone."""
         flags = {
             f"no_{name}" if value is False else name.rstrip("_"): value is False or value
             for name, value in _changed(self.stage.entry.name, self.settings).items()
@@ -58,7 +56,6 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path | None:
-        """Its run folder, if its stage trains."""
         return self.output if self.stage.entry.trains else None
 
     @property
@@ -114,12 +111,9 @@ class PlannedRun:
         return files.read_json(self.mark, names, "Remove it: the run is then checked again.")
 
     def mark_done(self, seconds: float) -> None:
-        mark = {
-            "fingerprint": self.fingerprint,
-            "seconds": seconds,
-            "settings": _shaping(self.stage.entry.name, self.settings),
-        }
-        files.write_json(self.mark, {"format_version": files.FORMAT_VERSION, **mark})
+        mark = {"format_version": files.FORMAT_VERSION, "fingerprint": self.fingerprint, "seconds": seconds}
+        settings = _shaping(self.stage.entry.name, self.settings)
+        files.write_json(self.mark, {**mark, "settings": settings})
 
 
 Sources = dict[str, PlannedRun | list[PlannedRun]]
@@ -153,7 +147,7 @@ def expand(recipe: Recipe, most: int | None = None) -> dict[str, PlannedRun]:
                 hint = "Make them smaller, or pass --yes."
                 raise UserError("many-runs", sentence, hint, path=str(recipe.path), most=most)
         if not of_stage[stage.id]:
-            sentence = "No runs of {sources} have the settings that [{id}] depends_on."
+            sentence = "No runs of {sources} have the settings that [{id}] depends on."
             values = {"id": stage.id, "sources": ", ".join(stage.sources)}
             raise UserError("no-matching-source", sentence, "Correct its grid.", **values)
         for run in of_stage[stage.id]:
@@ -218,12 +212,15 @@ def _run(recipe: Recipe, stage: Stage, own: dict[str, Any], sources: Sources) ->
         settings |= {"out": recipe.runs / name, "resume": True}
     if stage.entry.name == "report":
         settings.setdefault("out", Path("reports") / recipe.path.stem)
-    output = stage.entry.load().output(settings)
+    kind = stage.entry.load()
+    output = kind.output(settings)
     if not _is_packed(output):
-        # Check the settings now. The source of packed images may be gone.
-        stage.entry.load()(**{**settings, **_until_packed(sources)})
-    name_of_kind = stage.entry.load().__name__
-    hashed = [name_of_kind, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
+        # Check the settings now: images by their source until they are packed, when it may be gone.
+        checked = dict(settings)
+        if (packing := sources.get("data")) and not _is_packed(packing.output):
+            checked |= {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
+        kind(**checked)
+    hashed = [kind.__name__, _shaping(stage.entry.name, settings), [run.fingerprint for run in depends_on]]
     fingerprint = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
     return PlannedRun(
         name=name,
@@ -245,14 +242,6 @@ def _filled_by(entry: StageEntry, setting: str, source: PlannedRun) -> dict[str,
         return {"split": source.output, "run": (source.output.parents[1],)}
     takes_several = isinstance(defaults(entry.name)[setting], list)
     return {setting: (source.output,) if takes_several else source.output}
-
-
-def _until_packed(sources: Sources) -> dict[str, Any]:
-    """Settings that check images by their source until they are packed."""
-    packing = sources.get("data")
-    if packing is None or _is_packed(packing.output):
-        return {}
-    return {name: getattr(packing.config, name) for name in ("data", "val_fraction")}
 
 
 def _is_packed(folder: Path) -> bool:

@@ -91,10 +91,9 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     for stage in stages.values():
         _check_sources(stage, stages)
     stages = {id: _with_shared(stage, shared, stages) for id, stage in stages.items()}
+    sorter = graphlib.TopologicalSorter({id: stage.sources for id, stage in stages.items()})
     try:
-        order = [
-            *graphlib.TopologicalSorter({id: stage.sources for id, stage in stages.items()}).static_order()
-        ]
+        order = list(sorter.static_order())
     except graphlib.CycleError as error:
         cycle = " from ".join(error.args[1][::-1])
         sentence, hint = "Stages depend on each other in a cycle ({cycle}).", "Remove one `from`."
@@ -166,16 +165,14 @@ def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:
         if name not in _known(entry):
             raise unknown_name(f"a setting of [{id}]", name, [*_known(entry), *_OWN])
         hint = _known(entry)[name]
-        if _fits(value, hint):
-            settings[_field(name)] = _converted(f"{id}.{name}", value, hint)
-        elif isinstance(value, list):
+        if isinstance(value, list) and not _fits(value, hint):
             if not value:
                 sentence, hint = "{name} of [{id}] is an empty grid.", "Give it values, or remove it."
                 raise UserError("empty-grid", sentence, hint, name=name, id=id)
             grid[_field(name)] = [_converted(f"{id}.{name}", each, hint) for each in value]
             require_distinct(f"{name} of [{id}]", list(map(repr, grid[_field(name)])))
         else:
-            _converted(f"{id}.{name}", value, hint)
+            settings[_field(name)] = _converted(f"{id}.{name}", value, hint)
     gpus = _converted(f"{id}.gpus", table.get("gpus", entry.gpus), float)
     if gpus > 1 and not (entry.many_ranks and gpus.is_integer()):
         sentence = "[{id}] cannot use {gpus:g} GPUs: only track uses several, a whole number of them."

@@ -14,7 +14,8 @@ from rich.tree import Tree
 from hardness import console
 from hardness.console import duration, say
 from hardness.errors import UserError
-from hardness.recipes.cost import Cost, costs, num_epochs
+from hardness.recipes.cost import Cost, costs
+from hardness.recipes.count import num_epochs
 from hardness.recipes.local import on_this_machine
 from hardness.recipes.plan import PlannedRun, expand
 from hardness.recipes.recipe import Recipe, read

@@ -11,7 +11,9 @@ from hardness import files
 
 def add_coherence(run: Path, rows: pd.DataFrame, fingerprint: str) -> Path:
     """Write rows to RUN/coherence.parquet, replacing those of the same epochs and groups."""
-    return replace_rows(run, rows, fingerprint, lambda old: _keys(old).isin(_keys(rows)))
+    keys = ["epoch", "measured_on"]
+    new = pd.MultiIndex.from_frame(rows[keys])
+    return replace_rows(run, rows, fingerprint, lambda old: pd.MultiIndex.from_frame(old[keys]).isin(new))
 
 
 def replace_rows(
@@ -23,7 +25,3 @@ def replace_rows(
         rows = pd.concat([old[~is_replaced(old)], rows], ignore_index=True)
     files.write_table(path, rows.sort_values(["epoch", "measured_on"], kind="stable"), fingerprint)
     return path
-
-
-def _keys(rows: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(rows[["epoch", "measured_on"]])

@@ -57,10 +57,8 @@ def _info_or_none(run: Path) -> dict[str, Any] | None:
 
 def next_path(stage: str, resume: bool, shape: dict[str, Any], by_default: dict[str, Any]) -> Path:
     """runs/track-3 after runs/track-2; with ``resume``, the newest unfinished one of this configuration."""
-    numbers = {}
-    for path in RUNS.glob(f"{stage}-*"):
-        if path.name.removeprefix(f"{stage}-").isdigit():
-            numbers[int(path.name.removeprefix(f"{stage}-"))] = path
+    found = ((path.name.removeprefix(f"{stage}-"), path) for path in RUNS.glob(f"{stage}-*"))
+    numbers = {int(number): path for number, path in found if number.isdigit()}
     if resume:
         for _, path in sorted(numbers.items(), reverse=True):
             info = _info_or_none(path)

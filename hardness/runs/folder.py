@@ -136,15 +136,12 @@ class RunFolder:
 
     def update(self, **info: Any) -> None:
         """Add to run.json. Raises ``UserError`` if a resumed run has other data or another precision."""
-        for name, hint in (
-            ("fingerprint", "Restore the data"),
-            ("labels_fingerprint", "Restore the data"),
-            ("precision", "Resume it on the same kind of device"),
-        ):
-            self._check_unchanged(name, self.info, info, hint)
+        for name in ("fingerprint", "labels_fingerprint"):
+            self._check_unchanged(name, self.info, info, "Restore the data")
+        self._check_unchanged("precision", self.info, info, "Resume it on the same kind of device")
+        old, new = (each.get("data", {}) for each in (self.info, info))
         for name in _OF_INPUTS:
-            hint = "Restore the data and its flags"
-            self._check_unchanged(name, self.info.get("data", {}), info.get("data", {}), hint)
+            self._check_unchanged(name, old, new, "Restore the data and its flags")
         self.info.update(info)
         if self.ranks.is_first:
             files.write_json(self.path / "run.json", self.info)

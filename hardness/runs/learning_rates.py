@@ -26,9 +26,8 @@ def searched_rates(runs: Sequence[Path], fingerprint: str, optimizers: Sequence[
             raise UserError("lr-from-other-data", sentence, "Name runs of this data set.", **values)
         curves = files.read_table(run / "curves.parquet", fingerprint).to_pandas()
         # A run of an older version had one rate for all.
-        rates = info.get("learning_rates") or dict.fromkeys(
-            info["config"]["optimizers"], info["config"]["lr"]
-        )
+        config = info["config"]
+        rates = info.get("learning_rates") or dict.fromkeys(config["optimizers"], config["lr"])
         tables.append(curves.assign(run=str(run), lr=curves["optimizer"].map(rates)))
     table = pd.concat(tables, ignore_index=True).query("noise < 1")
     best = best_rates(table)

@@ -12,8 +12,6 @@ from hardness.registry import STAGES
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
 # Settings of track that add measurements, and do not change training.
 OBSERVING = {"checkpoint_every", "coherence_every", "coherence_sample"}
-
-
 SPLITTING = (
     *("rule", "by", "balance", "quantile", "epoch", "train_size", "test_size", "test_fraction"),
     *("controls", "drop_twins", "seed"),
@@ -80,7 +78,6 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
-    """The command that resumes a run."""
     settings = {name: value for name, value in info["config"].items() if name != "resume"}
     return command(info["stage"], {**settings, "out": run, "resume": True}, info)
 

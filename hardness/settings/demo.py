@@ -1,5 +1,3 @@
-"""The settings of ``hardness demo``."""
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,6 +1,3 @@
-"""The settings of ``hardness labels``."""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,5 @@ class Labels:
         SCORES[self.by]
 
     @staticmethod
-    def output(settings: Mapping[str, Any]) -> Path:
-        """The run that it adds to."""
+    def output(settings: dict[str, Any]) -> Path:
         return settings["run"]

@@ -1,6 +1,3 @@
-"""The settings of ``hardness pack``."""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,5 @@ class Pack(Workers, DataChoice):
         require(not source_of(self.data).is_packed, "already-packed", sentence, hint, data=self.data)
 
     @staticmethod
-    def output(settings: Mapping[str, Any]) -> Path:
-        """Where the packed images go."""
+    def output(settings: dict[str, Any]) -> Path:
         return settings.get("out") or source_of(settings.get("data", Pack.data)).packed_folder

@@ -1,6 +1,3 @@
-"""The settings of ``hardness report``."""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +26,5 @@ class Report:
     """--no-images: show examples without their images, for reports that are shared."""
 
     @staticmethod
-    def output(settings: Mapping[str, Any]) -> Path:
-        """Its folder."""
+    def output(settings: dict[str, Any]) -> Path:
         return settings["out"]

@@ -1,5 +1,3 @@
-"""The settings of ``hardness retrain``."""
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

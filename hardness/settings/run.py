@@ -1,5 +1,3 @@
-"""The settings of ``hardness run``."""
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,6 +1,3 @@
-"""The settings of ``hardness score``."""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,8 +58,7 @@ class Score(Workers):
             check_data(self.data)
 
     @staticmethod
-    def output(settings: Mapping[str, Any]) -> Path:
-        """The run that it adds to."""
+    def output(settings: dict[str, Any]) -> Path:
         return settings["run"][0]
 
     @property

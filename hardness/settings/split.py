@@ -1,6 +1,3 @@
-"""The settings of ``hardness split``."""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,8 +57,7 @@ class Split:
             self._check_learned_by()
 
     @staticmethod
-    def output(settings: Mapping[str, Any]) -> Path:
-        """The file of the split of those runs."""
+    def output(settings: dict[str, Any]) -> Path:
         config = Split(**settings)
         return config.run[0] / "splits" / f"{config.name or _default_name(config)}.parquet"
 

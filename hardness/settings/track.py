@@ -1,5 +1,3 @@
-"""The settings of ``hardness track``."""
-
 from dataclasses import dataclass
 from typing import Literal
 

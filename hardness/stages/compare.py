@@ -11,7 +11,6 @@ from hardness.runs.settings import OPERATIONAL, defaults
 from hardness.settings.compare import Compare
 from hardness.statistics import Estimate
 
-_LAST_EPOCH = "The last epoch"
 _UNEQUAL = {"epoch", "lr", "time", "loader_wait"}
 """Entries of log.jsonl that do not measure how well training went."""
 
@@ -63,7 +62,9 @@ def _figures(run: Path, info: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
     found: dict[str, dict[str, Estimate]] = {}
     if info["stage"] == "track" and (log := read_log(run)):
         line = {name: value for name, value in log[-1].items() if name not in _UNEQUAL}
-        found[_LAST_EPOCH] = {name.replace("_", " "): Estimate.of([value]) for name, value in line.items()}
+        found["The last epoch"] = {
+            name.replace("_", " "): Estimate.of([value]) for name, value in line.items()
+        }
     for section in all_sections({run: info}):
         if section.estimates:
             found[section.title] = section.estimates

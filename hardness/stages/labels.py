@@ -30,27 +30,20 @@ def labels(config: Labels) -> Path:
     check_scored(run, config.by, fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
     examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
-    found = examples[["example_id", "key", "given_label"]].assign(
-        suggested_label=_suggested(run, fingerprint), score=scores[config.by]
-    )
+    found = examples[["example_id", "key", "given_label"]]
+    found = found.assign(suggested_label=_suggested(run, fingerprint), score=scores[config.by])
     # Ties are broken by example id.
     found["rank"] = (-pd.Series(ranks(scores, config.by))).rank(method="first")
     found = found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
     path = run / "labels.parquet"
     files.write_table(path, found, fingerprint, {"by": config.by})
-    table(
-        f"The {_SHOWN} most suspicious of {len(found):,} labels, by {config.by}",
-        ["key", "given", "suggested", config.by],
-        (
-            [
-                row.key,
-                class_names[row.given_label],
-                "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)],
-                "never learned" if pd.isna(row.score) else f"{row.score:.4g}",
-            ]
-            for row in found.head(_SHOWN).itertuples()
-        ),
-    )
+    rows = []
+    for row in found.head(_SHOWN).itertuples():
+        suggested = "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)]
+        value = "never learned" if pd.isna(row.score) else f"{row.score:.4g}"
+        rows.append([row.key, class_names[row.given_label], suggested, value])
+    title = f"The {_SHOWN} most suspicious of {len(found):,} labels, by {config.by}"
+    table(title, ["key", "given", "suggested", config.by], rows)
     if can_be_judged(scores, examples["is_corrupt"].to_numpy()):
         _judge(found, scores, examples)
     say(f"wrote {path}")
@@ -70,18 +63,14 @@ def _suggested(run: Path, fingerprint: str) -> pd.Series:
 def _judge(found: pd.DataFrame, scores: pd.DataFrame, examples: pd.DataFrame) -> None:
     judged = detection(scores, examples["is_corrupt"].to_numpy())
     num_corrupt, num_examples = judged.loc[0, ["num_corrupt", "num_examples"]]
-    table(
-        f"Detection of the {num_corrupt:,} corrupt labels among {num_examples:,}, by score",
-        ["score", "AUROC", "average precision"],
-        (
-            [row.score, f"{row.auroc:.3f}", f"{row.average_precision:.3f}"]
-            for row in judged.sort_values("average_precision", ascending=False).itertuples()
-        ),
-    )
-    truth = examples.loc[found["example_id"]]
+    best_first = judged.sort_values("average_precision", ascending=False).itertuples()
+    rows = [[row.score, f"{row.auroc:.3f}", f"{row.average_precision:.3f}"] for row in best_first]
+    title = f"Detection of the {num_corrupt:,} corrupt labels among {num_examples:,}, by score"
+    table(title, ["score", "AUROC", "average precision"], rows)
     suspects = found.head(num_corrupt)
-    corrupt = truth["is_corrupt"].to_numpy()[:num_corrupt]
-    is_right = (suspects["suggested_label"] == truth["clean_label"].to_numpy()[:num_corrupt]).fillna(False)
+    truth = examples.loc[suspects["example_id"]]
+    corrupt = truth["is_corrupt"].to_numpy()
+    is_right = (suspects["suggested_label"] == truth["clean_label"].to_numpy()).fillna(False)
     line = f"Of the {num_corrupt:,} most suspicious labels, {corrupt.mean():.3f} are corrupt"
     if corrupt.any():
         line += f"; for {is_right[corrupt].mean():.3f} of these, the suggested label is the clean one"

@@ -101,11 +101,8 @@ def _groups(images: Examples, data: DataSet, noise_seed: int) -> list[Group]:
 def _describe(curves: pd.DataFrame) -> None:
     for noise, level in curves.groupby("noise", sort=False):
         last = last_epoch(level).pivot_table("top1", "optimizer", "measured_on", sort=False)
-        table(
-            f"Top-1 at the last epoch, noise {noise:g}, mean over seeds",
-            ["", *last.columns],
-            ([name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()),
-        )
+        rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()]
+        table(f"Top-1 at the last epoch, noise {noise:g}, mean over seeds", ["", *last.columns], rows)
         words = Memorization.of(level).words()
         for sentence in (*words.sentences, *words.cautions):
             say(sentence)

@@ -10,18 +10,7 @@ import numpy as np
 from hardness import datasets, files
 from hardness.config import Data
 from hardness.console import progress, say
-from hardness.datasets import DataSet, Examples
-from hardness.datasets.packed import (
-    OF_DATA,
-    PARTS,
-    check_same,
-    checksum,
-    read_info,
-    read_shard,
-    shard_path,
-    verify,
-    write_shard,
-)
+from hardness.datasets import DataSet, Examples, packed
 from hardness.datasets.samples import flattened, leave_out, read_in_order, warn_of_flattened
 from hardness.resources import num_workers
 from hardness.settings.pack import Pack
@@ -36,7 +25,7 @@ def pack(config: Pack) -> Path:
     gives the same bytes.
     """
     if config.verify is not None:
-        say(f"all {verify(config.verify)} shards of {config.verify} verified")
+        say(f"all {packed.verify(config.verify)} shards of {config.verify} verified")
         return config.verify
     started = time.perf_counter()
     # Unreadable images are handled while packing.
@@ -44,7 +33,7 @@ def pack(config: Pack) -> Path:
     source = Data(**{name: getattr(config, name) for name in names}, cache="none")
     data = datasets.load(source, model="", workers=num_workers(config.workers))
     out = config.output(vars(config))
-    parts = dict(zip(PARTS, (data.train, data.validation), strict=True))
+    parts = dict(zip(packed.PARTS, (data.train, data.validation), strict=True))
     if (out / "pack.json").exists() and _is_whole(out, data, parts):
         say(f"{out} is already packed: nothing to do")
         return out
@@ -57,8 +46,8 @@ def pack(config: Pack) -> Path:
         for _ in progress(steps, len(images) - first, f"packing {part}"):
             pass
         for number in range(-(-len(images) // num_rows)):
-            path = shard_path(out, part, number)
-            shards[path.name] = checksum(path)
+            path = packed.shard_path(out, part, number)
+            shards[path.name] = packed.checksum(path)
     description = data.describe()
     files.write_json(
         out / "pack.json",
@@ -68,7 +57,7 @@ def pack(config: Pack) -> Path:
             "source": config.data,
             "num_examples": {part: len(images) for part, images in parts.items()},
             "num_rows": num_rows,
-            **{name: description[name] for name in OF_DATA},
+            **{name: description[name] for name in packed.OF_DATA},
             "shards": shards,
         },
     )
@@ -83,30 +72,28 @@ def pack(config: Pack) -> Path:
 
 def _is_whole(out: Path, data: DataSet, parts: dict[str, Examples]) -> bool:
     """Does a finished folder have all shards? Raises ``UserError`` if it is of another data set."""
-    info = read_info(out)
+    info = packed.read_info(out)
     for what, name, expected in (
         ("fingerprint", "fingerprint", data.fingerprint),
         ("image shape", "image_shape", list(data.adapter.input_shape)),
         ("image transform", "transform", data.adapter.transform),
         ("number of images", "num_examples", {part: len(images) for part, images in parts.items()}),
     ):
-        check_same(out, what, info[name], expected)
-    return all(
-        _num_packed(out, part, images, data, info["num_rows"]) == len(images)
-        for part, images in parts.items()
-    )
+        packed.check_same(out, what, info[name], expected)
+    num_rows = info["num_rows"]
+    return all(_num_packed(out, part, each, data, num_rows) == len(each) for part, each in parts.items())
 
 
 def _num_packed(out: Path, part: str, images: Examples, data: DataSet, num_rows: int) -> int:
     """The number of images in the shards that already exist. Raises ``UserError`` if they are others."""
     first = 0
-    while first < len(images) and (path := shard_path(out, part, first // num_rows)).exists():
-        shard = read_shard(path, data.adapter.input_shape, data.adapter.transform)
+    while first < len(images) and (path := packed.shard_path(out, part, first // num_rows)).exists():
+        shard = packed.read_shard(path, data.adapter.input_shape, data.adapter.transform)
         rows = slice(first, first + num_rows)
-        check_same(path, "number of images", shard.num_rows, len(images.keys[rows]))
+        packed.check_same(path, "number of images", shard.num_rows, len(images.keys[rows]))
         for name, column in (("key", list(images.keys[rows])), ("label", images.clean_labels[rows].tolist())):
             for row, pair in enumerate(zip(shard.column(name).to_pylist(), column, strict=True), first):
-                check_same(path, f"{name} of example {row}", *pair)
+                packed.check_same(path, f"{name} of example {row}", *pair)
         first += shard.num_rows
     return first
 
@@ -136,10 +123,9 @@ def _pack(
             if max(read_here) == start + size - 1:
                 if writing:
                     writing.result()
-                path = shard_path(out, part, start // num_rows)
-                writing = thread.submit(
-                    write_shard, path, images, start, pixels, is_readable, data.adapter.transform
-                )
+                path = packed.shard_path(out, part, start // num_rows)
+                shard = path, images, start, pixels, is_readable, data.adapter.transform
+                writing = thread.submit(packed.write_shard, *shard)
             yield from read_here
         if writing:
             writing.result()

@@ -105,11 +105,8 @@ def _resolve(config: Retrain, tracked: dict) -> Retrain:
 def _describe(curves: pd.DataFrame) -> None:
     matrix = transfer_matrix(curves).droplevel("tracking_seed").loc[list(SUBSETS)]
     columns = [*SUBSETS, "validation", "train"]
-    table(
-        "Top-1 at the last epoch: trained on (rows), measured on (columns)",
-        ["", *columns],
-        ([name, *(f"{row[column]:.3f}" for column in columns)] for name, row in matrix.iterrows()),
-    )
+    rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in matrix[columns].iterrows()]
+    table("Top-1 at the last epoch: trained on (rows), measured on (columns)", ["", *columns], rows)
     words = Generalization.of(curves).words()
     for sentence in (*words.sentences, *words.cautions):
         say(sentence)

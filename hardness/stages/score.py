@@ -30,17 +30,17 @@ def score(config: Score) -> Path | None:
     runs = config.run or (newest_run("track"),)
     infos = [_info(run) for run in runs]
     check_alike(runs, infos)
+    pooled = config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
+    pooled_from = {"runs": [str(run) for run in runs]}
     if len(runs) > 1:
-        _check_pool(_pooled_path(config, runs), runs)
+        _check_pool(pooled, pooled_from)
     tables, epochs_of_weights = [], []
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
         kept, weights_of = _kept(run, last_epoch)
-        free = [
-            *FREE,
-            *(name for name in {**kept, **dict.fromkeys(config.names)} if not SCORES[name].needs_network),
-        ]
-        found = scores(run, info.get("fingerprint"), last_epoch, dict.fromkeys(free))
+        names = dict.fromkeys([*FREE, *kept, *config.names])
+        free = [name for name in names if not SCORES[name].needs_network]
+        found = scores(run, info.get("fingerprint"), last_epoch, free)
         probes = [name for name in config.names if SCORES[name].needs_network]
         columns = {name: column for name, column in kept.items() if SCORES[name].needs_network}
         if probes or config.coherence:
@@ -60,9 +60,10 @@ def score(config: Score) -> Path | None:
     given_labels = _given_labels(runs)
     for name in common_scores(tables):
         check_same(epoch_of(name), runs, [weights_of.get(name) for weights_of in epochs_of_weights])
-    path = _pool(config, runs, infos, tables)
-    _compare(path, runs, infos, tables, given_labels)
-    return path
+    files.write_table(pooled, pool(tables), infos[0].get("fingerprint") or "", pooled_from)
+    say(f"wrote {pooled}")
+    _compare(pooled, runs, infos, tables, given_labels)
+    return pooled
 
 
 def _list() -> None:
@@ -153,25 +154,12 @@ def _describe(found: pd.DataFrame, title: str) -> None:
     table(title, ["score", "minimum", "median", "maximum", "null"], rows)
 
 
-def _pooled_path(config: Score, runs: tuple[Path, ...]) -> Path:
-    return config.out or runs[0] / f"scores-pool{len(runs)}.parquet"
-
-
-def _check_pool(path: Path, runs: tuple[Path, ...]) -> None:
+def _check_pool(path: Path, settings: dict[str, list[str]]) -> None:
     """A pool of other runs is not overwritten; checked before any work."""
-    settings = {"runs": [str(run) for run in runs]}
     if path.exists() and (found := files.table_settings(path)) != settings:
         sentence, hint = "{path} is the pool of other runs: {runs}.", "Choose another --out."
         others = " ".join(found.get("runs", ["unknown"]))
         raise UserError("pool-of-other-runs", sentence, hint, path=str(path), runs=others)
-
-
-def _pool(config: Score, runs: tuple[Path, ...], infos: list[dict], tables: list[pd.DataFrame]) -> Path:
-    path = _pooled_path(config, runs)
-    settings = {"runs": [str(run) for run in runs]}
-    files.write_table(path, pool(tables), infos[0].get("fingerprint") or "", settings)
-    say(f"wrote {path}")
-    return path
 
 
 def _compare(

@@ -55,7 +55,8 @@ def show(config: Show) -> Path:
         _try("log.jsonl", lambda: _show_curves(log))
         _try("splits", lambda: _show_splits(run))
         _try("scores.parquet", lambda: below.extend(_scores(run)))
-    elif _has_loaded(info):
+    elif "data" in info:
+        # Before it loads its data, a run has not resolved its settings.
         _try("curves", lambda: _show_networks(run, info, log))
     _try("files", lambda: below.append(("files", ", ".join(_files(run)) or "none yet")))
     say("")
@@ -81,7 +82,7 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     """The entries of run.json; an early one lacks some of them."""
     config = info["config"]
     yield "times", _times(info, log)
-    if _has_loaded(info):
+    if "data" in info:
         data, num_unreadable = info["data"], info.get("num_unreadable", 0)
         size = " x ".join(map(str, data["image_shape"][1:]))
         yield (
@@ -110,12 +111,7 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     if "device" in info:
         processes = f", {info['num_ranks']} processes" if info.get("num_ranks", 1) > 1 else ""
         yield "device", f"{info['device']}, {info.get('precision', 'float32')}{processes}"
-    yield "progress", _progress(info, log) if _has_loaded(info) else "none yet"
-
-
-def _has_loaded(info: Info) -> bool:
-    """Whether the run had loaded its data and resolved its settings."""
-    return "data" in info
+    yield "progress", _progress(info, log) if "data" in info else "none yet"
 
 
 def _times(info: Info, log: Log) -> str:
@@ -205,8 +201,9 @@ def _show_networks(run: Path, info: Info, log: Log) -> None:
     whole = run / "curves.parquet"
     paths = [whole] if whole.exists() else sorted((run / "members").glob("*.parquet"))
     curves = [last_epoch(files.read_table(path, fingerprint).to_pandas()) for path in paths]
-    last = pd.concat(curves) if curves else pd.DataFrame(columns=["trained_on", "optimizer", "noise", "seed"])
-    measured_on = list(last["measured_on"].unique()) if curves else []
+    names = ["trained_on", "optimizer", "noise", "seed", "measured_on", "top1"]
+    last = pd.concat(curves) if curves else pd.DataFrame(columns=names)
+    measured_on = list(last["measured_on"].unique())
     rows = []
     for kind in _kinds(info):
         mine = last[(last[list(kind)] == pd.Series(kind)).all(axis=1)]
@@ -218,7 +215,7 @@ def _show_networks(run: Path, info: Info, log: Log) -> None:
             state = f"{len(finished)}/{seeds} finished"
         else:
             state = f"epoch {started[-1]['epoch']}/{epochs}" if started else "not started"
-        means = mine.groupby("measured_on")["top1"].mean() if curves else {}
+        means = mine.groupby("measured_on")["top1"].mean()
         cells = (f"{means[name]:.3f}" if name in means else "" for name in measured_on)
         rows.append([_label(kind, info), state, *cells])
     say("")

@@ -183,17 +183,14 @@ def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs:
         say(f"{num_more} more controls of easy and of hard were drawn (not shown)")
     table(f"Subsets{pooled}", ["subset", *FOLDS, "tied at the border", "overlap with its subset"], rows)
 
-    histogram = pd.crosstab(subsets["label"], subsets["subset"]).reindex(
-        index=range(len(class_names)), columns=SUBSETS, fill_value=0
-    )
+    labels = range(len(class_names))
+    histogram = pd.crosstab(subsets["label"], subsets["subset"])
+    histogram = histogram.reindex(index=labels, columns=SUBSETS, fill_value=0)
     difference = (histogram["easy"] - histogram["hard"]).abs()
     shown = difference.sort_values(ascending=False, kind="stable").index[:_LISTED_CLASSES].sort_values()
     more = "" if len(shown) == len(class_names) else f" (the {len(shown)} that differ most)"
-    table(
-        f"Examples per class{more}",
-        ["class", *SUBSETS],
-        ([class_names[label], *histogram.loc[label]] for label in shown),
-    )
+    rows = [[class_names[label], *histogram.loc[label]] for label in shown]
+    table(f"Examples per class{more}", ["class", *SUBSETS], rows)
     for name, share in cut.tied_share.items():
         if share > 0.5:
             warn(
