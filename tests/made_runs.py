@@ -25,7 +25,7 @@ from hardness.settings.retrain import Retrain
 from hardness.settings.track import Track
 from hardness.stages.track import examples
 from hardness.subsets import SUBSETS
-from hardness.training.fit import EpochLog
+from hardness.training.job import EpochLog
 
 _digits = cache(lambda: datasets.load(Data(), model="mlp"))
 

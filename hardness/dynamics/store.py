@@ -45,6 +45,8 @@ _POSSIBLE = {
     "loss": (-1e-3, _LARGEST_FLOAT32, "finite and at least 0"),
     "el2n": (-1e-3, math.sqrt(2) + 1e-2, "between 0 and sqrt(2)"),
 }
+# Readers list the epochs repeatedly.
+_warn_once = cache(warn)
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,8 @@ def recorded_epochs(run: Path) -> list[int]:
     """
     incomplete = marker.wait_for_writers(run / "dynamics")
     for epoch in sorted(incomplete):
-        _warn_incomplete(run, epoch)
+        _warn_once(f"epoch {epoch} in {run} is incomplete: skipped")
     return [epoch for epoch in _epochs_on_disk(run) if epoch not in incomplete]
-
-
-@cache
-def _warn_incomplete(run: Path, epoch: int) -> None:
-    """Warn once, although readers list the epochs repeatedly."""
-    warn(f"epoch {epoch} in {run} is incomplete: skipped")
 
 
 def _epochs_on_disk(run: Path) -> list[int]:

@@ -9,9 +9,6 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-_SETTINGS = {"lr", "weight_decay", "momentum", "maximize", "foreach", "fused", "capturable"}
-"""Keys of a parameter group."""
-
 
 @dataclass(frozen=True)
 class ParameterBucket:
@@ -84,21 +81,14 @@ class ThreeGradients(Optimizer):
     ):
         if torch.is_tensor(lr) and lr.numel() != 1:
             raise ValueError(f"lr must be one number, not {lr.numel()}")
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
+        rates = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        for name, value in rates.items():
             if not value >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         if foreach and fused:
             raise ValueError("foreach and fused cannot both be True")
-        defaults = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "maximize": maximize,
-            "foreach": foreach,
-            "fused": fused,
-            "capturable": capturable,
-        }
-        super().__init__(params, defaults)
+        ways = {"maximize": maximize, "foreach": foreach, "fused": fused, "capturable": capturable}
+        super().__init__(params, rates | ways)
 
     @property
     def _name(self) -> str:
@@ -115,7 +105,8 @@ class ThreeGradients(Optimizer):
         states = [set(entries) - {"momentum_buffer"} for entries in state_dict["state"].values() if entries]
         groups = [group.keys() for group in state_dict["param_groups"]]
         wrong = [(expected, found) for found in states if found != expected]
-        wrong += [(_SETTINGS, found) for found in groups if not found >= _SETTINGS]
+        settings = self.defaults.keys()
+        wrong += [(settings, found) for found in groups if not found >= settings]
         if wrong:
             own, found = (", ".join(sorted(names)) for names in wrong[0])
             raise ValueError(f"not the state of {self._name}: it has {found}, {self._name} has {own}")

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from hardness.console import remark, warn
 
+Tensors = list[Tensor]
 Kernel = Callable[..., None]
 Rate = float | Tensor
-Columns = Sequence[list[Tensor]]
+Columns = Sequence[Tensors]
 """Lists of equal length; an optional one may be empty."""
 
 _FUSED_FROM = 1_000_000
@@ -25,11 +26,10 @@ _CHUNK = 1 << 20
 _COMPILED_AT_MOST = 256
 """Lists of shapes for which a kernel is compiled in one process; the default limit of dynamo is 8."""
 _failed: set[Kernel] = set()
+_remark_once, _warn_once = cache(remark), cache(warn)
 
 
-def with_decay(
-    parameters: list[Tensor], gradients: list[Tensor], weight_decay: Rate | None, maximize: bool
-) -> list[Tensor]:
+def with_decay(parameters: Tensors, gradients: Tensors, weight_decay: Rate | None, maximize: bool) -> Tensors:
     """The gradients as the optimizer uses them: negated to maximize, weight decay added."""
     if maximize:
         gradients = torch._foreach_neg(gradients)
@@ -39,12 +39,7 @@ def with_decay(
 
 
 def move_(
-    parameters: list[Tensor],
-    directions: list[Tensor],
-    momenta: list[Tensor],
-    *,
-    lr: Rate,
-    momentum: Rate | None,
+    parameters: Tensors, directions: Tensors, momenta: Tensors, *, lr: Rate, momentum: Rate | None
 ) -> None:
     """parameter -= lr * direction; with momentum, lr * its running sum.
 
@@ -70,7 +65,8 @@ def run(kernel: Kernel, columns: Columns, group: dict[str, Any], **settings: Any
         # OSError: the compiler's cache is not writable.
         except (TorchDynamoException, FailOnRecompileLimitHit, OSError) as error:
             _failed.add(kernel)
-            _warn_once(next(line for line in str(error).splitlines() if line.strip()))
+            reason = next(line for line in str(error).splitlines() if line.strip())
+            _warn_once(f"cannot compile the fused optimizer step ({reason}): using the slower foreach step")
     run_foreach(kernel, columns, group, **settings)
 
 
@@ -80,7 +76,7 @@ def run_foreach(kernel: Kernel, columns: Columns, group: dict[str, Any], **setti
         kernel(*chunk, **settings)
 
 
-def _is_fused(group: dict[str, Any], tensors: list[Tensor]) -> bool:
+def _is_fused(group: dict[str, Any], tensors: Tensors) -> bool:
     if group["fused"] is not None or group["foreach"] is not None:
         return bool(group["fused"])
     return tensors[0].is_cuda or sum(tensor.numel() for tensor in tensors) >= _FUSED_FROM
@@ -114,15 +110,7 @@ def _compiled(kernel: Kernel) -> Kernel:
     return torch.compile(kernel, fullgraph=True, dynamic=False)
 
 
-_remark_once = cache(remark)
-
-
-@cache
-def _warn_once(reason: str) -> None:
-    warn(f"cannot compile the fused optimizer step ({reason}): using the slower foreach step")
-
-
-def _chunks(columns: Columns, limit: int) -> Iterator[list[list[Tensor]]]:
+def _chunks(columns: Columns, limit: int) -> Iterator[list[Tensors]]:
     """Split the rows so that a chunk has at most ``limit`` elements, but at least one row."""
     start = held = 0
     for row, parameter in enumerate(columns[0]):

@@ -7,12 +7,11 @@ equivalent to adding it to each group's gradient, since the parameter is the sam
 """
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 
 from hardness.optim.base import ThreeGradients, only_initializes_state, rates
-from hardness.optim.kernels import Kernel, Rate, move_, run, with_decay
-from hardness.optim.median import median_from_ordered_, order_
+from hardness.optim.kernels import Kernel, Rate, Tensors, move_, run, with_decay
+from hardness.optim.median import median_from_ordered_
 from hardness.optim.requirements import Requirements
 from hardness.registry import OPTIMIZERS
 
@@ -34,7 +33,7 @@ class GroupGradients(ThreeGradients):
     requirements = Requirements(num_groups=NUM_GROUPS, min_batch_size=NUM_GROUPS)
     _second_: Kernel
     _third_: Kernel
-    """(gradients, *buffers): add the second group; add the third. The first buffer becomes the direction."""
+    """(*buffers, gradients): add the second group; add the third. The first buffer becomes the direction."""
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -58,7 +57,7 @@ class GroupGradients(ThreeGradients):
             if number == 0:
                 torch._foreach_copy_(buffers[0], bucket.gradients)
             else:
-                run(self._second_ if number == 1 else self._third_, [bucket.gradients, *buffers], group)
+                run(self._second_ if number == 1 else self._third_, [*buffers, bucket.gradients], group)
             bucket.set_num_seen(number + 1)
         for parameter in self._parameters:
             parameter.grad = None
@@ -141,9 +140,9 @@ class GroupGradients(ThreeGradients):
 
 
 def _step_(
-    parameters: list[Tensor],
-    directions: list[Tensor],
-    momenta: list[Tensor],
+    parameters: Tensors,
+    directions: Tensors,
+    momenta: Tensors,
     *,
     lr: Rate,
     weight_decay: Rate | None,
@@ -154,20 +153,16 @@ def _step_(
     move_(parameters, directions, momenta, lr=lr, momentum=momentum)
 
 
-def _order_in_(gradients: list[Tensor], low: list[Tensor], high: list[Tensor]) -> None:
-    torch._foreach_copy_(high, gradients)
-    order_(low, high)
+def _order_in_(low: Tensors, high: Tensors, gradients: Tensors) -> None:
+    torch._foreach_copy_(high, torch._foreach_maximum(low, gradients))
+    torch._foreach_minimum_(low, gradients)
 
 
-def _median_in_(gradients: list[Tensor], low: list[Tensor], high: list[Tensor]) -> None:
-    median_from_ordered_(low, high, gradients)
-
-
-def _add_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
+def _add_in_(total: Tensors, gradients: Tensors) -> None:
     torch._foreach_add_(total, gradients)
 
 
-def _mean_in_(gradients: list[Tensor], total: list[Tensor]) -> None:
+def _mean_in_(total: Tensors, gradients: Tensors) -> None:
     torch._foreach_add_(total, gradients)
     torch._foreach_div_(total, float(NUM_GROUPS))
 
@@ -182,7 +177,7 @@ class M3(GroupGradients):
 
     _buffers = ("direction", "high")
     _second_ = staticmethod(_order_in_)
-    _third_ = staticmethod(_median_in_)
+    _third_ = staticmethod(median_from_ordered_)
 
 
 @OPTIMIZERS.register("a3", is_method=True, is_robust=True, color="#56B4E9")

@@ -13,13 +13,6 @@ def median_of_three(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
 
 
-def order_(low: list[Tensor], high: list[Tensor]) -> None:
-    """Put the smaller of each pair into the first list and the larger into the second, in place."""
-    larger = torch._foreach_maximum(low, high)
-    torch._foreach_minimum_(low, high)
-    torch._foreach_copy_(high, larger)
-
-
 def median_from_ordered_(low: list[Tensor], high: list[Tensor], third: list[Tensor]) -> None:
     """The medians of ``low <= high`` and ``third``, written over ``low``."""
     torch._foreach_maximum_(low, torch._foreach_minimum(high, third))

@@ -109,12 +109,9 @@ class Robust(Optimizer):
             state_dict = hook(self, state_dict) or state_dict
         own, rest = {}, {}
         for index, entries in state_dict["state"].items():
-            own[index] = {
-                name.removeprefix(_PREFIX): value
-                for name, value in entries.items()
-                if name.startswith(_PREFIX)
-            }
-            rest[index] = {name: value for name, value in entries.items() if not name.startswith(_PREFIX)}
+            mine = [name for name in entries if name.startswith(_PREFIX)]
+            own[index] = {name.removeprefix(_PREFIX): entries[name] for name in mine}
+            rest[index] = {name: value for name, value in entries.items() if name not in mine}
         if any("num_seen" in entries for entries in rest.values()):
             raise ValueError(f"not the state of {type(self.base).__name__}, but of M3, A3, RM3 or RA3")
         # Parameters are named by numbers, or by words if they come from torch.distributed.checkpoint.

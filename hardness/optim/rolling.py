@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hardness.optim.base import ParameterBucket, ThreeGradients, loss_of, only_initializes_state, rates
-from hardness.optim.kernels import Kernel, Rate, move_, run, run_foreach, with_decay
+from hardness.optim.kernels import Kernel, Rate, Tensors, move_, run, run_foreach, with_decay
 from hardness.optim.median import median_from_ordered_, median_of_three
 from hardness.registry import OPTIMIZERS
 
@@ -107,18 +107,18 @@ class _Rolling(ThreeGradients):
                 state["older"], state["previous"] = state["previous"], state["older"]
 
 
-def _keep_(parameters: list[Tensor], gradients: list[Tensor], buffers: list[Tensor], **settings: Any) -> None:
+def _keep_(parameters: Tensors, gradients: Tensors, buffers: Tensors, **settings: Any) -> None:
     torch._foreach_copy_(buffers, with_decay(parameters, gradients, **settings))
 
 
-def _median_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
+def _median_(older: Tensors, previous: Tensors, gradients: Tensors) -> None:
     """Overwrites ``older``."""
     high = torch._foreach_maximum(older, previous)
     torch._foreach_minimum_(older, previous)
     median_from_ordered_(older, high, gradients)
 
 
-def _average_(older: list[Tensor], previous: list[Tensor], gradients: list[Tensor]) -> None:
+def _average_(older: Tensors, previous: Tensors, gradients: Tensors) -> None:
     """Overwrites ``older``."""
     torch._foreach_add_(older, previous)
     torch._foreach_add_(older, gradients)
@@ -127,11 +127,11 @@ def _average_(older: list[Tensor], previous: list[Tensor], gradients: list[Tenso
 
 def _roll_(
     combine_: Kernel,
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    older: list[Tensor],
-    previous: list[Tensor],
-    momenta: list[Tensor],
+    parameters: Tensors,
+    gradients: Tensors,
+    older: Tensors,
+    previous: Tensors,
+    momenta: Tensors,
     *,
     lr: Rate,
     weight_decay: Rate | None,
@@ -146,12 +146,7 @@ def _roll_(
 
 
 def _roll_into_gradients_(
-    combine_: Kernel,
-    gradients: list[Tensor],
-    older: list[Tensor],
-    previous: list[Tensor],
-    *,
-    capturable: bool,
+    combine_: Kernel, gradients: Tensors, older: Tensors, previous: Tensors, *, capturable: bool
 ) -> None:
     newest = [gradient.clone() for gradient in gradients]
     combine_(older, previous, gradients)
@@ -159,7 +154,7 @@ def _roll_into_gradients_(
     _store_(newest, older, previous, capturable)
 
 
-def _store_(gradients: list[Tensor], older: list[Tensor], previous: list[Tensor], capturable: bool) -> None:
+def _store_(gradients: Tensors, older: Tensors, previous: Tensors, capturable: bool) -> None:
     if capturable:
         # A CUDA graph replays fixed addresses: instead of swapping the buffers, move their contents.
         torch._foreach_copy_(older, previous)
@@ -169,29 +164,23 @@ def _store_(gradients: list[Tensor], older: list[Tensor], previous: list[Tensor]
 
 
 # One function per kernel, since each is compiled separately.
-def _rm3_(*columns: list[Tensor], **settings: Any) -> None:
+def _rm3_(*columns: Tensors, **settings: Any) -> None:
     _roll_(_median_, *columns, **settings)
 
 
-def _ra3_(*columns: list[Tensor], **settings: Any) -> None:
+def _ra3_(*columns: Tensors, **settings: Any) -> None:
     _roll_(_average_, *columns, **settings)
 
 
-def _rm3_filter_(*columns: list[Tensor], **settings: Any) -> None:
+def _rm3_filter_(*columns: Tensors, **settings: Any) -> None:
     _roll_into_gradients_(_median_, *columns, **settings)
 
 
-def _ra3_filter_(*columns: list[Tensor], **settings: Any) -> None:
+def _ra3_filter_(*columns: Tensors, **settings: Any) -> None:
     _roll_into_gradients_(_average_, *columns, **settings)
 
 
-@OPTIMIZERS.register(
-    "rm3",
-    is_method=True,
-    is_robust=True,
-    controls=("ra3", "ra3-scaled"),
-    color="#D55E00",
-)
+@OPTIMIZERS.register("rm3", is_method=True, is_robust=True, controls=("ra3", "ra3-scaled"), color="#D55E00")
 class RM3(_Rolling):
     """Rolling median of three: robust against a direction that only one of three mini-batches has.
 
@@ -215,11 +204,7 @@ class RA3(_Rolling):
     _filter_ = staticmethod(_ra3_filter_)
 
 
-@OPTIMIZERS.register(
-    "ra3-scaled",
-    is_robust=True,
-    color="#882255",
-)
+@OPTIMIZERS.register("ra3-scaled", is_robust=True, color="#882255")
 class ScaledRA3(_Rolling):
     """RA3 scaled to the L2 norm, over all parameters together, of RM3's direction.
 
@@ -263,6 +248,6 @@ class ScaledRA3(_Rolling):
             move_(bucket.parameters, directions, momenta, lr=settings["lr"], momentum=momentum)
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
+def _norm(tensors: Tensors) -> Tensor:
     """The L2 norm of all of them together, () float64."""
     return torch.stack([torch.linalg.vector_norm(each, dtype=torch.float64) for each in tensors]).norm()

@@ -22,7 +22,8 @@ from hardness.runs.folder import RunFolder
 from hardness.training.job import Job
 from hardness.training.measure import Group, measure
 
-_COLUMNS = ("trained_on", "optimizer", "noise", "seed", "epoch", "measured_on", "loss", "top1", "top5")
+_MEMBER = ("trained_on", "optimizer", "noise", "seed")
+_COLUMNS = (*_MEMBER, "epoch", "measured_on", "loss", "top1", "top5", "num_examples")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,7 @@ class Member:
     @property
     def columns(self) -> dict[str, str | float | int]:
         """The columns of curves.parquet and log.jsonl that identify it."""
-        return {
-            "trained_on": self.trained_on,
-            "optimizer": self.optimizer,
-            "noise": self.noise,
-            "seed": self.seed,
-        }
+        return {name: getattr(self, name) for name in _MEMBER}
 
     @property
     def name(self) -> str:
@@ -99,13 +95,8 @@ def _train(
     for log in training.epochs():
         rows += measured(log.epoch)
         run.log(**member.columns, **asdict(log))
-        epochs.add(
-            {
-                "epoch": f"{log.epoch}/{config.epochs}",
-                "train loss": f"{log.train_loss:.3f}",
-                "train accuracy": f"{log.train_top1:.3f}",
-            }
-        )
-    table = pd.DataFrame(rows, columns=[*_COLUMNS, "num_examples"])
+        loss, accuracy = f"{log.train_loss:.3f}", f"{log.train_top1:.3f}"
+        epochs.add({"epoch": f"{log.epoch}/{config.epochs}", "train loss": loss, "train accuracy": accuracy})
+    table = pd.DataFrame(rows, columns=_COLUMNS)
     files.write_table(_part(run, member), table, data.fingerprint)
     return rows[-len(member.groups) :]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardness.dynamics import store
-from hardness.dynamics.accumulators import loss_rank
+from hardness.dynamics.accumulators import loss_ranks
 from hardness.dynamics.scores import FREE, SCORES, scores
 from tests.conftest import refused
 
@@ -102,7 +102,7 @@ def test_loss_ranks_are_those_of_the_losses_as_they_are_recorded(losses):
     with np.errstate(over="ignore"):
         rounded = pd.Series(losses.astype(np.float16).astype(np.float64))
     expected = (rounded.rank() - 0.5) / max(rounded.notna().sum(), 1)
-    np.testing.assert_allclose(loss_rank(records), expected)
+    np.testing.assert_allclose(loss_ranks(records), expected)
 
 
 DEGENERATE = {

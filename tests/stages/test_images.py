@@ -117,7 +117,7 @@ def test_compiled_runs_record_the_same(here):
 
 
 def test_slow_data_loading_recommends_pack(image_folder, packed, here, capsys, monkeypatch):
-    monkeypatch.setattr("hardness.training.fit._SLOW_LOADING", 0.0)
+    monkeypatch.setattr("hardness.training.job._SLOW_LOADING", 0.0)
     run = track(Track(data=f"imagefolder:{image_folder}", cache="none", epochs=2, out=here / "r", **SETTINGS))
     assert all(0 < line["loader_wait"] < 1 for line in read_log(run))
     assert capsys.readouterr().err.count("data loading takes") == 1

@@ -10,8 +10,7 @@ from hardness.config import Data
 from hardness.datasets import Loader, Shuffled
 from hardness.dynamics.scores import scores
 from hardness.resources import Resources
-from hardness.training.fit import fit, learning_rate
-from hardness.training.job import StartedJob
+from hardness.training.job import StartedJob, learning_rate
 from hardness.training.measure import Group, measure, predict
 from hardness.training.step import StepNorm, train_step
 from tests.conftest import refused
@@ -49,7 +48,7 @@ def ten_steps(digits, tmp_path) -> dict[str, list]:
 
 
 def test_ten_steps_reproduce_the_golden_run(digits, tmp_path):
-    """To update it after an intended change: python -m tests.training.test_fit"""
+    """To update it after an intended change: python -m tests.training.test_job"""
     golden, found = json.loads(GOLDEN.read_text()), ten_steps(digits, tmp_path)
     assert len(found["losses"]) == 10
     assert found["losses"] == pytest.approx(golden["losses"], rel=1e-4)
@@ -186,7 +185,7 @@ def test_dropout_depends_on_neither_workers_nor_resuming(digits, tmp_path):
         ).start()
         model = model or training.model.append(torch.nn.Dropout(0.5))
         optimizer = optim.build("sgd", model.parameters(), lr=0.1)
-        for log in fit(training.job, model, optimizer, after=after):
+        for log in StartedJob(training.job, model, optimizer).epochs(after):
             yield log.train_loss, model
 
     here = [loss for loss, _ in train(0)]
