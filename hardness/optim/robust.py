@@ -31,8 +31,8 @@ def robust(
     weight decay and scaling are those of the base. With rm3 and ra3 the base receives no gradient until three
     have been seen. With m3 and a3 the result has ``collect()`` and ``direction_to_grad()``, as ``M3`` does.
     Parameter groups are the base's. ``state_dict()`` has two more numbers per parameter (a3: one).
-    foreach, fused and capturable apply to the statistic, as in ``ThreeGradients``; capturable is by default as
-    in the base.
+    foreach, fused and capturable apply to the statistic, as in ``ThreeGradients``; capturable is
+    by default that of the base.
 
     ``torch.distributed.checkpoint`` initializes missing state of a base by an extra step, here also during
     the first two steps of rm3 and ra3; some bases count it.
