@@ -1,8 +1,8 @@
-"""How fast images come: packed, from files, and through other people's loaders.
+"""Throughput of images: packed, from files, and with the loaders of other libraries.
 
     python -m tests.benchmarks.images [--smoke] [--data DATA] > reports/benchmarks/images.md
 
-``--data``: a real data set to pack and track as well, e.g. tar:PATTERN. Pictures are generated otherwise.
+``--data``: a real data set to pack and track as well, e.g. tar:PATTERN. Images are generated otherwise.
 Writes 2 GB to the temporary folder, and removes them.
 """
 
@@ -34,12 +34,12 @@ from hardness.datasets.images import Normalize, in_memory
 from hardness.resources import Resources
 from hardness.stages.pack import Pack, pack
 from tests.benchmarks import peers
-from tests.benchmarks.peers import BATCH, Pictures
+from tests.benchmarks.peers import BATCH, Images
 from tests.benchmarks.timing import in_turn, machine, seconds
 from tests.jobs import job
 
 SIZES = {64: ((64, 64), 64, 8192), 224: ((500, 375), 256, 1024)}
-"""Of what is trained on: (width and height of the pictures, short side resized to, how many)."""
+"""Width and height of the images, short side they are resized to, how many."""
 CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -62,7 +62,7 @@ def quietly(work: Callable) -> None:
 
 
 class Packed:
-    """The pictures of a folder, packed beside them."""
+    """The images of a folder, packed beside them."""
 
     def __init__(self, root: Path, size: int):
         kind = "imagenet" if size == 224 else "imagefolder"
@@ -71,11 +71,11 @@ class Packed:
         self.data = datasets.load(Data(data=f"packed:{self.folder}"))
 
     @property
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         train = self.data.train
         pixels = train.inputs[range(len(train))].permute(0, 2, 3, 1).numpy()
         size = self.data.adapter.input_shape[-1]
-        return Pictures(self.folder.parent, SIZES[size][1], size, pixels)
+        return Images(self.folder.parent, SIZES[size][1], size, pixels)
 
     def passes(self) -> dict[str, peers.Pass]:
         train, adapter = self.data.train, self.data.adapter
@@ -111,10 +111,10 @@ def read_rows(roots: dict[int, str], cores: list[int], rounds: int) -> list[str]
 
 def rows_of_size(root: str, size: int, workers: int, rounds: int) -> list[str]:
     packed = Packed(Path(root), size)
-    pictures, num_images = packed.pictures, len(packed.data.train)
-    passes = peers.image_folder(pictures, workers) | packed.passes()
+    images, num_images = packed.images, len(packed.data.train)
+    passes = peers.image_folder(images, workers) | packed.passes()
     for name in peers.installed():
-        passes |= peers.PEERS[name](pictures, workers)
+        passes |= peers.PEERS[name](images, workers)
     # Fast loaders run several times, so that each is timed for long enough; not in a smoke test.
     times = dict.fromkeys(passes, 1)
     for name, batches in passes.items() if rounds > 1 else ():
@@ -156,7 +156,7 @@ def pack_row(packed: Packed, root: Path, size: int, rounds: int) -> str:
         out = root / f"packed-{next(numbers)}"
         quietly(lambda: pack(Pack(data=packed.source, out=out, workers=workers)))
 
-    transform = packed.pictures.transform(v2.PILToTensor())
+    transform = packed.images.transform(v2.PILToTensor())
     folders = [ImageFolder(root / part, transform) for part in ("train", "val")]
 
     def one_pass() -> None:
@@ -218,14 +218,14 @@ def real_rows(data: str, epochs: int) -> list[str]:
             )
             taken = time.perf_counter() - started
             lines = answer.stdout.splitlines()
-            told = [line for line in lines if line.startswith(("packed", "all", "epoch"))][-1]
-            rows.append(f"| `hardness {' '.join(words[:2])} ...` | {taken:.1f} | {told} |")
+            last_line = [line for line in lines if line.startswith(("packed", "all", "epoch"))][-1]
+            rows.append(f"| `hardness {' '.join(words[:2])} ...` | {taken:.1f} | {last_line} |")
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--smoke", action="store_true", help="a few small pictures")
+    parser.add_argument("--smoke", action="store_true", help="a few small images")
     parser.add_argument("--data", help="a real data set to pack and track as well")
     options = parser.parse_args()
     rounds = 1 if options.smoke else 3
@@ -277,9 +277,9 @@ as they were; arrays, raw: the pixels, decoded, resized and cropped before.
 PACKING = """## Packing
 
 `hardness pack` against one pass of ImageFolder and DataLoader, uint8, both with a process a core. KB: of a
-picture.
+image.
 
-| pixels | pictures | ImageFolder, images/s | pack, images/s | ratio | JPEG, KB | packed, KB |
+| pixels | images | ImageFolder, images/s | pack, images/s | ratio | JPEG, KB | packed, KB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 EPOCH = """
 ## A training epoch
@@ -287,7 +287,7 @@ EPOCH = """
 | network | pixels | device | images | from memory, s | from packed, s | ratio |
 | --- | ---: | --- | ---: | ---: | ---: | ---: |"""
 REAL = """
-## Real pictures
+## Real images
 
 | command | s, from start to end | what it says |
 | --- | ---: | --- |"""

@@ -1,4 +1,4 @@
-"""The same pictures through other people's loaders: each a function (pictures) -> {name: one shuffled pass}.
+"""The same images through the loaders of other libraries: functions (images) -> {name: one shuffled pass}.
 
 A pass yields batches of 256 uint8 images that have been resized and cropped. Peers that are not installed are
 left out; FFCV needs OpenCV's and libjpeg-turbo's headers to install.
@@ -25,7 +25,7 @@ Pass = Callable[[], Iterator]
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """JPEGs in ``folder``/train/CLASS/, and their pixels, of the same order."""
 
     folder: Path
@@ -42,9 +42,9 @@ class Pictures:
         return v2.Compose([v2.Resize(self.resize), v2.CenterCrop(self.crop), last])
 
 
-def image_folder(pictures: Pictures, workers: int) -> dict[str, Pass]:
+def image_folder(images: Images, workers: int) -> dict[str, Pass]:
     def passes(last: v2.Transform) -> Pass:
-        folder = ImageFolder(pictures.folder / "train", pictures.transform(last))
+        folder = ImageFolder(images.folder / "train", images.transform(last))
         loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
         return lambda: iter(loader)
 
@@ -57,13 +57,13 @@ def image_folder(pictures: Pictures, workers: int) -> dict[str, Pass]:
     }
 
 
-def web_dataset(pictures: Pictures, workers: int) -> dict[str, Pass]:
+def web_dataset(images: Images, workers: int) -> dict[str, Pass]:
     import webdataset
 
     def write(name: str, content: Callable[[int], bytes], kind: str) -> str:
-        path = pictures.folder / f"{name}.tar"
+        path = images.folder / f"{name}.tar"
         with tarfile.open(path, "w") as tar:
-            for number in range(len(pictures.pixels)):
+            for number in range(len(images.pixels)):
                 for ending, data in ((kind, content(number)), ("cls", b"0")):
                     info = tarfile.TarInfo(f"{number:06d}.{ending}")
                     info.size = len(data)
@@ -79,33 +79,33 @@ def web_dataset(pictures: Pictures, workers: int) -> dict[str, Pass]:
 
     def npy(number: int) -> bytes:
         buffer = io.BytesIO()
-        np.save(buffer, pictures.pixels[number])
+        np.save(buffer, images.pixels[number])
         return buffer.getvalue()
 
-    files = pictures.files
+    files = images.files
     jpegs = write("jpegs", lambda number: files[number].read_bytes(), "jpg")
     arrays = write("arrays", npy, "npy")
     return {
-        "WebDataset, JPEG": passes(jpegs, "jpg", pictures.transform(v2.PILToTensor())),
+        "WebDataset, JPEG": passes(jpegs, "jpg", images.transform(v2.PILToTensor())),
         "WebDataset, arrays": passes(arrays, "npy", torch.from_numpy),
     }
 
 
-def hugging_face(pictures: Pictures, workers: int) -> dict[str, Pass]:
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(pictures.folder / "cache")}
+def hugging_face(images: Images, workers: int) -> dict[str, Pass]:
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(images.folder / "cache")}
     import datasets
 
     datasets.disable_progress_bars()
-    shape = pictures.pixels.shape[1:]
+    shape = images.pixels.shape[1:]
     jpegs = datasets.Dataset.from_dict(
-        {"image": [{"path": None, "bytes": file.read_bytes()} for file in pictures.files]},
+        {"image": [{"path": None, "bytes": file.read_bytes()} for file in images.files]},
         features=datasets.Features({"image": datasets.Image()}),
     )
     arrays = datasets.Dataset.from_generator(
-        lambda: ({"image": pixels} for pixels in pictures.pixels),
+        lambda: ({"image": pixels} for pixels in images.pixels),
         features=datasets.Features({"image": datasets.Array3D(shape, "uint8")}),
     )
-    change = pictures.transform(v2.PILToTensor())
+    change = images.transform(v2.PILToTensor())
     jpegs = jpegs.with_transform(lambda batch: {"image": [change(image) for image in batch["image"]]})
     arrays = arrays.with_format("torch")
 
@@ -121,7 +121,7 @@ def hugging_face(pictures: Pictures, workers: int) -> dict[str, Pass]:
     return {"HF datasets, JPEG": passes(jpegs), "HF datasets, arrays": passes(arrays)}
 
 
-def ffcv(pictures: Pictures, workers: int) -> dict[str, Pass]:
+def ffcv(images: Images, workers: int) -> dict[str, Pass]:
     from ffcv.fields import IntField, RGBImageField
     from ffcv.fields.basics import IntDecoder
     from ffcv.fields.rgb_image import CenterCropRGBImageDecoder, SimpleRGBImageDecoder
@@ -134,13 +134,13 @@ def ffcv(pictures: Pictures, workers: int) -> dict[str, Pass]:
             self.image = image
 
         def __len__(self) -> int:
-            return len(pictures.pixels)
+            return len(images.pixels)
 
         def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
             return self.image(number), 0
 
     def passes(mode: str, image: Callable[[int], np.ndarray], decoder: object) -> Pass:
-        path = str(pictures.folder / f"{mode}.beton")
+        path = str(images.folder / f"{mode}.beton")
         # Its progress bar knows no off.
         with contextlib.redirect_stderr(io.StringIO()):
             writer = DatasetWriter(path, {"image": RGBImageField(mode), "label": IntField()}, num_workers=1)
@@ -156,11 +156,11 @@ def ffcv(pictures: Pictures, workers: int) -> dict[str, Pass]:
         )
         return lambda: iter(loader)
 
-    files, size = pictures.files, (pictures.crop, pictures.crop)
-    middle = CenterCropRGBImageDecoder(size, pictures.crop / pictures.resize)
+    files, size = images.files, (images.crop, images.crop)
+    middle = CenterCropRGBImageDecoder(size, images.crop / images.resize)
     return {
         "FFCV, JPEG": passes("jpg", lambda number: np.asarray(Image.open(files[number])), middle),
-        "FFCV, raw": passes("raw", lambda number: pictures.pixels[number], SimpleRGBImageDecoder()),
+        "FFCV, raw": passes("raw", lambda number: images.pixels[number], SimpleRGBImageDecoder()),
     }
 
 

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.report [--smoke] > reports/benchmarks/report.md
 
 Three tracked runs of 1,281,167 generated examples of 1,000 classes, with records of ten epochs (ten thousand
-with ``--smoke``), are told of by ``hardness report`` in a process of its own. Writes 0.5 GB to the temporary
+with ``--smoke``), are reported by ``hardness report`` in its own process. Writes 0.5 GB to the temporary
 folder, and removes them.
 """
 
@@ -59,8 +59,8 @@ def generate(run: Path, seed: int, num_examples: int, num_classes: int) -> None:
         }
         store.write_part(run, epoch, pa.table(columns, schema=store.SCHEMA), fingerprint)
         accuracy, mean = float(is_correct.mean()), float(loss.mean(dtype=np.float64))
-        told = {"record_loss": mean, "record_top1": accuracy, "validation_loss": mean}
-        log.append({"epoch": epoch, "train_loss": mean, **told, "validation_top1": accuracy})
+        line = {"record_loss": mean, "record_top1": accuracy, "validation_loss": mean}
+        log.append({"epoch": epoch, "train_loss": mean, **line, "validation_top1": accuracy})
     files.write_text(run / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log))
     examples = pd.DataFrame({"example_id": np.arange(num_examples), "clean_label": labels})
     examples["key"] = [f"n{label:08}/n{label:08}_{number}.JPEG" for number, label in enumerate(labels)]
