@@ -132,14 +132,14 @@ def _change(tables: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except ValueError:
         value = text.strip()
+    tables.setdefault("all", {})
+    ids = [name for name, table in tables.items() if isinstance(table, dict)]
     if not id:
         tables[setting] = value
-    elif id == "all":
-        tables.setdefault("all", {})[setting] = value
-    elif id in tables:
+    elif id in ids:
         tables[id][setting] = value
     else:
-        raise unknown_name("the id of a stage for --set", id, ["all", *tables])
+        raise unknown_name("the id of a stage for --set", id, ids)
 
 
 def _stage(id: str, table: dict[str, Any], ids: list[str]) -> Stage:

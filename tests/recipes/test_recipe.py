@@ -133,6 +133,8 @@ def test_every_input_fills_a_setting_of_its_stage():
         ("[track", [], "not-toml", {"path": "mine.toml"}),
         ("[track]", ["track.epoch=3"], "unknown-name", {"near": "epochs"}),
         ("[track]", ["trak.epochs=3"], "unknown-name", {"name": "trak"}),
+        ("runs = 'a'\n[track]", ["runs.epochs=3"], "unknown-name", {"name": "runs"}),
+        ("all = 3\n[track]", ["all.epochs=3"], "unknown-name", {"name": "all"}),
         ("[track]", ["epochs"], "not-a-change", {"change": "epochs"}),
         ("base = '../other.toml'", [], "bad-base", {"base": "../other.toml"}),
         ("base = 'mine.toml'", [], "bad-base", {"base": "mine.toml"}),
