@@ -1,6 +1,7 @@
 """The Recorder: takes three tensors per batch, writes one Parquet file per epoch and rank."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hardness.console import remark, warn
-from hardness.dynamics import marker, store
+from hardness.dynamics import marker, own_runs, store
 from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
 from hardness.dynamics.writer import Writer, write_failure
@@ -347,6 +348,32 @@ class Recorder:
         columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
         return pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
+
+    def describe(
+        self,
+        keys: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Any] | None = None,
+        rows: Any = None,
+        clean_labels: Any = None,
+        seed: int = 0,
+    ) -> None:
+        """Say what the examples are, once: the folder then is a run for every stage but those that train.
+
+        Writes run.json and examples.parquet. Without it, keys are the ids and classes are numbers.
+
+        keys: a distinct stable name for each example, e.g. its path. class_names: of the classes 0..C-1.
+        texts, images or rows: what a person can look at, in reports and exports: strings; paths, or uint8
+        arrays (H, W) or (H, W, C); a DataFrame, or a mapping for each example. clean_labels: int (N,), if
+        known: scores are then judged by how well they find the labels that differ. seed: distinguishes runs
+        on the same examples. Each has one entry per example, ordered by id.
+
+        Raises ``ValueError`` for another number of entries and for repeated keys.
+        """
+        given = keys, class_names, texts, images, rows, clean_labels, seed
+        self.ranks.on_first(lambda: own_runs.describe(self.path, self.num_examples, *given))
 
     def flush(self) -> None:
         """Wait until every ended epoch is on disk."""

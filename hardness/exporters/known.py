@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 
 from hardness import files
 from hardness.dynamics import store
+from hardness.dynamics.own_runs import OWN
+
+_TEXTS = ("text", "image_path", "row")
 
 
 def origin(run: Path, info: dict[str, Any]) -> dict[str, Any]:
@@ -26,11 +29,17 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     example_id, key, given_label and clean_label (class names), given_label_index, clean_label_index,
     is_corrupt, is_readable; from the last epoch's records prediction, prediction_index and
     prediction_confidence (the probability of the prediction); every score of scores.parquet; for each split
-    ``split/NAME``, the example's subsets (``hard;random``), and ``fold/NAME``.
+    ``split/NAME``, the example's subsets (``hard;random``), and ``fold/NAME``. Your own training loop: clean
+    labels and is_corrupt only if described, as text, image_path and row.
     """
     fingerprint, class_names = info["fingerprint"], pa.array(info["data"]["class_names"], pa.string())
     examples = files.read_table(run / "examples.parquet", fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint)
+
+    given_label = examples["given_label"]
+    if info["record_mode"] == OWN:
+        # The label of an example that was never recorded is unknown.
+        given_label = pc.if_else(pc.is_valid(scores["mean_loss"]), given_label, None)
 
     def named(name: str, index: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array | pa.ChunkedArray]:
         return {name: pc.take(class_names, index), f"{name}_index": index}
@@ -38,11 +47,12 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     columns = {
         "example_id": examples["example_id"],
         "key": examples["key"],
-        **named("given_label", examples["given_label"]),
-        **named("clean_label", examples["clean_label"]),
-        "is_corrupt": examples["is_corrupt"],
-        "is_readable": pc.is_valid(scores["mean_loss"]),
+        **named("given_label", given_label),
     }
+    if "is_corrupt" in examples.column_names:
+        columns |= named("clean_label", examples["clean_label"]) | {"is_corrupt": examples["is_corrupt"]}
+    columns["is_readable"] = pc.is_valid(scores["mean_loss"])
+    columns |= {name: examples[name] for name in _TEXTS if name in examples.column_names}
     if epochs := store.recorded_epochs(run):
         last = store.read_epoch(run, epochs[-1], fingerprint)
         columns |= named("prediction", pa.array(last.prediction, mask=~last.is_readable))

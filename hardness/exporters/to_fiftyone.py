@@ -35,9 +35,14 @@ _ROWS_AT_ONCE = 1 << 14
 
 
 def write(out: Path, run: Path, info: dict[str, Any]) -> None:
-    root = image_folder(info, "--to fiftyone", "Choose --to csv.").resolve()
     table = known(run, info)
-    if not (first := root / table["key"][0].as_py()).is_file():
+    place = "image_path" if "image_path" in table.column_names else "key"
+    root = (
+        Path("/")
+        if place == "image_path"
+        else image_folder(info, "--to fiftyone", "Choose --to csv.").resolve()
+    )
+    if not (first := root / table[place][0].as_py()).is_file():
         sentence, hint = (
             "There is no image {path}.",
             "Restore it, or change to the folder where track was run.",
@@ -53,20 +58,20 @@ def write(out: Path, run: Path, info: dict[str, Any]) -> None:
     files.write_json(out / "metadata.json", about)
     with files.replacing(out / "samples.json") as temporary, temporary.open("w", encoding="utf-8") as file:
         before = '{"samples": [\n'
-        for sample in _samples(table, root, scores):
+        for sample in _samples(table, root, place, scores):
             file.write(before + json.dumps(sample, ensure_ascii=False))
             before = ",\n"
         file.write("\n]}\n")
 
 
-def _samples(table: pa.Table, root: Path, scores: list[str]) -> Iterator[dict[str, Any]]:
+def _samples(table: pa.Table, root: Path, place: str, scores: list[str]) -> Iterator[dict[str, Any]]:
     splits = [name.removeprefix("split/") for name in table.column_names if name.startswith("split/")]
     for batch in table.to_batches(_ROWS_AT_ONCE):
         for row in batch.to_pylist():
             yield {
-                "filepath": f"{root}/{row['key']}",
+                "filepath": str(root / row[place]),
                 "tags": [tag for split in splits for tag in _tags(row, split)],
-                **{name: row[name] for name in ("example_id", "is_corrupt", "is_readable")},
+                **{name: row.get(name) for name in ("example_id", "is_corrupt", "is_readable")},
                 **{name: _classification(row, label) for name, label in _LABELS.items()},
                 **{name: None if row[name] is None else float(row[name]) for name in scores},
             }

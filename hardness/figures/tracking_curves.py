@@ -31,21 +31,27 @@ _NAMES = {
 def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """Group -> seed -> log.jsonl, one row per epoch -> group, epoch, value, mean, low, high, num_seeds."""
     tables = [log.assign(group=group) for group, by_seed in logs.items() for log in by_seed.values()]
-    return summarize(pd.concat(tables), ["group", "epoch"], list(_NAMES))
+    return summarize(
+        pd.concat(tables),
+        ["group", "epoch"],
+        [name for name in _NAMES if any(name in table for table in tables)],
+    )
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:
     groups = list(table["group"].unique())
     colors = {name: GROUP_COLORS[index % len(GROUP_COLORS)] for index, name in enumerate(groups)}
-    figure, panels = subplots(3.4 + 0.2 * len(groups), 1, len(PANELS))
-    for axes, (label, dashes) in zip(panels, PANELS.items(), strict=True):
+    known = set(table["value"])
+    shown = {label: dashes for label, dashes in PANELS.items() if known & dashes.keys()}
+    figure, panels = subplots(3.4 + 0.2 * len(groups), 1, len(shown))
+    for axes, (label, dashes) in zip(panels, shown.items(), strict=True):
         for (group, value), line in table.groupby(["group", "value"], sort=False):
             if dash := dashes.get(value):
                 draw_band(axes, line["epoch"], line, color=colors[group], linestyle=dash)
         axes.set(xlabel="epoch", ylabel=label)
         axes.set_ylim(0, 1.02 if "nats" not in label else None)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        handles = legend_lines({_NAMES[value]: dash for value, dash in dashes.items()})
+        handles = legend_lines({_NAMES[value]: dash for value, dash in dashes.items() if value in known})
         axes.legend(handles=handles, loc="best")
     if len(groups) > 1:
         handles = [Line2D([], [], color=color) for color in colors.values()]

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hardness.dynamics.own_runs import OWN
 from hardness.runs.settings import OBSERVING, OPERATIONAL, defaults, describe_lr, split_of
 
 Runs = dict[Path, dict[str, Any]]
@@ -107,17 +108,21 @@ def distinct(settings: Sequence[str]) -> list[str]:
 
 def _describe_tracking(infos: Sequence[dict]) -> str:
     info, config = infos[0], infos[0]["config"]
+    if info["record_mode"] == OWN:
+        return f"{describe_data(info)}, {describe_training(info)}"
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
     return f"{describe_data(info)}, {describe_training(info)}{noise}, {_RECORDS[info['record_mode']]}"
 
 
 def describe_compared(infos: Sequence[dict]) -> str:
     """Runs of the same examples, given labels and record mode."""
+    runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
+    if infos[0]["record_mode"] == OWN:
+        return f"{describe_data(infos[0])}, {runs} of your own training loop"
     models = ", ".join(dict.fromkeys(info["config"]["model"] for info in infos))
     optimizers = ", ".join(dict.fromkeys(info["config"]["optimizer"] for info in infos))
     noise = infos[0].get("noise_rate")
     corrupt = f", {noise:.2g} of labels corrupt" if noise else ""
-    runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
     data = f"{describe_data(infos[0])}{corrupt}, {_RECORDS[infos[0]['record_mode']]}"
     return f"{data}, {runs} of {models} with {optimizers}"
 
@@ -145,6 +150,8 @@ def _describe_memorization(infos: Sequence[dict]) -> str:
 
 def describe_data(info: dict) -> str:
     data = info["data"]
+    if info.get("record_mode") == OWN:
+        return f"{data['num_train']:,} examples, {len(data['class_names'])} classes"
     kind, _, location = (info["config"]["data"] or info["tracked"]["data"]).partition(":")
     size = " x ".join(map(str, data["image_shape"][1:]))
     name = Path(location).name or kind
@@ -154,6 +161,8 @@ def describe_data(info: dict) -> str:
 def describe_training(*infos: dict) -> str:
     """The training settings of a group of runs; some only if they are not the usual ones."""
     config = infos[0]["config"]
+    if infos[0].get("record_mode") == OWN:
+        return f"your own training loop, {config['epochs']} epochs"
     optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
     text = f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
     text += f"{config['epochs']} epochs"

@@ -15,6 +15,7 @@ from PIL import Image
 from hardness import files
 from hardness.console import warn
 from hardness.dynamics import store
+from hardness.dynamics.own_runs import OWN
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, ScoreEntry
 from hardness.errors import UserError
@@ -29,6 +30,7 @@ _THUMBNAIL, _TINY = 96, 32
 """Maximum pixels of the longer side of a thumbnail, and of images that are enlarged without smoothing."""
 _WIDTH, _HEIGHT, _MOST_POINTS = 240, 60, 60
 """Size of a loss curve in SVG units, and its maximum number of points."""
+_MOST_LETTERS = 300
 _GUESSING = 2 / 3
 """The loss of guessing, as a fraction of the height; most losses are below it."""
 
@@ -73,6 +75,8 @@ class Card:
     """One per score: 0 is the easiest of all cards."""
     curve: Curve | None
     image: Thumbnail | None
+    text: str | None
+    """Instead of an image: a text, or a row of a table, one "name: value" per line."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,18 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     tables = [files.read_table(path, fingerprint).take(ids).to_pandas() for path in scores]
     names = [name for name in common_scores(tables) if all(is_whole(table, name) for table in tables)]
     values, places = zip(*(_values_and_places(tables, name) for name in names), strict=True)
-    named = files.read_table(examples, fingerprint, ["key", "clean_label"]).take(ids).to_pydict()
+    named = files.read_table(examples, fingerprint).take(ids).to_pydict()
+    clean_labels = named.get("clean_label", chosen["label"])
     losses, predictions = _records(paths, fingerprint, ids)
-    thumbnails, no_images = _thumbnails(info, ids) if images else ({}, "Images are left out (--no-images).")
+    thumbnails, no_images = {}, ""
+    if info["record_mode"] != OWN or "image" in named or "image_path" in named:
+        thumbnails, no_images = (
+            _thumbnails(info, ids, named) if images else ({}, "Images are left out (--no-images).")
+        )
+    texts = named.get("text", named.get("row"))
 
     def card(i: int, label: int) -> Card:
-        clean = named["clean_label"][i]
+        clean = clean_labels[i]
         return Card(
             example_id=int(ids[i]),
             key=named["key"][i],
@@ -139,10 +149,11 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
             prediction=class_names[predictions[i]] if len(predictions) else None,
             learned=values[names.index(_BY)][i].removesuffix(" learned"),
             lists=tuple(number for number, name in enumerate(LISTS) if chosen[name].iloc[i]),
-            values=tuple(texts[i] for texts in values),
+            values=tuple(of_score[i] for of_score in values),
             places=tuple(place[i] for place in places),
             curve=_curve(losses[:, i], len(class_names)) if len(losses) else None,
             image=thumbnails.get(ids[i]),
+            text=texts[i][:_MOST_LETTERS] + "…" * (len(texts[i]) > _MOST_LETTERS) if texts else None,
         )
 
     groups = tuple(
@@ -282,25 +293,38 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
     return Curve(float(losses[0]), float(losses[-1]), points)
 
 
-def _thumbnails(info: dict[str, Any], ids: np.ndarray) -> tuple[dict[int, Thumbnail], str]:
-    """({example id: its thumbnail}, the reason if there are none)."""
-    # torch is slow to import; the rest of the gallery does not need it.
-    from hardness.probes.tracked_run import load_unread
-
+def _thumbnails(
+    info: dict[str, Any], ids: np.ndarray, described: dict[str, list]
+) -> tuple[dict[int, Thumbnail], str]:
+    """({example id: its thumbnail}, the reason if there are none). described: columns of examples.parquet."""
     try:
-        examples = load_unread(info).train
-        # Image files are shown whole, not as the network sees them; read in the order of ids.
-        found = {example: _thumbnail(examples.preview(example)) for example in np.sort(ids)}
-    except UserError as error:
+        if "image" in described:
+            images = (Image.open(io.BytesIO(file)) for file in described["image"])
+        elif "image_path" in described:
+            images = map(Image.open, described["image_path"])
+        else:
+            # torch is slow to import; the rest of the gallery does not need it.
+            from hardness.probes.tracked_run import load_unread
+
+            # Image files are shown whole, not as the network sees them; read in the order of ids.
+            ids = np.sort(ids)
+            examples = load_unread(info).train
+            images = (_as_image(examples.preview(example)) for example in ids)
+        found = {example: _thumbnail(image) for example, image in zip(ids, images, strict=True)}
+    except (UserError, OSError) as error:
         warn(f"The gallery has no images: {error}")
         return {}, f"No images: {error}"
     return found, ""
 
 
-def _thumbnail(pixels: Any) -> Thumbnail:
-    """uint8 tensor (C, H, W) -> its thumbnail."""
+def _as_image(pixels: Any) -> Image.Image:
+    """uint8 tensor (C, H, W)."""
     array = pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
+def _thumbnail(image: Image.Image) -> Thumbnail:
+    image = image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")
     is_tiny = max(image.size) <= _TINY
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     kind, options = ("png", {"optimize": True}) if is_tiny else ("webp", {"quality": 80, "method": 6})

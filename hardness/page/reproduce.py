@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hardness import files
+from hardness.dynamics.own_runs import OWN
 from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
 from hardness.registry import STAGES
@@ -20,7 +21,7 @@ def commands(config: Any, runs: dict[Path, dict]) -> list[str]:
     made = []
     for stage in (name for name, entry in STAGES.items() if entry.trains):
         for path, info in runs.items():
-            if info["stage"] == stage:
+            if info["stage"] == stage and info.get("record_mode") != OWN:
                 made += [_split(info)] if stage == "retrain" else []
                 made += _searched(info)
                 made.append(_made(path, info))

@@ -141,7 +141,8 @@ def _label_errors(runs: Runs) -> Iterator[Section]:
         judged = {}
         for path, info in group.items():
             scores = _table(path, info, "scores")
-            is_corrupt = _column(path, info, "is_corrupt")
+            known = files.column_names(path / "examples.parquet")
+            is_corrupt = _column(path, info, "is_corrupt") if "is_corrupt" in known else np.zeros(len(scores))
             if can_be_judged(scores, is_corrupt):
                 judged[seed_of(info)] = scores, is_corrupt
         if not judged:

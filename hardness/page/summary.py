@@ -85,7 +85,7 @@ def _run(info: dict) -> dict[str, Any]:
             "num_train": info["data"]["num_train"],
             "num_validation": info["data"].get("num_validation"),
             "num_classes": len(info["data"]["class_names"]),
-            "image_shape": info["data"]["image_shape"],
+            "image_shape": info["data"].get("image_shape"),
         },
         "split": info.get("split"),
         "noise_rate": info.get("noise_rate"),

@@ -17,6 +17,7 @@ from hardness.errors import UserError
 from hardness.probes.tracked_model import TrackedModel
 from hardness.registry import STAGES, source_of
 from hardness.resources import Resources
+from hardness.runs.reading import data_of
 from hardness.training import checkpoint
 from hardness.training.job import Job
 
@@ -42,8 +43,7 @@ def tracked_data(info: dict[str, Any], moved_to: str | None = None, model: str |
     settings = tracked_settings(info)
     names = ("data", "size", "val_fraction", "on_bad_image", "background", "pixel_range")
     found = {name: settings[name] for name in names}
-    if moved_to:
-        found["data"] = moved_to
+    found["data"] = moved_to or data_of(info)
     source = source_of(found["data"])
     if not source.has_image_files:
         # Packed data has its own validation set, and its pixels do not change.

@@ -122,9 +122,17 @@ def split_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+def data_of(info: dict[str, Any]) -> str:
+    """The data set of a tracked run, as --data names it. Raises ``UserError`` for your own training loop."""
+    if not info["config"]["data"]:
+        sentence = "The run was recorded by your own training loop: its data set is unknown."
+        raise UserError("data-set-unknown", sentence, "Track the data set with hardness.")
+    return info["config"]["data"]
+
+
 def image_folder(info: dict[str, Any], flag: str, hint: str) -> Path:
     """The folder of a tracked run's images. Raises ``UserError`` if it was run on other data."""
-    source = source_of(info["config"]["data"])
+    source = source_of(data_of(info))
     if not source.is_image_folder:
         sentence = "{flag} needs a run on an image folder (this one: {data})."
         raise UserError("needs-image-folder", sentence, hint, flag=flag, data=info["config"]["data"])

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hardness.console import say, table
+from hardness.dynamics.own_runs import completed_info
 from hardness.page.sections import agreements, all_sections
-from hardness.runs.reading import check_distinct, check_stage, finished_info, read_log
+from hardness.runs.reading import check_distinct, check_stage, read_log
 from hardness.runs.settings import OPERATIONAL, defaults
 from hardness.settings.compare import Compare
 from hardness.statistics import Estimate
@@ -21,7 +22,7 @@ def compare(config: Compare) -> None:
     Raises ``UserError`` for runs of two stages.
     """
     check_distinct(config.runs)
-    runs = {run: finished_info(run) for run in config.runs}
+    runs = {run: completed_info(run) for run in config.runs}
     infos = list(runs.values())
     check_stage(config.runs[1], infos[1], [infos[0]["stage"]])
     names = [run.name for run in runs]

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import ModuleType
 
 from hardness.console import say
+from hardness.dynamics.own_runs import completed_info
 from hardness.runs.discovery import newest_run
 from hardness.runs.folder import occupied
-from hardness.runs.reading import finished_info
 from hardness.settings.export import Export
 
 
@@ -19,7 +19,7 @@ def export(config: Export) -> Path:
     if the run lacks what the other tool needs.
     """
     run = config.run or newest_run("track")
-    info = finished_info(run, "track")
+    info = completed_info(run, "track")
     target = importlib.import_module(f"hardness.exporters.to_{config.to}")
     out = config.out or run / target.DEFAULT_NAME
     if out.exists() and not _is_older(out, target):

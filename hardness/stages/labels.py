@@ -8,10 +8,11 @@ import pandas as pd
 from hardness import files
 from hardness.console import say, table
 from hardness.dynamics import store
+from hardness.dynamics.own_runs import completed_info
 from hardness.dynamics.pool import ranks
 from hardness.findings.label_errors import can_be_judged, detection
 from hardness.runs.discovery import newest_run
-from hardness.runs.reading import check_scored, finished_info
+from hardness.runs.reading import check_scored
 from hardness.settings.labels import Labels
 
 _SHOWN = 10
@@ -25,7 +26,7 @@ def labels(config: Labels) -> Path:
     clean labels are known (label noise, --given-labels), prints how well each score finds the corrupt ones.
     """
     run = config.run or newest_run("track")
-    info = finished_info(run, "track")
+    info = completed_info(run, "track")
     fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
     check_scored(run, config.by, fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
@@ -44,7 +45,7 @@ def labels(config: Labels) -> Path:
         rows.append([row.key, class_names[row.given_label], suggested, value])
     title = f"The {_SHOWN} most suspicious of {len(found):,} labels, by {config.by}"
     table(title, ["key", "given", "suggested", config.by], rows)
-    if can_be_judged(scores, examples["is_corrupt"].to_numpy()):
+    if "is_corrupt" in examples and can_be_judged(scores, examples["is_corrupt"].to_numpy()):
         _judge(found, scores, examples)
     say(f"wrote {path}")
     return path

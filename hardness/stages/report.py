@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hardness import files
 from hardness.console import say
+from hardness.dynamics.own_runs import completed_info
 from hardness.page.gallery import all_galleries
 from hardness.page.render import render
 from hardness.page.section import draw_all
@@ -11,7 +12,7 @@ from hardness.page.sections import all_sections
 from hardness.page.summary import in_markdown, in_numbers, may_write
 from hardness.runs.discovery import finished_runs, no_runs
 from hardness.runs.folder import occupied
-from hardness.runs.reading import check_distinct, finished_info
+from hardness.runs.reading import check_distinct
 from hardness.settings.report import Report
 
 
@@ -21,7 +22,7 @@ def report(config: Report) -> Path:
     if not paths:
         raise no_runs("finished run", "track")
     check_distinct(paths)
-    runs = {path: finished_info(path) for path in paths}
+    runs = {path: completed_info(path) for path in paths}
     if not may_write(config.out):
         raise occupied("--out", config.out)
     sections = all_sections(runs)

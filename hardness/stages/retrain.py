@@ -7,13 +7,14 @@ import pandas as pd
 
 from hardness import files, seeding
 from hardness.console import say, table
+from hardness.dynamics.own_runs import check_has_network, completed_info
 from hardness.errors import UserError
 from hardness.findings.generalization import Generalization, transfer_matrix
 from hardness.probes.tracked_run import load_tracked, tracked_settings
 from hardness.resources import Resources
 from hardness.runs.discovery import RUNS, newest_split
 from hardness.runs.folder import RunFolder
-from hardness.runs.reading import finished_info, split_settings
+from hardness.runs.reading import split_settings
 from hardness.runs.settings import OBSERVING, OPERATIONAL
 from hardness.settings.retrain import Retrain
 from hardness.subsets import SUBSETS, one_class_subsets
@@ -29,7 +30,8 @@ def retrain(config: Retrain) -> Path:
     path = config.split or newest_split(RUNS)
     settings = split_settings(path)
     tracked = path.resolve().parent.parent
-    info = finished_info(tracked, "track")
+    info = completed_info(tracked, "track")
+    check_has_network(tracked, info, "retrain")
     tracked_config = tracked_settings(info)
     config = _resolve(replace(config, split=path), tracked_config)
     run = RunFolder("retrain", config)

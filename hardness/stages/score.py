@@ -9,6 +9,7 @@ import pandas as pd
 from hardness import files
 from hardness.console import remark, say, table
 from hardness.dynamics import store
+from hardness.dynamics.own_runs import OWN, check_has_network, complete, is_own
 from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
@@ -94,9 +95,7 @@ def _network_scores(
     from hardness.probes.tracked_run import network_score, open_tracked
     from hardness.resources import Resources
 
-    if info.get("stage") != "track":
-        sentence = "{run} is not a run of track: it has no network for --with and --coherence."
-        raise UserError("no-network", sentence, "Remove these flags.", run=str(run))
+    check_has_network(run, info, "--with and --coherence")
     split = config.split or newest_split(run) if config.coherence else None
     if split is not None:
         split_settings(split)
@@ -109,18 +108,17 @@ def _network_scores(
 
 def _info(run: Path) -> dict[str, Any]:
     """run.json, or its equivalent for the records of another program."""
+    if is_own(run):
+        return complete(run)
     if (run / "run.json").exists():
         return read_info(run)
-    epochs = store.recorded_epochs(run)
-    if not epochs:
-        raise not_a_run(run, "records (dynamics/epoch=1/, ...)")
-    first = store.parts(run, epochs[0])[0]
-    # The fingerprint is empty if a Recorder wrote the records.
-    return {"fingerprint": files.fingerprint_of(first) or "", "record_mode": None, "status": "finished"}
+    raise not_a_run(run, "records (dynamics/epoch=1/, ...)")
 
 
 def _last_epoch(run: Path, info: dict[str, Any]) -> int | None:
     """The last complete epoch: a killed run may have records of only some ranks in one more."""
+    if info.get("record_mode") == OWN:
+        return info["config"]["epochs"]
     epochs = store.recorded_epochs(run)
     if not epochs:
         return None

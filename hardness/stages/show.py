@@ -12,6 +12,7 @@ from rich import filesize
 
 from hardness import files
 from hardness.console import facts, say, sparkline, table
+from hardness.dynamics.own_runs import OWN, complete, is_own
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
 from hardness.registry import STAGES
@@ -43,7 +44,7 @@ def show(config: Show) -> Path:
     if config.run is None and not (runs := all_runs()):
         raise no_runs("run", "track")
     run = config.run or started_last(runs)
-    info = read_info(run)
+    info = complete(run) if is_own(run) else read_info(run)
     check_stage(run, info, [name for name, entry in STAGES.items() if entry.trains])
     log: Log = []
     above: list[tuple[str, str]] = []
@@ -84,6 +85,10 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     yield "times", _times(info, log)
     if "data" in info:
         data, num_unreadable = info["data"], info.get("num_unreadable", 0)
+        if info.get("record_mode") == OWN:
+            yield "data", f"{data['num_train']:,} examples, {len(data['class_names'])} classes"
+            yield "training", f"your own training loop, {config['epochs']} epochs recorded"
+            return
         size = " x ".join(map(str, data["image_shape"][1:]))
         yield (
             "data",

@@ -13,6 +13,7 @@ import pandas as pd
 from hardness import files, seeding
 from hardness.console import say, table, warn
 from hardness.dynamics import store
+from hardness.dynamics.own_runs import complete, completed_info, is_own
 from hardness.dynamics.scores import FREE, scores
 from hardness.errors import UserError
 from hardness.runs.discovery import newest_run
@@ -22,7 +23,6 @@ from hardness.runs.reading import (
     check_same,
     check_scored,
     epoch_of,
-    finished_info,
     image_folder,
     read_info,
 )
@@ -48,12 +48,7 @@ _LISTED_CLASSES = 20
 def split(config: Split) -> Path:
     """Write RUN/splits/NAME.parquet -> its path. The same command writes the same bytes."""
     runs = config.run or (newest_run("track"),)
-    for run in runs:
-        if not (run / "run.json").exists() and store.recorded_epochs(run):
-            sentence = "{run} has records but no run.json: a Recorder wrote it."
-            hint = "Split it in Python: hardness.split({run!r})."
-            raise UserError("recorder-run", sentence, hint, run=str(run))
-    infos = [finished_info(run, "track") for run in runs]
+    infos = [completed_info(run, "track") for run in runs]
     fingerprint = infos[0]["fingerprint"]
     check_alike(runs, infos)
     if config.rule == "learned-by" and infos[0]["record_mode"] != "eval":
@@ -91,28 +86,18 @@ def split(config: Split) -> Path:
 def subsets_of(
     run: str | Path, quantile: float = 0.2, by: str = "first_learned_epoch", balance: str = "none"
 ) -> pd.DataFrame:
-    """The subsets of any recorded run, with or without run.json: the public ``hardness.split``.
+    """The subsets of a run of track, or of a Recorder's folder: the public ``hardness.split``.
 
-    Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique. Without
-    examples.parquet, ``key`` is the id as text.
+    Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique.
     """
     run = Path(run)
     table = scores(run, names=[*FREE, by])
-    known = run / "examples.parquet"
-    if known.exists():
-        examples = files.read_table(known).to_pandas()
-    else:
-        labels = store.read_epoch(run, 1).given_label
-        ids = table["example_id"]
-        examples = pd.DataFrame({"example_id": ids, "key": ids.astype(str), "given_label": labels})
+    info = complete(run) if is_own(run) else read_info(run)
+    examples = files.read_table(run / "examples.parquet").to_pandas()
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
-    info = read_info(run) if (run / "run.json").exists() else {"seed": 0}
     seed = seeding.derive(config.seed, "split", info["seed"])
     subsets, cut = _form(config, examples, [table], run, seed)
-    class_names = info.get("data", {}).get("class_names")
-    if class_names is None:
-        class_names = list(map(str, range(int(examples["given_label"].max()) + 1)))
-    _warn_of_classes(config, subsets, cut, class_names)
+    _warn_of_classes(config, subsets, cut, info["data"]["class_names"])
     return subsets
 
 
