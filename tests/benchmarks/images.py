@@ -44,7 +44,7 @@ CORES = sorted(os.sched_getaffinity(0))
 
 
 def make(root: Path, size: int, count: int) -> None:
-    """JPEGs as large as ImageNet's, or Tiny-ImageNet's: smooth, with grain."""
+    """JPEGs as large as ImageNet's, or Tiny-ImageNet's: smooth, with noise."""
     generator = np.random.default_rng(size)
     for number in range(count + count // 8):
         part = "train" if number < count else "val"
@@ -52,13 +52,13 @@ def make(root: Path, size: int, count: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         small = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
         pixels = np.asarray(small.resize(SIZES[size][0], Image.BICUBIC), np.float32)
-        grain = generator.normal(0, 12, (*pixels.shape[:2], 1))
-        Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        noise = generator.normal(0, 12, (*pixels.shape[:2], 1))
+        Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
-def quietly(work: Callable) -> None:
+def without_output(task: Callable) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
-        return work()
+        return task()
 
 
 class Packed:
@@ -67,7 +67,7 @@ class Packed:
     def __init__(self, root: Path, size: int):
         kind = "imagenet" if size == 224 else "imagefolder"
         self.source, self.folder = f"{kind}:{root}", root / "packed"
-        quietly(lambda: pack(Pack(data=self.source, out=self.folder)))
+        without_output(lambda: pack(Pack(data=self.source, out=self.folder)))
         self.data = datasets.load(Data(data=f"packed:{self.folder}"))
 
     @property
@@ -82,12 +82,12 @@ class Packed:
         normalize = Normalize(adapter.mean, adapter.std, 3)
         batches = Shuffled(train.ids, BATCH)
 
-        def normalised() -> Iterator:
+        def normalized() -> Iterator:
             return (normalize(images) for images, _, _ in Loader(train, batches))
 
         return {
             "**hardness, packed, uint8**": lambda: iter(Loader(train, batches)),
-            "**hardness, packed, normalised**": normalised,
+            "**hardness, packed, normalized**": normalized,
         }
 
 
@@ -102,7 +102,10 @@ def run_through(batches: peers.Pass, num_images: int, times: int) -> None:
 
 
 def read_rows(roots: dict[int, str], cores: list[int], rounds: int) -> list[str]:
-    """Images per second of every loader, in turn, by size. In a fresh process that only has these cores."""
+    """Table rows: the throughput of every loader at every size, timed in turn.
+
+    Limits this process to the given cores, so it must run in a new process.
+    """
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     workers = 0 if len(cores) == 1 else len(cores)
@@ -120,8 +123,8 @@ def rows_of_size(root: str, size: int, workers: int, rounds: int) -> list[str]:
     for name, batches in passes.items() if rounds > 1 else ():
         run_through(batches, num_images, 1)
         times[name] = max(1, min(50, round(0.5 / seconds(partial(run_through, batches, num_images, 1)))))
-    works = {name: partial(run_through, batches, num_images, times[name]) for name, batches in passes.items()}
-    found = in_turn(works, rounds)
+    tasks = {name: partial(run_through, batches, num_images, times[name]) for name, batches in passes.items()}
+    found = in_turn(tasks, rounds)
     rates = {name: num_images * times[name] / taken for name, taken in found.items()}
     base = rates["ImageFolder, uint8"]
     return [
@@ -130,31 +133,32 @@ def rows_of_size(root: str, size: int, workers: int, rounds: int) -> list[str]:
     ]
 
 
-def in_fresh_process(rows: str) -> str:
-    """The rows of a call. The process is left at once: some loaders' threads would keep it."""
+def in_new_process(rows: str) -> str:
+    """The output of a call in a new process. os._exit ends it although some loaders still have threads."""
     code = f"import os; from tests.benchmarks.images import read_rows; print('\\n'.join({rows}), flush=True)"
     command = [sys.executable, "-c", f"{code}; os._exit(0)"]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    return answer.stdout.strip()
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return result.stdout.strip()
 
 
-def floor_row(size: int) -> str:
-    """The copy of a batch from memory to memory, on one core."""
+def copy_row(size: int) -> str:
+    """For comparison: the copy of a batch from memory to memory, on one core."""
     source = np.ones((BATCH * 8, size, size, 3), np.uint8)
     target, parts = np.empty_like(source[:BATCH]), itertools.cycle(np.split(source, 8))
     taken = in_turn({"": lambda: np.copyto(target, next(parts))}, 5, repeats=8)[""]
     rate = BATCH / taken
-    return f"| {size} | *a copy of so many bytes* | {rate:,.0f} | | {rate * size * size * 3 / 1e9:.2f} |"
+    name, gigabytes = "*copy of the same number of bytes*", rate * size * size * 3 / 1e9
+    return f"| {size} | {name} | {rate:,.0f} | | {gigabytes:.2f} |"
 
 
 def pack_row(packed: Packed, root: Path, size: int, rounds: int) -> str:
-    """`hardness pack` against a pass of ImageFolder and DataLoader, with as many processes as cores."""
+    """`hardness pack` compared with one pass of ImageFolder and DataLoader, with one process per core."""
     workers = len(CORES)
     numbers = itertools.count()
 
     def pack_again() -> None:
         out = root / f"packed-{next(numbers)}"
-        quietly(lambda: pack(Pack(data=packed.source, out=out, workers=workers)))
+        without_output(lambda: pack(Pack(data=packed.source, out=out, workers=workers)))
 
     transform = packed.images.transform(v2.PILToTensor())
     folders = [ImageFolder(root / part, transform) for part in ("train", "val")]
@@ -175,12 +179,12 @@ def pack_row(packed: Packed, root: Path, size: int, rounds: int) -> str:
 
 
 def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, rounds: int) -> str:
-    """A training epoch from packed against one from tensors that are already there."""
+    """A training epoch that reads packed images, compared with one that reads tensors in memory."""
     data = packed.data
     ids = data.train.ids[:count]
     pixels = data.train.inputs[range(len(data.train))]
-    there = in_memory(pixels, data.train.clean_labels, "train")
-    memory = replace(data, train=there, validation=there)
+    in_tensors = in_memory(pixels, data.train.clean_labels, "train")
+    memory = replace(data, train=in_tensors, validation=in_tensors)
     memory = cache.place(memory, "auto", torch.device(device))
 
     def epoch(images: datasets.Examples) -> None:
@@ -189,8 +193,8 @@ def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, ro
         for _ in job(data, resources=resources, examples=images, ids=ids, **settings).start().epochs():
             pass
 
-    works = {"memory": lambda: epoch(memory.train), "packed": lambda: epoch(data.train)}
-    found = in_turn(works, rounds, device=device)
+    tasks = {"memory": lambda: epoch(memory.train), "packed": lambda: epoch(data.train)}
+    found = in_turn(tasks, rounds, device=device)
     return (
         f"| {model} | {size} | {device} | {len(ids):,} | {found['memory']:.2f} | {found['packed']:.2f} | "
         f"**{found['packed'] / found['memory']:.3f}** |"
@@ -198,9 +202,9 @@ def epoch_row(model: str, packed: Packed, size: int, device: str, count: int, ro
 
 
 def real_rows(data: str, epochs: int) -> list[str]:
-    """The real commands on a real data set."""
+    """The commands on a real data set."""
     rows = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for words in (
             ["pack", "--data", data, "--out", "packed"],
             ["pack", "--verify", "packed"],
@@ -208,16 +212,16 @@ def real_rows(data: str, epochs: int) -> list[str]:
         ):
             command = [sys.executable, "-c", "from hardness.cli import main; main()", *words]
             started = time.perf_counter()
-            answer = subprocess.run(
+            result = subprocess.run(
                 command,
-                cwd=place,
+                cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(Path.cwd())},
                 capture_output=True,
                 text=True,
                 check=True,
             )
             taken = time.perf_counter() - started
-            lines = answer.stdout.splitlines()
+            lines = result.stdout.splitlines()
             last_line = [line for line in lines if line.startswith(("packed", "all", "epoch"))][-1]
             rows.append(f"| `hardness {' '.join(words[:2])} ...` | {taken:.1f} | {last_line} |")
     return rows
@@ -231,20 +235,20 @@ def main() -> None:
     rounds = 1 if options.smoke else 3
     missing = sorted(set(peers.PEERS) - set(peers.installed()))
     print(f"# Images\n\nMeasured by `python -m tests.benchmarks.images`, {machine()}")
-    print(f"Not installed here: {', '.join(missing) or 'none of the peers'}.\n" if missing else "")
-    with tempfile.TemporaryDirectory() as place:
+    print(f"Not installed here: {', '.join(missing) or 'none of the other libraries'}.\n" if missing else "")
+    with tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
         packs = {}
         for size, (_, _, count) in SIZES.items():
-            root = Path(place) / str(size)
+            root = Path(folder) / str(size)
             make(root, size, 64 if options.smoke else count)
             packs[size] = (Packed(root, size), root)
         print(READ)
         for title, cores in (("One core", CORES[:1]), ("All cores", CORES)):
             print(f"### {title}\n\n{READ_HEADER}")
             roots = {size: str(root) for size, (_, root) in packs.items()}
-            print(in_fresh_process(f"read_rows({roots}, {cores}, {rounds})"))
-            print("\n".join(map(floor_row, packs)), end="\n\n", flush=True)
+            print(in_new_process(f"read_rows({roots}, {cores}, {rounds})"))
+            print("\n".join(map(copy_row, packs)), end="\n\n", flush=True)
         print(PACKING)
         for size, (packed, root) in packs.items():
             print(pack_row(packed, root, size, rounds))
@@ -258,38 +262,40 @@ def main() -> None:
                 row = epoch_row(model, packs[size][0], size, device, 4096, 2 * rounds)
             print(row)
         if not torch.cuda.is_available():
-            print("| resnet18 | 64, 224 | cuda | | | | not measured: no GPU here |")
+            print("| resnet18 | 64, 224 | cuda | | | | not measured: this machine has no GPU |")
     if options.data:
         print(REAL)
         print("\n".join(real_rows(options.data, epochs=1 if options.smoke else 2)))
 
 
-READ_HEADER = """| pixels | loader | images/s | x ImageFolder | GB/s |
+READ_HEADER = """| pixels | loader | images/s | relative to ImageFolder | GB/s |
 | ---: | --- | ---: | ---: | ---: |"""
 READ = f"""
 ## Reading
 
-Shuffled passes over the same generated JPEGs, 64 x 64 pixels, or 500 x 375 resized to 256 and cropped to 224,
-in batches of {BATCH}; files in the page cache, all loaders timed in turn, medians. What isn't *normalised* is
-uint8 at the device's door. ImageFolder has a DataLoader with a process a core (one core: none). JPEG: encoded
-as they were; arrays, raw: the pixels, decoded, resized and cropped before.
+All loaders read the same generated JPEGs in shuffled order, in batches of {BATCH}. The images have 64 x 64
+pixels, or 500 x 375 pixels that are resized to 256 and cropped to 224. The files are in the page cache. The
+loaders are timed in turn; values are medians. *normalized*: float32 batches; all others yield uint8 batches,
+ready to be copied to the device. ImageFolder uses a DataLoader with one worker process per core (on one
+core: none). JPEG: the original encoded images. arrays, raw: pixels that were decoded, resized and cropped
+beforehand.
 """
 PACKING = """## Packing
 
-`hardness pack` against one pass of ImageFolder and DataLoader, uint8, both with a process a core. KB: of a
-image.
+`hardness pack` compared with one pass of ImageFolder and DataLoader (uint8), both with one process per
+core. KB: the mean size of an image.
 
 | pixels | images | ImageFolder, images/s | pack, images/s | ratio | JPEG, KB | packed, KB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 EPOCH = """
 ## A training epoch
 
-| network | pixels | device | images | from memory, s | from packed, s | ratio |
+| network | pixels | device | images | seconds, from memory | seconds, from packed | ratio |
 | --- | ---: | --- | ---: | ---: | ---: | ---: |"""
 REAL = """
 ## Real images
 
-| command | s, from start to end | what it says |
+| command | total seconds | output |
 | --- | ---: | --- |"""
 
 if __name__ == "__main__":

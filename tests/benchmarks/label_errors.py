@@ -1,10 +1,10 @@
-"""Which scores find wrong labels, and how the packages made for that do on the same runs.
+"""How well scores find wrong labels, compared with two packages for label errors on the same runs.
 
     python -m tests.benchmarks.label_errors RUN ... > TABLE.md
 
-RUN: tracked runs that differ in their seeds alone, under label noise, scored with self-confidence (whose
-out-of-fold probabilities cleanlab takes). The package aum is fed as its authors do, in the training passes:
-the run is trained once more, from its own seed.
+RUN: tracked runs with label noise that differ only in their seeds and have the score self-confidence
+(cleanlab uses its out-of-fold probabilities). The package aum records the training passes, as its authors
+do: the run is trained again with the same seed.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from hardness.settings.score import Score
 from hardness.statistics import Estimate
 
 
-class Fed:
-    """What a Recorder is to ``fit``: hands each batch to the package aum."""
+class AumRecorder:
+    """Takes the place of a Recorder in training: passes each batch to the package aum."""
 
     def __init__(self, folder: str):
         self.calculator = AUMCalculator(folder, compressed=True)
@@ -41,24 +41,27 @@ class Fed:
 
     def result(self, num_examples: int) -> np.ndarray:
         self.calculator.finalize()
-        found = pd.read_csv(Path(self.calculator.save_dir) / "aum_values.csv").set_index("sample_id")["aum"]
-        return found.loc[range(num_examples)].to_numpy()
+        values = pd.read_csv(Path(self.calculator.save_dir) / "aum_values.csv").set_index("sample_id")["aum"]
+        return values.loc[range(num_examples)].to_numpy()
 
 
-def by_aum(asked: TrackedModel) -> np.ndarray:
-    """(N,): the smaller, the likelier wrong."""
+def by_aum(tracked: TrackedModel) -> np.ndarray:
+    """(N,): smaller values are more likely to be wrong labels."""
     with tempfile.TemporaryDirectory() as folder:
-        fed = Fed(folder)
-        for _ in asked.job.start().epochs(recorder=fed):
+        recorder = AumRecorder(folder)
+        for _ in tracked.job.start().epochs(recorder=recorder):
             pass
-        return fed.result(len(asked.examples))
+        return recorder.result(len(tracked.examples))
 
 
-def by_cleanlab(asked: TrackedModel, method: str) -> np.ndarray:
-    """(N,): the smaller, the likelier wrong. ``issues``: what ``find_label_issues`` finds comes first."""
-    labels = asked.examples.given_labels.numpy()
-    probabilities = np.empty((len(labels), asked.job.data.num_classes))
-    for fold, found in out_of_fold(asked):
+def by_cleanlab(tracked: TrackedModel, method: str) -> np.ndarray:
+    """(N,): smaller values are more likely to be wrong labels.
+
+    ``issues``: examples that ``find_label_issues`` returns have the smallest values.
+    """
+    labels = tracked.examples.given_labels.numpy()
+    probabilities = np.empty((len(labels), tracked.job.data.num_classes))
+    for fold, found in out_of_fold(tracked):
         probabilities[fold] = found
     if method != "issues":
         return get_label_quality_scores(labels, probabilities, method=method)
@@ -66,37 +69,37 @@ def by_cleanlab(asked: TrackedModel, method: str) -> np.ndarray:
     return get_label_quality_scores(labels, probabilities, method="self_confidence") - is_issue
 
 
-def judge(run: Path) -> pd.DataFrame:
+def evaluate_run(run: Path) -> pd.DataFrame:
     info = finished_info(run, "track")
     table = files.read_table(run / "scores.parquet", info["fingerprint"]).to_pandas()
-    truth = files.read_table(run / "examples.parquet", info["fingerprint"], ["is_corrupt"])
-    is_corrupt = truth["is_corrupt"].to_numpy()
+    examples = files.read_table(run / "examples.parquet", info["fingerprint"], ["is_corrupt"])
+    is_corrupt = examples["is_corrupt"].to_numpy()
     with redirect_stdout(sys.stderr):
-        asked = open_tracked(run, info, Score(run=(run,)))
+        tracked = open_tracked(run, info, Score(run=(run,)))
         peers = {
-            "aum (package)": by_aum(asked),
-            "cleanlab, find_label_issues": by_cleanlab(asked, "issues"),
-            "cleanlab, normalized_margin": by_cleanlab(asked, "normalized_margin"),
+            "aum (package)": by_aum(tracked),
+            "cleanlab, find_label_issues": by_cleanlab(tracked, "issues"),
+            "cleanlab, normalized_margin": by_cleanlab(tracked, "normalized_margin"),
         }
     parts = [detection(table, is_corrupt)]
     for name, quality in peers.items():
-        # As one more score of the table, by which a smaller value is the harder.
+        # Evaluated as the score aum, whose smaller values are harder.
         as_score = table[["example_id", "mean_loss"]].assign(aum=quality)
-        judged = detection(as_score, is_corrupt)
-        parts.append(judged[judged["score"] == "aum"].assign(score=name))
+        evaluated = detection(as_score, is_corrupt)
+        parts.append(evaluated[evaluated["score"] == "aum"].assign(score=name))
     return pd.concat(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
-    judged = pd.concat([judge(run) for run in parser.parse_args().runs])
+    evaluated = pd.concat([evaluate_run(run) for run in parser.parse_args().runs])
     rows = {
         name: [Estimate.of(found[value]) for value in ("average_precision", "auroc")]
-        for name, found in judged.groupby("score", sort=False)
+        for name, found in evaluated.groupby("score", sort=False)
     }
-    share = (judged["num_corrupt"] / judged["num_examples"]).mean()
-    print(f"| score | average precision (chance: {share:.3f}) | AUROC |\n| --- | --- | --- |")
+    fraction = (evaluated["num_corrupt"] / evaluated["num_examples"]).mean()
+    print(f"| score | average precision (chance: {fraction:.3f}) | AUROC |\n| --- | --- | --- |")
     for name, (precision, auroc) in sorted(rows.items(), key=lambda row: -row[1][0].mean):
         print(f"| {name} | {precision} | {auroc} |")
 

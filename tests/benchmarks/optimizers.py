@@ -1,10 +1,10 @@
-"""What a step of each optimizer costs, as ratios within one run.
+"""The cost of a step of each optimizer, as ratios within one run.
 
     python -m tests.benchmarks.optimizers [--smoke] > reports/benchmarks/optimizers.md
 
-Rounds go through all optimizers in turn, so that a noisy machine is noisy to all of them; medians. Before
-each timed step a network makes a forward and a backward pass, as in training: they empty the caches and
-leave the allocator as a step finds it.
+Each round times all optimizers in turn, so that noise of the machine affects all of them; values are medians.
+Before each timed step a network makes a forward and a backward pass, so that the processor's caches and the
+memory allocator are in the same state as in training.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from hardness.training.step import train_step
 from tests.benchmarks.timing import machine, seconds
 
 _COPY = "copy"
-_WAYS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+_IMPLEMENTATIONS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
 
 class PublishedRM3(torch.optim.Optimizer):
-    """The published formulation, in our words: a ring of three buffers; sum less minimum less maximum."""
+    """Our implementation of the published RM3: a ring of three buffers; sum minus minimum minus maximum."""
 
     def __init__(self, params, lr: float):
         super().__init__(params, {"lr": lr})
@@ -50,18 +50,18 @@ class PublishedRM3(torch.optim.Optimizer):
 
 
 class StackedRM3(PublishedRM3):
-    """The obvious formulation: torch.stack(...).median."""
+    """The simplest implementation: torch.stack(...).median."""
 
     def median(self, ring: list[Tensor]) -> Tensor:
         return torch.stack(ring).median(0).values
 
 
-class Contender:
-    """A way to step, over parameters of its own."""
+class Candidate:
+    """An optimizer to be timed, with its own parameters and gradients."""
 
-    def __init__(self, name: str, numbers: int, build: Callable, shapes: list[torch.Size], device: str):
+    def __init__(self, name: str, num_values: int, build: Callable, shapes: list[torch.Size], device: str):
         generator = torch.Generator(device).manual_seed(0)
-        self.name, self.numbers = name, numbers
+        self.name, self.num_values = name, num_values
         self.parameters = [nn.Parameter(torch.randn(s, generator=generator, device=device)) for s in shapes]
         self.gradients = [torch.randn(s, generator=generator, device=device) for s in shapes]
         self.optimizer = build(self.parameters)
@@ -79,77 +79,85 @@ class Contender:
         return seconds(self.step, self.device)
 
 
-def contenders(shapes: list[torch.Size], device: str, slow: bool, only: str = "") -> list[Contender]:
-    """``numbers``: of memory traffic a parameter that the step needs at least. ``only``: names, by ``|``."""
+def candidates(shapes: list[torch.Size], device: str, slow: bool, only: str = "") -> list[Candidate]:
+    """The optimizers to be timed.
 
-    def robust_adamw(parameters: list[nn.Parameter], **way: bool) -> torch.optim.Optimizer:
-        return robust(torch.optim.AdamW(parameters, lr=1e-3, **way), "rm3", **way)
+    ``num_values``: the fewest values that a step must read or write per parameter. ``only``: names separated
+    by ``|``.
+    """
+
+    def robust_adamw(parameters: list[nn.Parameter], **options: bool) -> torch.optim.Optimizer:
+        return robust(torch.optim.AdamW(parameters, lr=1e-3, **options), "rm3", **options)
 
     kinds = [
         ("SGD", 3, partial(torch.optim.SGD, lr=1e-3)),
         ("SGD, momentum", 5, partial(torch.optim.SGD, lr=1e-3, momentum=0.9)),
         ("RM3", 6, partial(RM3, lr=1e-3)),
         ("RA3", 6, partial(RA3, lr=1e-3)),
-        # Three gradients taken in: 2 + 4 + 4 (A3: 2 + 3 + 3) numbers, and 3 to step.
+        # Three calls of collect(): 2 + 4 + 4 (A3: 2 + 3 + 3) values; the step: 3.
         ("M3", 13, partial(M3, lr=1e-3)),
         ("A3", 11, partial(A3, lr=1e-3)),
         ("AdamW", 7, partial(torch.optim.AdamW, lr=1e-3)),
         ("RM3 on AdamW", 12, robust_adamw),
     ]
     named = [
-        (f"{name}, {way}", numbers, partial(build, **options))
-        for name, numbers, build in kinds
-        for way, options in _WAYS.items()
+        (f"{name}, {implementation}", num_values, partial(build, **options))
+        for name, num_values, build in kinds
+        for implementation, options in _IMPLEMENTATIONS.items()
     ]
     if slow:
         named += [("RM3, published", 6, partial(PublishedRM3, lr=1e-3))]
         named += [("RM3, stack and median", 6, partial(StackedRM3, lr=1e-3))]
     chosen = [each for each in named if not only or each[0] in only.split("|")]
-    return [Contender(name, numbers, build, shapes, device) for name, numbers, build in chosen]
+    return [Candidate(name, num_values, build, shapes, device) for name, num_values, build in chosen]
 
 
 def table(
-    make: Callable[[], list[Contender]], rounds: int, between: Callable[[], None], allocations: int = 5
+    make: Callable[[], list[Candidate]], rounds: int, before_each: Callable[[], None], allocations: int = 5
 ) -> list[str]:
-    """Markdown rows; ratios are of medians over all rounds.
+    """Markdown rows; ratios of the medians over all rounds.
 
-    The location in memory changes times by a tenth: contenders are allocated several times.
+    The location in memory changes times by about 10 %, so the candidates are allocated several times.
     """
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(allocations):
-        numbers = measure(make(), rounds, between, times)
+        num_values = measure(make(), rounds, before_each, times)
     median = {name: statistics.median(found) for name, found in times.items()}
-    a_number = median.pop(_COPY)
+    per_value = median.pop(_COPY)
     lines = [
-        "| optimizer | numbers a parameter | ms | x SGD | x SGD momentum fused | x copy of as many bytes |",
+        "| optimizer | values per parameter | ms | relative to SGD, plain | relative to SGD, momentum, fused "
+        "| relative to a copy of the same size |",
         "| --- | --: | --: | --: | --: | --: |",
     ]
     for name, found in median.items():
         lines.append(
-            f"| {name} | {numbers[name]} | {1e3 * found:.2f} | {found / median['SGD, plain']:.2f} | "
-            f"{found / median['SGD, momentum, fused']:.2f} | {found / (numbers[name] * a_number):.2f} |"
+            f"| {name} | {num_values[name]} | {1e3 * found:.2f} | {found / median['SGD, plain']:.2f} | "
+            f"{found / median['SGD, momentum, fused']:.2f} | {found / (num_values[name] * per_value):.2f} |"
         )
     return lines
 
 
 def measure(
-    made: list[Contender], rounds: int, between: Callable[[], None], times: dict[str, list[float]]
+    measured: list[Candidate], rounds: int, before_each: Callable[[], None], times: dict[str, list[float]]
 ) -> dict[str, int]:
-    """Add a time a round for each, and for a number of each parameter copied; -> their ``numbers``."""
-    device = made[0].device
-    source = torch.zeros(3 * sum(parameter.numel() for parameter in made[0].parameters), device=device)
+    """Append to ``times``, for each round, the seconds of each candidate and of a copy per value.
+
+    Returns ``num_values`` of each candidate, by name.
+    """
+    device = measured[0].device
+    source = torch.zeros(3 * sum(parameter.numel() for parameter in measured[0].parameters), device=device)
     target = torch.zeros_like(source)
-    for each in made:
+    for each in measured:
         for _ in range(4):
             each.step()
     for _ in range(rounds):
-        between()
+        before_each()
         # Three read, three written.
         times[_COPY].append(seconds(lambda: target.copy_(source), device) / 6)
-        for each in made:
-            between()
+        for each in measured:
+            before_each()
             times[each.name].append(each.step_seconds())
-    return {each.name: each.numbers for each in made}
+    return {each.name: each.num_values for each in measured}
 
 
 def passes(device: str, batch_size: int) -> Callable[[], None]:
@@ -165,7 +173,7 @@ def passes(device: str, batch_size: int) -> Callable[[], None]:
 
 
 def m3_epoch(batch_size: int, rounds: int) -> str:
-    """A step of M3 against one of SGD, forward and backward passes included, on the same batches."""
+    """A step of M3 compared with one of SGD, forward and backward passes included, on the same batches."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, 3, 64, 64, generator=generator)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -176,21 +184,21 @@ def m3_epoch(batch_size: int, rounds: int) -> str:
 
     sgd, m3 = training_steps([torch.optim.SGD, M3], network, images, labels, rounds)
     return (
-        f"resnet18, {batch_size} images of 64 x 64 a batch, {rounds} batches each in turn: "
-        f"SGD {sgd:.2f} s a batch, M3 {m3:.2f} s: **{m3 / sgd:.2f}** x."
+        f"resnet18, {batch_size} images of 64 x 64 per batch, {rounds} batches each in turn: "
+        f"SGD {sgd:.2f} s per batch, M3 {m3:.2f} s: **{m3 / sgd:.2f}** x."
     )
 
 
 def winsorized_step(batch_size: int, rounds: int) -> str:
-    """A step of Winsorized SGD against one of SGD, forward and backward passes included."""
+    """A step of Winsorized SGD compared with one of SGD, forward and backward passes included."""
     digits = datasets.load(Data(), model="mlp")
     images, labels, _ = digits.train.__getitems__(range(batch_size))
-    made = [torch.optim.SGD, WinsorizedSGD]
+    optimizers = [torch.optim.SGD, WinsorizedSGD]
     sgd, winsorized = training_steps(
-        made, lambda: models.build("mlp", digits, seed=0), images, labels, rounds
+        optimizers, lambda: models.build("mlp", digits, seed=0), images, labels, rounds
     )
     return (
-        f"mlp, 85,002 parameters, {batch_size} digits a batch, c = 2: SGD {1e3 * sgd:.2f} ms a batch, "
+        f"mlp, 85,002 parameters, {batch_size} digits per batch, c = 2: SGD {1e3 * sgd:.2f} ms per batch, "
         f"Winsorized SGD {1e3 * winsorized:.1f} ms: **{winsorized / sgd:.0f}** x."
     )
 
@@ -198,7 +206,7 @@ def winsorized_step(batch_size: int, rounds: int) -> str:
 def training_steps(
     optimizers: list[type], network: Callable[[], nn.Module], images: Tensor, labels: Tensor, rounds: int
 ) -> list[float]:
-    """Median seconds of a training step with each, in turn."""
+    """Median seconds of a training step with each optimizer, timed in turn."""
     runs = []
     for build in optimizers:
         model = network()
@@ -212,43 +220,46 @@ def training_steps(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="small sizes and few rounds: does it run?")
+    parser.add_argument(
+        "--smoke", action="store_true", help="small sizes and few rounds, to check that it runs"
+    )
     smoke = parser.parse_args().smoke
     rounds = 1 if smoke else 9
     model = nn.Linear(64, 10) if smoke else torchvision.models.resnet18()
     shapes = [parameter.shape for parameter in model.parameters()]
     all_threads = torch.get_num_threads()
-    print("# What a step costs\n")
+    print("# Cost of an optimizer step\n")
     print(f"`python -m tests.benchmarks.optimizers`, {machine()} {_LEGEND}\n")
     for threads in sorted({1, all_threads}):
         torch.set_num_threads(threads)
-        print(f"## {'A small net' if smoke else 'ResNet-18'} on a CPU, threads: {threads}\n")
-        make = partial(contenders, shapes, "cpu", slow=True)
+        print(f"## {'A small network' if smoke else 'ResNet-18'} on a CPU, threads: {threads}\n")
+        make = partial(candidates, shapes, "cpu", slow=True)
         rows = table(make, rounds, passes("cpu", 1 if smoke else 8), allocations=1 if smoke else 5)
         print("\n".join(rows), end="\n\n", flush=True)
-    print("## An epoch of M3 against one of SGD\n")
+    print("## An epoch of M3 compared with SGD\n")
     print(m3_epoch(12 if smoke else 384, rounds=1 if smoke else 7), end="\n\n")
     print("## Winsorized SGD\n")
     print(winsorized_step(96, rounds=1 if smoke else 25), end="\n\n")
     for name, sizes, only in (
         ("ResNet-18", shapes, ""),
-        # Ten tensors, and few contenders: each has 16 to 20 bytes a parameter.
-        ("a billion parameters", [torch.Size([10**8])] * 10, "SGD, plain|SGD, momentum, fused|RM3, fused"),
+        # Ten tensors and few candidates: each needs 16 to 20 bytes per parameter.
+        ("One billion parameters", [torch.Size([10**8])] * 10, "SGD, plain|SGD, momentum, fused|RM3, fused"),
     ):
         print(f"## {name} on a GPU\n")
         if torch.cuda.is_available():
-            make = partial(contenders, sizes, "cuda", slow=False, only=only)
+            make = partial(candidates, sizes, "cuda", slow=False, only=only)
             rows = table(make, rounds, passes("cuda", batch_size=256))
             print("\n".join(rows), end="\n\n")
         else:
             print("not measured\n")
 
 
-_LEGEND = """Medians; each round goes through all in turn, and
-before each timed step ResNet-18 makes a forward and a backward pass. *Numbers a parameter*: read or
-written at least. A copy also reads what it writes over, so that a step in place can take less time than a
-copy of as many bytes. M3 and A3: three `collect()` and a step. *Published*: as the paper's authors wrote RM3,
-in our words. Not in the figures: compiling a fused step, some 25 s for ResNet-18, once a machine."""
+_LEGEND = """Values are medians. Each round times all optimizers in turn; before each
+timed step, ResNet-18 makes a forward and a backward pass. *Values per parameter*: how many values a step must
+read or write at least. A copy also reads the memory that it overwrites, so an in-place step can take less
+time than a copy of the same size. M3 and A3: three calls of `collect()` and one step. *Published*: our
+implementation of RM3 as the paper's authors wrote it. Not included: the compilation of a fused step, about
+25 s for ResNet-18, once per machine."""
 
 
 if __name__ == "__main__":

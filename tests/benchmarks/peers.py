@@ -1,7 +1,7 @@
 """The same images through the loaders of other libraries: functions (images) -> {name: one shuffled pass}.
 
-A pass yields batches of 256 uint8 images that have been resized and cropped. Peers that are not installed are
-left out; FFCV needs OpenCV's and libjpeg-turbo's headers to install.
+A pass yields batches of 256 uint8 images that have been resized and cropped. Libraries that are not installed
+are skipped. Installing FFCV needs the headers of OpenCV and libjpeg-turbo.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ Pass = Callable[[], Iterator]
 
 @dataclass(frozen=True)
 class Images:
-    """JPEGs in ``folder``/train/CLASS/, and their pixels, of the same order."""
+    """JPEGs in ``folder``/train/CLASS/, and their pixels, in the same order."""
 
     folder: Path
     resize: int
@@ -53,7 +53,7 @@ def image_folder(images: Images, workers: int) -> dict[str, Pass]:
     )
     return {
         "ImageFolder, uint8": passes(v2.PILToTensor()),
-        "ImageFolder, normalised": passes(scale),
+        "ImageFolder, normalized": passes(scale),
     }
 
 
@@ -71,7 +71,7 @@ def web_dataset(images: Images, workers: int) -> dict[str, Pass]:
         return str(path)
 
     def passes(path: str, kind: str, change: Callable) -> Pass:
-        # One tar is one worker's: shuffled in a buffer, as its users do.
+        # Only one worker can read one tar. Shuffled in a buffer, as is usual with WebDataset.
         samples = webdataset.WebDataset(path, shardshuffle=False).shuffle(1000)
         samples = samples.decode("pil").to_tuple(kind, "cls").map_tuple(change, lambda label: label)
         loader = webdataset.WebLoader(samples.batched(BATCH), batch_size=None, num_workers=0)
@@ -141,7 +141,7 @@ def ffcv(images: Images, workers: int) -> dict[str, Pass]:
 
     def passes(mode: str, image: Callable[[int], np.ndarray], decoder: object) -> Pass:
         path = str(images.folder / f"{mode}.beton")
-        # Its progress bar knows no off.
+        # Its progress bar cannot be turned off.
         with contextlib.redirect_stderr(io.StringIO()):
             writer = DatasetWriter(path, {"image": RGBImageField(mode), "label": IntField()}, num_workers=1)
             writer.from_indexed_dataset(Indexed(image))
@@ -165,7 +165,7 @@ def ffcv(images: Images, workers: int) -> dict[str, Pass]:
 
 
 PEERS = {"ffcv": ffcv, "webdataset": web_dataset, "datasets": hugging_face}
-"""By the module that must be installed. FFCV first: it forks, before the others have threads."""
+"""Keys: the module that must be installed. FFCV is first because it forks, and others start threads."""
 
 
 def installed() -> list[str]:

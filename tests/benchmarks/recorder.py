@@ -1,9 +1,9 @@
-"""What recording costs: in time, in bytes, and to score afterwards.
+"""The cost of recording: time, bytes, and the time to compute scores afterwards.
 
     python -m tests.benchmarks.recorder [--smoke] [--runs RUN ...] > reports/benchmarks/recorder.md
 
-``--runs``: tracked runs of real data, whose bytes are counted too. The package ``aum`` is compared where it
-is installed. Writes 0.7 GB to the temporary folder, and removes them.
+``--runs``: tracked runs of real data, whose bytes are counted too. The package ``aum`` is compared if it is
+installed. Writes 0.7 GB to the temporary folder, and removes them.
 """
 
 import argparse
@@ -34,18 +34,18 @@ from tests.jobs import job
 
 IMAGENET = 1_281_167
 BATCHES = (256, 512)
-# Not getrusage's, which begins with what the parent had.
+# Not getrusage: its peak memory includes that of the parent process.
 _PEAK = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 def update_rows(num_classes: int, batch_size: int, num_examples: int, rounds: int) -> list[str]:
-    """update() on one thread against loss and argmax alone, and against aum."""
+    """update() on one thread, compared with loss and argmax alone, and with the package aum."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(batch_size, num_classes, generator=generator)
     labels = torch.randint(num_classes, (batch_size,), generator=generator)
     order = torch.randperm(num_examples, generator=generator)
     batches = order[: num_examples // batch_size * batch_size].view(-1, batch_size).unbind()
-    coming = itertools.cycle(batches)
+    next_ids = itertools.cycle(batches)
 
     def loss_and_argmax() -> None:
         F.cross_entropy(logits, labels, reduction="none")
@@ -53,16 +53,16 @@ def update_rows(num_classes: int, batch_size: int, num_examples: int, rounds: in
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(folder, num_examples)
-        works: dict[str, Callable] = {
+        tasks: dict[str, Callable] = {
             "loss and argmax": loss_and_argmax,
-            "Recorder.update": lambda: recorder.update(next(coming), logits, labels),
+            "Recorder.update": lambda: recorder.update(next(next_ids), logits, labels),
         }
         if importlib.util.find_spec("aum"):
             from aum import AUMCalculator
 
             calculator = AUMCalculator(folder, compressed=True)
-            works["aum"] = lambda: calculator.update(logits, labels, next(coming).tolist())
-        found = in_turn(works, rounds, repeats=10)
+            tasks["aum"] = lambda: calculator.update(logits, labels, next(next_ids).tolist())
+        found = in_turn(tasks, rounds, repeats=10)
     floor = found["loss and argmax"]
     return [
         f"| {num_classes:,} | {batch_size} | {name} | {1e6 * taken:.0f} | {taken / floor:.2f} | "
@@ -72,7 +72,7 @@ def update_rows(num_classes: int, batch_size: int, num_examples: int, rounds: in
 
 
 class Timed(Recorder):
-    """Counts the seconds that a training loop spends in its calls."""
+    """Counts the seconds that a training loop spends in calls of the Recorder."""
 
     spent = 0.0
 
@@ -98,15 +98,15 @@ def epoch_lines(
     size: int = 64,
     batch_size: int = 64,
 ) -> list[str]:
-    """An epoch recorded in both modes, of a network on synthetic images."""
+    """An epoch of a network on synthetic images, recorded in both modes."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (num_examples, 3, size, size), dtype=torch.uint8, generator=generator)
     images = in_memory(pixels, torch.randint(100, (num_examples,), generator=generator), "train")
     data = DataSet(
         images, images, [str(k) for k in range(100)], ImageAdapter((3, size, size), [0.5] * 3, [0.25] * 3)
     )
-    place = torch.device(device)
-    resources = Resources(place)
+    torch_device = torch.device(device)
+    resources = Resources(torch_device)
     settings = {"model": model_name, "lr": 0.01, "epochs": 1, "batch_size": batch_size}
     training = job(data, resources=resources, **settings).start()
 
@@ -129,32 +129,35 @@ def epoch_lines(
         recorder.flush()
 
     with tempfile.TemporaryDirectory() as folder:
-        timed = Timed(Path(folder) / "train", num_examples, place)
-        plain = Recorder(Path(folder) / "eval", num_examples, place)
-        works = {
+        timed = Timed(Path(folder) / "train", num_examples, torch_device)
+        plain = Recorder(Path(folder) / "eval", num_examples, torch_device)
+        tasks = {
             "tracked": partial(tracked, timed),
             "bare": bare_pass,
             "recorded": partial(recorded_pass, plain),
             "untracked": train,
         }
-        found = in_turn(works, rounds, device=device)
-        share = timed.spent / (rounds + 1) / found["tracked"]
+        found = in_turn(tasks, rounds, device=device)
+        fraction = timed.spent / (rounds + 1) / found["tracked"]
     whole, bare = found["untracked"] + found["recorded"], found["untracked"] + found["bare"]
     return [
-        f"{model_name}, {num_examples:,} images of {size} x {size}, 100 classes, {rounds} epochs in turn:\n",
-        f"- records of the training pass: **{100 * share:.2f} %** of the epoch inside Recorder calls; "
-        f"{found['tracked']:.2f} s tracked, {found['untracked']:.2f} s untracked, "
+        f"{model_name}, {num_examples:,} images of {size} x {size}, 100 classes, "
+        f"{rounds} epochs each, timed in turn:\n",
+        f"- records of the training pass: **{100 * fraction:.2f} %** of the epoch is spent in the Recorder; "
+        f"{found['tracked']:.2f} s with records, {found['untracked']:.2f} s without, "
         f"{found['tracked'] / found['untracked']:.3f} x",
-        f"- records of an evaluation pass: **{whole / bare:.3f}** x the time of training and a bare pass "
-        f"({found['recorded']:.2f} s against {found['bare']:.2f} s for the pass alone)",
+        f"- records of an evaluation pass: **{whole / bare:.3f}** x the time of training and an evaluation "
+        f"pass without records "
+        f"({found['recorded']:.2f} s with records, {found['bare']:.2f} s without, for the pass alone)",
     ]
 
 
 def generate(run: Path, num_examples: int, epochs: int, num_parts: int = 1) -> float:
-    """Records as of a network that learns: labels in order, as in ImageNet's folders -> seconds taken.
+    """Write records that resemble those of a network that learns; returns the seconds that this took.
 
-    The margin of an example grows with the logarithm of the epoch, from a normal difficulty, with noise.
-    Parts are as of training passes on many ranks: each has examples from everywhere.
+    Labels are sorted, as in ImageNet's folders. The margin of an example grows with the logarithm of the
+    epoch, minus a normally distributed difficulty, plus noise. Each part has random examples, as in training
+    on many ranks.
     """
     generator = np.random.default_rng(0)
     label = np.sort(generator.integers(0, 1000, num_examples)).astype(np.int32)
@@ -176,14 +179,14 @@ def generate(run: Path, num_examples: int, epochs: int, num_parts: int = 1) -> f
             table = pa.table(columns, schema=store.SCHEMA)
             part = generator.integers(num_parts, size=num_examples)
             for number in range(num_parts):
-                mine = table.filter(part == number) if num_parts > 1 else table
-                store.write_part(run, epoch, mine, "generated", part=number, num_parts=num_parts)
+                rows = table.filter(part == number) if num_parts > 1 else table
+                store.write_part(run, epoch, rows, "generated", part=number, num_parts=num_parts)
 
     return seconds(write)
 
 
 def finish(run: Path, num_examples: int) -> None:
-    """What else of a tracked run `hardness split` reads."""
+    """Write the other files of a tracked run that `hardness split` reads."""
     labels = store.read_epoch(run, 1).given_label
     examples = {
         "example_id": np.arange(num_examples),
@@ -208,7 +211,7 @@ def finish(run: Path, num_examples: int) -> None:
     files.write_json(run / "run.json", info)
 
 
-def bytes_a_record(run: Path) -> tuple[int, float]:
+def bytes_per_record(run: Path) -> tuple[int, float]:
     parts = [
         part for epoch in store.recorded_epochs(run) for part in store.epoch_folder(run, epoch).iterdir()
     ]
@@ -217,30 +220,32 @@ def bytes_a_record(run: Path) -> tuple[int, float]:
 
 
 def hardness(*words: str) -> tuple[float, float]:
-    """A command -> its seconds, interpreter and imports included, and peak memory in MiB."""
+    """Run a command; returns the seconds of its whole process, and its peak memory in MiB."""
     code = f"import sys; sys.argv[1:] = {list(words)}\nfrom hardness.cli import main\nmain()\n{_PEAK}"
-    answers = []
+    results = []
 
     def run() -> None:
         command = [sys.executable, "-c", code]
-        answers.append(subprocess.run(command, check=True, capture_output=True, text=True))
+        results.append(subprocess.run(command, check=True, capture_output=True, text=True))
 
     taken = seconds(run)
-    return taken, float(answers[0].stdout.splitlines()[-1]) / 1024
+    return taken, float(results[0].stdout.splitlines()[-1]) / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="small sizes and few rounds: does it run?")
+    parser.add_argument(
+        "--smoke", action="store_true", help="small sizes and few rounds, to check that it runs"
+    )
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
     smoke = arguments.smoke
     num_examples, epochs = (2000, 9) if smoke else (IMAGENET, 90)
-    print("# What recording costs\n")
+    print("# Cost of recording\n")
     print(f"`python -m tests.benchmarks.recorder`, {machine()} {_LEGEND}\n")
 
-    print(f"## A batch, one thread, examples in random order out of {num_examples:,}\n")
-    print("| classes | batch | | µs | x loss and argmax | million examples a second |")
+    print(f"## One batch, one thread, random examples out of {num_examples:,}\n")
+    print("| classes | batch size | | µs | relative to loss and argmax | million examples/s |")
     print("| --: | --: | --- | --: | --: | --: |")
     all_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -259,18 +264,18 @@ def main() -> None:
     else:
         print("not measured")
 
-    print("\n## On disk, and read again\n")
-    print("| records | of | bytes a record |\n| --: | --- | --: |")
+    print("\n## Size on disk, and reading\n")
+    print("| records | source | bytes per record |\n| --: | --- | --: |")
     for run in arguments.runs:
         config = json.loads((run / "run.json").read_text())["config"]
-        num_records, size = bytes_a_record(run)
+        num_records, size = bytes_per_record(run)
         what = f"{config['model']} on {Path(config['data']).name}, records of {config['record']} passes"
         print(f"| {num_records:,} | {what} | {size:.2f} |")
-    with tempfile.TemporaryDirectory() as place:
-        run = Path(place) / "run"
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
         taken = generate(run, num_examples, epochs)
-        num_records, size = bytes_a_record(run)
-        print(f"| {num_records:,} | a generator: {num_examples:,} examples, {epochs} epochs | {size:.2f} |\n")
+        num_records, size = bytes_per_record(run)
+        print(f"| {num_records:,} | generated: {num_examples:,} examples, {epochs} epochs | {size:.2f} |\n")
         print(f"Generated and written in {taken:.0f} s.\n", flush=True)
         finish(run, num_examples)
         for words, what in (
@@ -279,17 +284,17 @@ def main() -> None:
         ):
             taken, peak = hardness(*words, "--run", str(run))
             print(f"- `hardness {' '.join(words)}`, {what}: **{taken:.1f} s**, {peak:,.0f} MiB", flush=True)
-        many = Path(place) / "many"
+        many = Path(folder) / "many"
         generate(many, num_examples, epochs // 9, num_parts=4)
         taken, peak = hardness("score", "--run", str(many))
         print(
-            f"- `hardness score`, a ninth of that in four parts an epoch, examples in no order: "
-            f"**{taken:.1f} s**, {peak:,.0f} MiB"
+            f"- `hardness score`, a ninth of these records in four parts per epoch, "
+            f"each with random examples: **{taken:.1f} s**, {peak:,.0f} MiB"
         )
 
 
-_LEGEND = """Medians; what is compared was timed in turn. Seconds of
-commands are of whole processes, interpreter and imports included."""
+_LEGEND = """Values are medians; compared values were timed in turn.
+The seconds of a command are those of the whole process, including interpreter start and imports."""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a report of ImageNet costs: seconds, memory, bytes.
+"""The cost of a report on runs of ImageNet's size: seconds, memory, bytes.
 
     python -m tests.benchmarks.report [--smoke] > reports/benchmarks/report.md
 
-Three tracked runs of 1,281,167 generated examples of 1,000 classes, with records of ten epochs (ten thousand
-with ``--smoke``), are reported by ``hardness report`` in its own process. Writes 0.5 GB to the temporary
-folder, and removes them.
+Three tracked runs of 1,281,167 generated examples of 1,000 classes, with records of ten epochs (two thousand
+examples of 20 classes with ``--smoke``), are reported by ``hardness report`` in its own process. Writes
+0.5 GB to the temporary folder, and removes them.
 """
 
 import argparse
@@ -38,9 +38,9 @@ finally:
 
 
 def generate(run: Path, seed: int, num_examples: int, num_classes: int) -> None:
-    """A run folder as ``hardness track`` leaves it, of examples that are learned after a while, or never."""
+    """Write a run folder as ``hardness track`` does; each example is learned after some epochs, or never."""
     generator = np.random.default_rng(seed)
-    # What is hard is so in every run, more or less.
+    # The hardness of an example is similar in all runs.
     hardness = np.random.default_rng(0).exponential(3, num_examples) + generator.exponential(1, num_examples)
     labels = (np.arange(num_examples) * num_classes // num_examples).astype(np.int32)
     fingerprint = "generated-examples"
@@ -106,26 +106,26 @@ def main() -> None:
         out = Path(folder) / "report"
         words = ["report", "--runs", *map(str, runs), "--out", str(out), "--no-images"]
         started = time.perf_counter()
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", _REPORT, *words], capture_output=True, text=True, check=True
         )
         taken = time.perf_counter() - started
-        peak = int(found.stderr.split()[-1]) / 2**20
+        peak = int(result.stderr.split()[-1]) / 2**20
         page = (out / "index.html").stat().st_size / 1e6
         sizes = [path.stat().st_size / 1e6 for path in (out / "figures").iterdir()]
-    print(f"""# What a report costs
+    print(f"""# Cost of a report
 
 `python -m tests.benchmarks.report`, {machine()}
 
 `hardness report` of {SEEDS} runs of {num_examples:,} generated examples of {num_classes:,} classes,
-{EPOCHS} epochs, without images; a whole process.
+{EPOCHS} epochs, without images. Time and memory are of the whole process.
 
 | | |
 | --- | ---: |
 | seconds | {taken:.1f} |
-| memory at its peak, GiB | {peak:.2f} |
-| the page, MB | {page:.2f} |
-| {len(sizes)} files of figures, MB | {sum(sizes):.1f} |""")
+| peak memory, GiB | {peak:.2f} |
+| size of the page, MB | {page:.2f} |
+| {len(sizes)} files of figures, total MB | {sum(sizes):.1f} |""")
 
 
 if __name__ == "__main__":

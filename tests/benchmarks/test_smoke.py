@@ -23,16 +23,16 @@ def run(name: str) -> None:
 
 
 def smoke(name: str) -> str:
-    answer = processes.Started(functools.partial(run, name), ROOT, os.environ).wait(300)
-    assert answer.status == 0, answer
-    return answer.out
+    result = processes.Started(functools.partial(run, name), ROOT, os.environ).wait(300)
+    assert result.status == 0, result
+    return result.out
 
 
 @pytest.mark.slow
 def test_recorder():
     output = smoke("recorder")
     assert output.count("| Recorder.update |") == 6
-    assert "18,000 | a generator" in output
+    assert "18,000 | generated: " in output
     assert "hardness split --quantile 0.2`, 2,000 examples: **" in output
 
 
@@ -48,12 +48,12 @@ def test_optimizers():
 
 @pytest.mark.slow
 def test_images():
-    # Not forked from the server: there a DataLoader's workers take seconds to end.
+    # Not forked from the test server: there, the workers of a DataLoader take seconds to exit.
     command = [sys.executable, "-m", "tests.benchmarks.images", "--smoke"]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for size in (64, 224):
         assert output.count(f"| {size} | **hardness, packed, uint8** | ") == 2
-        assert output.count(f"| {size} | ImageFolder, normalised | ") == 2
+        assert output.count(f"| {size} | ImageFolder, normalized | ") == 2
     assert "| small_cnn | 64 | cpu | 64 | " in output
 
 
@@ -62,7 +62,7 @@ def test_scores():
     output = smoke("scores")
     for name in SCORES:
         assert f"### {name}\n" in output
-    assert output.count("- Price: ") == len(SCORES)
+    assert output.count("- Cost: ") == len(SCORES)
     assert "| mlp, digits of 8 x 8 | " in output
 
 
@@ -70,4 +70,4 @@ def test_scores():
 def test_report():
     output = smoke("report")
     assert "3 runs of 2,000 generated examples of 20 classes" in output
-    assert "| memory at its peak, GiB | " in output
+    assert "| peak memory, GiB | " in output

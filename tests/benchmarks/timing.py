@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: they time, and say on what."""
+"""Shared by the benchmarks: timing, and the description of the machine."""
 
 import platform
 import statistics
@@ -19,28 +19,28 @@ def cpu() -> str:
 
 
 def machine() -> str:
-    """Date, torch and processor, for a report's first lines."""
+    """Date, version of torch and processor, for the first lines of a report."""
     return f"{date.today()}: torch {torch.__version__}, {cpu()},\n{torch.get_num_threads()} cores."
 
 
-def seconds(work: Callable[[], Any], device: str = "cpu") -> float:
+def seconds(task: Callable[[], Any], device: str = "cpu") -> float:
     _wait(device)
     started = time.perf_counter()
-    work()
+    task()
     _wait(device)
     return time.perf_counter() - started
 
 
 def in_turn(
-    works: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1, device: str = "cpu"
+    tasks: Mapping[str, Callable[[], Any]], rounds: int, repeats: int = 1, device: str = "cpu"
 ) -> dict[str, float]:
-    """Median seconds of each, all timed in turn, so that a noisy machine is noisy to all of them."""
-    times: dict[str, list[float]] = {name: [] for name in works}
+    """Median seconds of each task. All are timed in turn, so that noise of the machine affects all."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
-        for name, work in works.items():
-            found = seconds(lambda work=work: [work() for _ in range(repeats)], device) / repeats
-            times[name] += [found] * (number > 0)
-    return {name: statistics.median(found) for name, found in times.items()}
+        for name, task in tasks.items():
+            taken = seconds(lambda task=task: [task() for _ in range(repeats)], device) / repeats
+            times[name] += [taken] * (number > 0)
+    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def _wait(device: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardness.dynamics import store
-from tests.benchmarks.recorder import bytes_a_record, generate
+from tests.benchmarks.recorder import bytes_per_record, generate
 from tests.conftest import refused
 
 
@@ -86,7 +86,7 @@ def test_no_reader_lacks_an_encoding_and_all_can_prune(tmp_path, precision):
 
 def test_a_record_takes_at_most_seven_bytes(tmp_path):
     generate(tmp_path / "run", num_examples=300_000, epochs=3)
-    num_records, size = bytes_a_record(tmp_path / "run")
+    num_records, size = bytes_per_record(tmp_path / "run")
     assert num_records == 900_000
     assert size <= 7
 
