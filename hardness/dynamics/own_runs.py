@@ -17,10 +17,8 @@ from hardness.dynamics import store
 from hardness.dynamics.scores import scores
 from hardness.errors import UserError
 from hardness.runs.provenance import now, versions
-from hardness.runs.reading import finished_info, read_info
+from hardness.runs.reading import OWN, finished_info, read_info
 
-OWN = "own"
-"""The record mode of such a run: whether the network was in training mode is not known."""
 PREVIEWS = ("text", "image", "image_path", "row")
 """Columns of examples.parquet, of which a run has at most one: what a person can look at. image: a PNG file;
 row: one "name: value" per line."""
@@ -95,7 +93,7 @@ def completed_info(run: Path, stage: str | None = None) -> dict[str, Any]:
 
 def check_has_network(run: Path, info: dict[str, Any], what: str) -> None:
     """Raise ``UserError`` unless the run is one of ``hardness track``, whose network can be built again."""
-    if info["stage"] != "track" or info["record_mode"] == OWN:
+    if info["stage"] != "track" or info.get("record_mode") == OWN:
         sentence = "{what} needs the network of a run of `hardness track`, which {run} is not."
         hint = "Use what is computed from records, or track the data set with hardness."
         raise UserError("no-network", sentence, hint, what=what, run=str(run))

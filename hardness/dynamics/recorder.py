@@ -360,11 +360,9 @@ class Recorder:
         clean_labels: Any = None,
         seed: int = 0,
     ) -> None:
-        """Say what the examples are, once: the folder then is a run for every stage but those that train.
+        """Say once what the examples are: writes run.json and examples.parquet, which all stages read.
 
-        Writes run.json and examples.parquet. Without it, keys are the ids and classes are numbers.
-
-        keys: a distinct stable name for each example, e.g. its path. class_names: of the classes 0..C-1.
+        keys: a distinct stable name for each example; default: its id. class_names: of the classes 0..C-1.
         texts, images or rows: what a person can look at, in reports and exports: strings; paths, or uint8
         arrays (H, W) or (H, W, C); a DataFrame, or a mapping for each example. clean_labels: int (N,), if
         known: scores are then judged by how well they find the labels that differ. seed: distinguishes runs

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from hardness import files
 from hardness.dynamics import store
-from hardness.dynamics.own_runs import OWN
+from hardness.runs.reading import OWN
 
 _TEXTS = ("text", "image_path", "row")
 
@@ -37,7 +37,7 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     scores = files.read_table(run / "scores.parquet", fingerprint)
 
     given_label = examples["given_label"]
-    if info["record_mode"] == OWN:
+    if info.get("record_mode") == OWN:
         # The label of an example that was never recorded is unknown.
         given_label = pc.if_else(pc.is_valid(scores["mean_loss"]), given_label, None)
 

@@ -9,8 +9,8 @@ from hardness.figures.style import GROUP_COLORS, draw_band, legend_lines, seeds_
 from hardness.statistics import summarize
 
 CAPTION = (
-    "Learning curves. Left: fraction of training examples that were correct in at least one epoch (solid) "
-    "and in this epoch (dashed). Middle: accuracy on the validation set. Right: loss."
+    "Learning curves: fraction of training examples that were correct in at least one epoch (solid) and in "
+    "this epoch (dashed), accuracy on the validation set, and loss."
 )
 
 PANELS = {

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hardness.dynamics.own_runs import OWN
+from hardness.runs.reading import OWN
 from hardness.runs.settings import OBSERVING, OPERATIONAL, defaults, describe_lr, split_of
 
 Runs = dict[Path, dict[str, Any]]
@@ -108,7 +108,7 @@ def distinct(settings: Sequence[str]) -> list[str]:
 
 def _describe_tracking(infos: Sequence[dict]) -> str:
     info, config = infos[0], infos[0]["config"]
-    if info["record_mode"] == OWN:
+    if info.get("record_mode") == OWN:
         return f"{describe_data(info)}, {describe_training(info)}"
     noise = f", label noise {config['noise']:g}" if config["noise"] else ""
     return f"{describe_data(info)}, {describe_training(info)}{noise}, {_RECORDS[info['record_mode']]}"
@@ -117,7 +117,7 @@ def _describe_tracking(infos: Sequence[dict]) -> str:
 def describe_compared(infos: Sequence[dict]) -> str:
     """Runs of the same examples, given labels and record mode."""
     runs = "one run" if len(infos) == 1 else f"{len(infos)} runs"
-    if infos[0]["record_mode"] == OWN:
+    if infos[0].get("record_mode") == OWN:
         return f"{describe_data(infos[0])}, {runs} of your own training loop"
     models = ", ".join(dict.fromkeys(info["config"]["model"] for info in infos))
     optimizers = ", ".join(dict.fromkeys(info["config"]["optimizer"] for info in infos))

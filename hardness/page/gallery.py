@@ -15,11 +15,11 @@ from PIL import Image
 from hardness import files
 from hardness.console import warn
 from hardness.dynamics import store
-from hardness.dynamics.own_runs import OWN
 from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, ScoreEntry
 from hardness.errors import UserError
 from hardness.page.describe import Runs, described
+from hardness.runs.reading import OWN
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")
@@ -132,11 +132,7 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
     named = files.read_table(examples, fingerprint).take(ids).to_pydict()
     clean_labels = named.get("clean_label", chosen["label"])
     losses, predictions = _records(paths, fingerprint, ids)
-    thumbnails, no_images = {}, ""
-    if info["record_mode"] != OWN or "image" in named or "image_path" in named:
-        thumbnails, no_images = (
-            _thumbnails(info, ids, named) if images else ({}, "Images are left out (--no-images).")
-        )
+    thumbnails, no_images = _thumbnails(info, ids, named, images)
     texts = named.get("text", named.get("row"))
 
     def card(i: int, label: int) -> Card:
@@ -294,14 +290,18 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
 
 
 def _thumbnails(
-    info: dict[str, Any], ids: np.ndarray, described: dict[str, list]
+    info: dict[str, Any], ids: np.ndarray, described: dict[str, list], images: bool
 ) -> tuple[dict[int, Thumbnail], str]:
     """({example id: its thumbnail}, the reason if there are none). described: columns of examples.parquet."""
+    if info.get("record_mode") == OWN and not {"image", "image_path"} & described.keys():
+        return {}, ""
+    if not images:
+        return {}, "Images are left out (--no-images)."
     try:
         if "image" in described:
-            images = (Image.open(io.BytesIO(file)) for file in described["image"])
+            found = (Image.open(io.BytesIO(file)) for file in described["image"])
         elif "image_path" in described:
-            images = map(Image.open, described["image_path"])
+            found = map(Image.open, described["image_path"])
         else:
             # torch is slow to import; the rest of the gallery does not need it.
             from hardness.probes.tracked_run import load_unread
@@ -309,12 +309,11 @@ def _thumbnails(
             # Image files are shown whole, not as the network sees them; read in the order of ids.
             ids = np.sort(ids)
             examples = load_unread(info).train
-            images = (_as_image(examples.preview(example)) for example in ids)
-        found = {example: _thumbnail(image) for example, image in zip(ids, images, strict=True)}
+            found = (_as_image(examples.preview(example)) for example in ids)
+        return {example: _thumbnail(image) for example, image in zip(ids, found, strict=True)}, ""
     except (UserError, OSError) as error:
         warn(f"The gallery has no images: {error}")
         return {}, f"No images: {error}"
-    return found, ""
 
 
 def _as_image(pixels: Any) -> Image.Image:

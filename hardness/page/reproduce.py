@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from hardness import files
-from hardness.dynamics.own_runs import OWN
 from hardness.dynamics.scores import FREE
 from hardness.errors import UserError
 from hardness.registry import STAGES
-from hardness.runs.reading import read_info
+from hardness.runs.reading import OWN, read_info
 from hardness.runs.settings import command, defaults, non_default, split_of
 
 

@@ -12,6 +12,8 @@ from hardness.registry import STAGES, source_of
 
 _ALWAYS = {"stage", "config", "status", "times", "versions", "git_commit"}
 """What every run.json contains."""
+OWN = "own"
+"""The record mode of your own training loop: whether the network was in training mode is not known."""
 _POOLED_ALIKE = {
     "fingerprint": "fingerprint of the data set",
     "record_mode": "record mode",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hardness.registry import STAGES
+from hardness.runs.reading import OWN
 
 # Settings that change where a run is written and how fast it is, not its results.
 OPERATIONAL = {"out", "resume", "workers", "cache", "download"}
@@ -39,7 +40,9 @@ def split_of(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_settings(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a tracked run that affect training, without its data and labels."""
+    """The settings of a tracked run that affect training, without its data and labels; of your own, none."""
+    if info.get("record_mode") == OWN:
+        return {}
     others = {"data", "given_labels", "noise", "noise_seed", "device", "allow_momentum"}
     others |= OBSERVING | OPERATIONAL
     return {name: value for name, value in info.get("config", {}).items() if name not in others}

@@ -9,13 +9,13 @@ import pandas as pd
 from hardness import files
 from hardness.console import remark, say, table
 from hardness.dynamics import store
-from hardness.dynamics.own_runs import OWN, check_has_network, complete, is_own
+from hardness.dynamics.own_runs import check_has_network, complete, is_own
 from hardness.dynamics.pool import common_scores, pool
 from hardness.dynamics.scores import FREE, SCORES, scores
 from hardness.errors import UserError
 from hardness.findings.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.runs.discovery import newest_run, newest_split
-from hardness.runs.reading import check_alike, check_same, epoch_of, not_a_run, read_info, split_settings
+from hardness.runs.reading import OWN, check_alike, check_same, epoch_of, not_a_run, read_info, split_settings
 from hardness.runs.settings import training_settings
 from hardness.settings.score import Score
 

@@ -12,12 +12,12 @@ from rich import filesize
 
 from hardness import files
 from hardness.console import facts, say, sparkline, table
-from hardness.dynamics.own_runs import OWN, complete, is_own
+from hardness.dynamics.own_runs import complete, is_own
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
 from hardness.registry import STAGES
 from hardness.runs.discovery import all_runs, no_runs, started_last
-from hardness.runs.reading import check_stage, read_info, read_log, split_settings
+from hardness.runs.reading import OWN, check_stage, read_info, read_log, split_settings
 from hardness.runs.settings import OPERATIONAL, describe_lr, non_default, resume_command, split_of
 from hardness.settings.show import Show
 from hardness.subsets import CONTROLS, SUBSETS

@@ -163,9 +163,9 @@ def test_recorders_of_different_examples_do_not_pool(here, capsys):
     record(here / "b", [0, 1, 2, 3])
     record(here / "c", [0, 2, 2])
     record(here / "d", [0, 1, 2])
-    with refused("runs-differ", what="number of examples", found=4, expected=3):
+    with refused("runs-differ", what="fingerprint of the given labels"):
         score(Score(run=(here / "a", here / "b")))
-    with refused("runs-differ", what="given label of example 1", found=2, expected=1):
+    with refused("runs-differ", what="fingerprint of the given labels"):
         score(Score(run=(here / "a", here / "c")))
     assert score(Score(run=(here / "a", here / "d"))).exists()
     out = capsys.readouterr().out
