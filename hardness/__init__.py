@@ -8,7 +8,15 @@ arguments, and return the path of its output: ``hardness.track(data="digits", ep
 import functools
 import importlib
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+if TYPE_CHECKING:
+    from hardness import optim as optim
+    from hardness.dynamics.record_pass import record_pass as record_pass
+    from hardness.dynamics.recorder import Recorder as Recorder
+    from hardness.dynamics.scores import scores as scores
+    from hardness.stages.labels import suspicious as labels  # noqa: F401
+    from hardness.stages.split import subsets_of as split  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -16,10 +24,16 @@ _PUBLIC = {
     "Recorder": "hardness.dynamics.recorder:Recorder",
     "scores": "hardness.dynamics.scores:scores",
     "split": "hardness.stages.split:subsets_of",
+    "labels": "hardness.stages.labels:suspicious",
+    "record_pass": "hardness.dynamics.record_pass:record_pass",
 }
 _STAGES = ("track", "retrain", "memorize", "report")
 
 __all__ = [*_PUBLIC, *_STAGES, "optim"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

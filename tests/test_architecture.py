@@ -28,6 +28,7 @@ ORDER = [
     "statistics",
     "optim",
     "dynamics",
+    "integrations",
     "subsets",
     "training",
     "probes",

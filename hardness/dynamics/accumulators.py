@@ -50,9 +50,9 @@ class LearnedEpoch(FirstLearnedEpoch):
     """First epoch from which every later record is correct; null if the last is wrong."""
 
     def add(self, epoch: int, records: Records) -> None:
+        super().add(epoch, records)
         # A wrong record starts the search again.
-        self.epoch[self.epoch == 0] = epoch
-        self.epoch *= records.is_correct
+        self.epoch[records.is_readable & ~records.is_correct] = 0
 
 
 @SCORES.register(
@@ -73,8 +73,8 @@ class ForgettingEvents:
         self.was_learned = np.zeros(num_examples, bool)
 
     def add(self, epoch: int, records: Records) -> None:
-        self.count += self.was_correct & ~records.is_correct
-        self.was_correct = records.is_correct
+        self.count += self.was_correct & records.is_readable & ~records.is_correct
+        self.was_correct = np.where(records.is_readable, records.is_correct, self.was_correct)
         self.was_learned |= records.is_correct
 
     def result(self) -> pd.Series:
@@ -82,7 +82,7 @@ class ForgettingEvents:
 
 
 class Mean:
-    """Mean over the epochs of a quantity (N,) of the records, summed in float64.
+    """Mean, over the epochs that have a record, of a quantity (N,) of the records, summed in float64.
 
     With a ``window``, over its epochs; raises ``UserError`` unless all of them are recorded.
     """
@@ -90,32 +90,35 @@ class Mean:
     def __init__(self, num_examples: int, quantity: Quantity, window: range | None = None):
         self.quantity, self.window = quantity, window
         self.num_epochs = 0
+        self.counts = np.zeros(num_examples, np.int32)
         self.sum = np.zeros(num_examples)
 
     def add(self, epoch: int, records: Records) -> None:
         if self.window is None or epoch in self.window:
             self.num_epochs += 1
-            self.sum += self.quantity(records)
+            self.counts += records.is_readable
+            self.sum += _or_0(self.quantity(records), records)
 
     def result(self) -> pd.Series:
         if self.window is not None and self.num_epochs != len(self.window):
             sentence = "Only {found} of the epochs {first} to {last} are recorded."
             values = {"found": self.num_epochs, "first": self.window[0], "last": self.window[-1]}
             raise UserError("window-not-recorded", sentence, "Choose recorded epochs.", **values)
-        return pd.Series(self.sum / self.num_epochs)
+        return pd.Series(_per_epoch(self.sum, self.counts))
 
 
 class Last:
-    """A quantity at the last epoch."""
+    """A quantity at the last epoch that has a record."""
 
     def __init__(self, num_examples: int, quantity: Quantity):
         self.quantity = quantity
+        self.values = np.full(num_examples, np.nan)
 
     def add(self, epoch: int, records: Records) -> None:
-        self.values = self.quantity(records)
+        np.copyto(self.values, self.quantity(records), where=records.is_readable)
 
     def result(self) -> pd.Series:
-        return pd.Series(self.values.astype(np.float64))
+        return pd.Series(self.values)
 
 
 class Deviation:
@@ -123,20 +126,30 @@ class Deviation:
 
     def __init__(self, num_examples: int, quantity: Quantity):
         self.quantity = quantity
-        self.num_epochs = 0
+        self.counts = np.zeros(num_examples, np.int32)
         self.mean = np.zeros(num_examples)
         self.squares = np.zeros(num_examples)
 
     def add(self, epoch: int, records: Records) -> None:
-        self.num_epochs += 1
-        delta = self.quantity(records) - self.mean
-        self.mean += delta / self.num_epochs
+        self.counts += records.is_readable
+        counts = np.maximum(self.counts, 1)
+        delta = _or_0(self.quantity(records) - self.mean, records)
+        self.mean += delta / counts
         delta *= delta
-        delta *= (self.num_epochs - 1) / self.num_epochs
+        delta *= (counts - 1) / counts
         self.squares += delta
 
     def result(self) -> pd.Series:
-        return pd.Series(np.sqrt(self.squares / self.num_epochs))
+        return pd.Series(np.sqrt(_per_epoch(self.squares, self.counts)))
+
+
+def _or_0(values: np.ndarray, records: Records) -> np.ndarray:
+    return values if records.is_complete else np.where(records.is_readable, values, 0)
+
+
+def _per_epoch(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """nan where there is no record."""
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def loss_ranks(records: Records) -> np.ndarray:
@@ -168,7 +181,7 @@ def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:
 )
 def correctness(num_examples: int) -> Accumulator:
     """Share of the epochs whose record is correct."""
-    return Mean(num_examples, lambda records: np.where(records.is_readable, records.is_correct, np.nan))
+    return Mean(num_examples, attrgetter("is_correct"))
 
 
 @SCORES.register(

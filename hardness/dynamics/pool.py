@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from hardness.dynamics.scores import SCORES
+from hardness.dynamics.scores import NOT_SCORES, SCORES
 from hardness.errors import UserError
 
 
@@ -33,7 +33,7 @@ def is_whole(table: pd.DataFrame, by: str) -> bool:
 
 def common_scores(tables: Sequence[pd.DataFrame]) -> list[str]:
     """The scores that every table has, in the order of the first table."""
-    first, *others = ([name for name in table.columns if name != "example_id"] for table in tables)
+    first, *others = ([name for name in table.columns if name not in NOT_SCORES] for table in tables)
     return [name for name in first if all(name in each for each in others)]
 
 

@@ -1,6 +1,5 @@
 """The Recorder: takes three tensors per batch, writes one Parquet file per epoch and rank."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from hardness.console import remark, warn
-from hardness.dynamics import marker, own_runs, store
+from hardness.console import warn
+from hardness.dynamics import opening, own_runs, store
 from hardness.dynamics.batch import as_batch, check_labels, wrong_label
 from hardness.dynamics.record import finish, reduce
-from hardness.dynamics.writer import Writer, write_failure
+from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
 from hardness.ranks import Ranks, of_process_group
 
@@ -47,8 +46,9 @@ class Recorder:
                     recorder.update(example_ids, model(images), labels)
                 recorder.end_epoch()
 
-    Every example must be recorded exactly once per epoch. ``update`` has no loop over examples and never
-    synchronizes with the device; a background thread writes the records while training continues.
+    Every example must be recorded exactly once per epoch, unless ``repeats`` or ``missing`` is given.
+    ``update`` has no loop over examples and never synchronizes with the device; a background thread writes
+    the records while training continues.
     ``scores()`` and the other readers of a run wait for that thread, also in another process.
 
     To resume from your own checkpoints: call ``flush()`` before you save one, and pass the epoch of the
@@ -77,6 +77,10 @@ class Recorder:
         number is printed. 0 is an error if there are records, unless ``overwrite`` is given.
     unreadable: ids that are never passed to ``update``; they are recorded as null.
     fingerprint: of the data set; stored in every file, and checked when a folder is opened again.
+    repeats: of several records of an example in an epoch, keep the "first" or the "last" (8 more bytes per
+        example); None is strict. For samplers that pad, or draw with replacement.
+    missing: "null" records an example that an epoch has not seen as null; scores are then over the epochs
+        that have a record. None is strict. For ``drop_last`` and the like.
     ranks: the processes that record together; by default the process group that the program has started.
     precision: float16 rounds loss, margin and EL2N to float16 values (about 7 bytes per record), float32 does
         not (about 12).
@@ -97,35 +101,38 @@ class Recorder:
         unreadable: np.ndarray | None = None,
         fingerprint: str = "",
         precision: str = "float16",
+        repeats: str | None = None,
+        missing: str | None = None,
         ranks: Ranks | None = None,
     ):
-        if precision not in ("float16", "float32"):
-            raise ValueError(f"precision must be float16 or float32, not {precision!r}")
+        opening.check_choice("precision", precision, ("float16", "float32"))
+        opening.check_choice("repeats", repeats, (None, "first", "last"))
+        opening.check_choice("missing", missing, (None, "null"))
         if not (last_epoch is None or (type(last_epoch) is int and last_epoch >= 0)):
             raise ValueError(f"last_epoch must be a non-negative integer, not {last_epoch!r}")
         if last_epoch and not resume:
             raise ValueError(f"last_epoch={last_epoch} needs resume=True")
         device = torch.device(device)
         self.ranks = of_process_group() if ranks is None else ranks
-        backend = torch.distributed.get_backend(self.ranks.group) if self.ranks.is_many else None
-        if backend == "nccl" and device.type == "cpu":
-            raise ValueError("with the NCCL backend, the Recorder's device must be CUDA")
+        opening.check_device(device, self.ranks)
         self.path = Path(path)
         self.num_examples = num_examples
         self.fingerprint = fingerprint
-        self.precision = precision
+        self.precision, self.repeats, self.missing = precision, repeats, missing
         # An earlier Recorder of another rank may still be writing.
         self.ranks.barrier()
-        self.epoch = self.ranks.on_first(lambda: self._begin(resume, overwrite, last_epoch)) + 1
+        self.epoch = (
+            self.ranks.on_first(
+                lambda: opening.open_folder(
+                    self.path, num_examples, fingerprint, resume, overwrite, last_epoch
+                )
+            )
+            + 1
+        )
         self._writer = Writer(self.path / "dynamics")
-        self._is_unreadable = np.zeros(num_examples, bool)
-        for each in () if unreadable is None else unreadable:
-            if not (isinstance(each, int | np.integer) and 0 <= each < num_examples):
-                raise ValueError(f"unreadable must be example ids in 0..{num_examples - 1}, not {each!r}")
-            self._is_unreadable[int(each)] = True
         # A Recorder created in inference mode must also accept updates outside of it.
         with torch.inference_mode(False):
-            self._is_readable = torch.from_numpy(~self._is_unreadable).to(device)
+            self._is_readable = torch.from_numpy(opening.readable(num_examples, unreadable)).to(device)
             # All examples on every rank: the assignment of examples to ranks changes every epoch.
             self._is_learned = torch.from_numpy(self._learned_before()).to(device)
             # One row per example, zero until it is recorded: label, prediction, arguments of finish(), times
@@ -141,55 +148,9 @@ class Recorder:
         # On other devices checking would synchronize: wrong labels are marked, and end_epoch() raises.
         self._checks_labels_at_once = device.type == "cpu"
         self._workspace: Tensor | None = None
+        self._chosen: Tensor | None = None
         self._is_begun = False
         """Has anything been recorded in this epoch?"""
-
-    def _begin(self, resume: bool, overwrite: bool, last_epoch: int | None) -> int:
-        """Check and clear the folder -> the epoch after which to continue."""
-        recorded = store.recorded_epochs(self.path)
-        last_epoch = self._resumed_epoch(recorded, overwrite, last_epoch) if resume else 0
-        if recorded and not (resume or overwrite):
-            hint = "Choose another folder, continue with resume=True, or delete them with overwrite=True."
-            raise self._records_exist(recorded, hint)
-        folder = self.path / "dynamics"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise write_failure(folder, error, "Choose another folder.") from error
-        if dropped := store.drop_epochs_after(self.path, last_epoch):
-            epochs = "1 epoch" if dropped == 1 else f"{dropped} epochs"
-            after = f" after epoch {last_epoch}" if last_epoch else ""
-            remark(f"dropped the records of {epochs}{after} in {self.path}")
-        marker.clear(folder)
-        return last_epoch
-
-    def _records_exist(self, recorded: list[int], hint: str) -> UserError:
-        sentence = "{path} already has records of {epochs} epochs."
-        return UserError("records-exist", sentence, hint, path=str(self.path), epochs=len(recorded))
-
-    def _resumed_epoch(self, recorded: list[int], overwrite: bool, last_epoch: int | None) -> int:
-        """Check that these epochs belong to this run -> the epoch after which to continue."""
-        whole = [epoch for epoch in recorded if store.is_whole(self.path, epoch, self.fingerprint)]
-        if whole:
-            found = len(store.read_epoch(self.path, whole[0], self.fingerprint).loss)
-            if found != self.num_examples:
-                sentence = "{path} has records of {found} examples, not {num_examples}."
-                values = {"path": str(self.path), "found": found, "num_examples": self.num_examples}
-                raise UserError("num-examples-differ", sentence, "Choose another folder.", **values)
-        if last_epoch is None and whole:
-            last_epoch = whole[-1]
-            remark(f"{self.path} has records up to epoch {last_epoch}: resuming with epoch {last_epoch + 1}")
-        if recorded and last_epoch == 0 and not overwrite:
-            hint = "Omit last_epoch=0 to continue after them, or delete them with overwrite=True."
-            raise self._records_exist(recorded, hint)
-        last_epoch = last_epoch or 0
-        if missing := sorted(set(range(1, last_epoch + 1)) - set(whole)):
-            sentence = "Cannot resume after epoch {last}: {path} has no complete records of epoch {missing}."
-            hint = "Restore them or choose another folder. Call flush() before you save a checkpoint."
-            values = {"last": last_epoch, "path": str(self.path), "missing": missing[0]}
-            raise UserError("cannot-resume", sentence, hint, **values)
-        return last_epoch
 
     def _learned_before(self) -> np.ndarray:
         """(N,) bool: the examples predicted correctly in an epoch that is already on disk."""
@@ -229,11 +190,27 @@ class Recorder:
             # A rival is never above 0, so the number of classes there marks a label that is not a class.
             rival = torch.where(classes != labels, num_classes, rival)
         columns = [labels.float(), prediction.float(), lead, rival, *sums, torch.ones_like(lead)]
+        rows, places = torch.stack(columns).T, (ids + 1).clamp_(0, self.num_examples + 1)
+        if self.repeats:
+            rows = torch.where(self._is_chosen(places)[:, None], rows, 0)
         # Adding to zeros writes the values and counts repetitions in one operation.
-        self._rows.index_add_(0, (ids + 1).clamp_(0, self.num_examples + 1), torch.stack(columns).T)
+        self._rows.index_add_(0, places, rows)
         least, greatest = ids.aminmax()
         self._least_id = torch.minimum(self._least_id, least)
         self._greatest_id = torch.maximum(self._greatest_id, greatest)
+
+    def _is_chosen(self, places: Tensor) -> Tensor:
+        """(B,) bool: the records of a batch that count, with ``repeats``. "last" clears earlier ones."""
+        if self._chosen is None:
+            self._chosen = torch.empty(len(self._rows), dtype=torch.int64, device=places.device)
+        order = torch.arange(len(places), device=places.device)
+        pick = "amin" if self.repeats == "first" else "amax"
+        self._chosen.scatter_reduce_(0, places, order, pick, include_self=False)
+        is_chosen = self._chosen[places] == order
+        if self.repeats == "last":
+            self._rows.index_fill_(0, places, 0)
+            return is_chosen
+        return is_chosen & (self._rows[places, -1] == 0)
 
     def _workspace_for(self, logits: Tensor) -> Tensor:
         """Float32 (B, C), reused: on a CPU allocating it would take a third of the time of the work in it."""
@@ -257,7 +234,8 @@ class Recorder:
         with self._writer.mark(self.epoch, self.ranks.rank) as mark:
             # This is a collective: after it, the markers of all ranks exist.
             summary = self._summary(mine, losses)
-            self._rows[1:-1, -1] = mine.float()
+            # 1: a record; 2: null, without one.
+            self._rows[1:-1, -1] = mine.float() * torch.where(self._rows[1:-1, -1] > 0, 1, 2)
             self._writer.start(self._write, mark.pop_all(), self.epoch, *self._to_host())
         self._rows, self._spare = self._spare.zero_(), self._rows
         self._least_id = self._greatest_id = torch.zeros_like(self._least_id)
@@ -285,11 +263,13 @@ class Recorder:
             torch.cat([seen_by, -num_problems.int().view(1)]), "min"
         ).tensor_split([-1])
         owner, is_wrong = seen_by >> 1, seen_by & 1
-        problems["missing"] = (owner == ranks) & self._is_readable
+        is_missing = (owner == ranks) & self._is_readable
+        # An epoch without any record is a mistake in any case.
+        problems["missing"] = is_missing & ((owner == ranks).all() if self.missing else True)
         if torch.cat([any_problem, problems["missing"]]).any().item():
             raise ValueError(self._describe(int(num_outside), problems))
         self._is_learned |= is_wrong == 0
-        return (owner == rank) | (~self._is_readable & (rank == 0))
+        return (owner == rank) | ((~self._is_readable | is_missing) & (rank == 0))
 
     def _describe(self, num_outside: int, problems: dict[str, Tensor]) -> str:
         found = []
@@ -304,6 +284,10 @@ class Recorder:
             found.append(wrong_label(ids[0].item(), label, int(num_classes)))
         if problems["repeated"].sum() > self.num_examples / 2:
             found.append("was end_epoch() not called?")
+        if problems["repeated"].any():
+            found.append('repeats="first" or "last" keeps one record of each')
+        if problems["missing"].any() and not self.missing:
+            found.append('missing="null" records them as null')
         reasons = "; ".join(found) or "see the errors of the other ranks"
         return f"epoch {self.epoch} does not record every example id exactly once: {reasons}"
 
@@ -340,11 +324,11 @@ class Recorder:
 
     def _table(self, rows: Tensor) -> pa.Table:
         ids = rows[1:-1, -1].nonzero()[:, 0]
-        label, prediction, *sums, _ = rows[1:-1][ids].unbind(1)
+        label, prediction, *sums, kind = rows[1:-1][ids].unbind(1)
         numbers = torch.stack(finish(*sums))
         if self.precision == "float16":
             numbers = numbers.clamp_(-_LARGEST_HALF, _LARGEST_HALF).half().float()
-        is_null = self._is_unreadable[ids.numpy()]
+        is_null = (kind == 2).numpy()
         columns = [label.int(), prediction.int(), *numbers]
         arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
         return pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)

@@ -71,6 +71,8 @@ class _Scores(Registry[ScoreEntry]):
 SCORES = _Scores("a score", "dynamics", "probes", entry_type=ScoreEntry)
 
 
+NOT_SCORES = ("example_id", "num_records")
+"""The columns of a table of scores that are not scores."""
 FREE = tuple(name for name, score in SCORES.items() if not score.needs_network)
 
 
@@ -84,7 +86,9 @@ def scores(
 
     fingerprint: the data set that the records must belong to; last_epoch: ignore later epochs; names: which
     scores (those that need the network are computed by ``hardness score --with``).
-    An example whose image could not be read is null in every column except ``example_id``.
+    Scores are over the epochs that have a record of the example; one without any is null in every column
+    except ``example_id``. If some examples lack records of some epochs (``Recorder(..., missing="null")``),
+    the column ``num_records`` has the number of epochs that have one.
     """
     names = list(dict.fromkeys(names))
     if needs_network := [name for name in names if SCORES[name].needs_network]:
@@ -95,7 +99,11 @@ def scores(
     for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
         if epoch == 1:
             computed = {name: SCORES[name].accumulator(len(records.loss)) for name in names}
+            counts = np.zeros(len(records.loss), np.int32)
+        counts += records.is_readable
         for accumulator in computed.values():
             accumulator.add(epoch, records)
     columns = {name: accumulator.result() for name, accumulator in computed.items()}
-    return pd.DataFrame({"example_id": np.arange(len(records.loss)), **columns})
+    if ((counts > 0) & (counts < epoch)).any():
+        columns = {"num_records": counts, **columns}
+    return pd.DataFrame({"example_id": np.arange(len(counts)), **columns})

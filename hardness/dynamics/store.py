@@ -69,6 +69,11 @@ class Records:
         return self.is_readable & (self.prediction == self.given_label)
 
     @cached_property
+    def is_complete(self) -> bool:
+        """Does every example have a record in this epoch?"""
+        return bool(self.is_readable.all())
+
+    @cached_property
     def probability(self) -> np.ndarray:
         """(N,) float32: probability of the given label, from its cross-entropy."""
         return np.exp(-self.loss)
@@ -179,11 +184,13 @@ def read_epochs(
     epochs = [epoch for epoch in recorded_epochs(run) if last_epoch is None or epoch <= last_epoch]
     _check_numbers(epochs, run / "dynamics")
     fingerprint = fingerprint or files.fingerprint_of(parts(run, 1)[0])
-    first = None
+    labels = np.empty(0, np.int32)
     read = prefetch(partial(read_epoch, run, fingerprint=fingerprint), epochs, depth=1)
     for epoch, records in zip(epochs, read, strict=True):
-        first = first or records
-        _check_same(first, records, epoch_folder(run, epoch))
+        labels = records.given_label.copy() if epoch == 1 else labels
+        _check_same(labels, records, epoch_folder(run, epoch))
+        if not records.is_complete:
+            np.copyto(labels, records.given_label, where=labels < 0)
         yield epoch, records
 
 
@@ -267,16 +274,17 @@ def _check_ids(ids: np.ndarray, folder: Path) -> None:
         raise UserError("missing-example", sentence, hint, **values)
 
 
-def _check_same(first: Records, records: Records, folder: Path) -> None:
-    """Raise ``UserError`` unless the epoch has the examples and given labels of the first epoch."""
-    if not len(first.loss):
+def _check_same(labels: np.ndarray, records: Records, folder: Path) -> None:
+    """Raise ``UserError`` unless the epoch has the examples and given labels (-1: unknown) of others."""
+    if not len(labels):
         raise no_records(folder)
-    if len(records.loss) != len(first.loss):
+    if len(records.loss) != len(labels):
         sentence = "{folder} has {found} records, but epoch 1 has {expected}."
         hint = "Restore the missing part, or track the run again."
-        values = {"folder": str(folder), "found": len(records.loss), "expected": len(first.loss)}
+        values = {"folder": str(folder), "found": len(records.loss), "expected": len(labels)}
         raise UserError("epoch-sizes-differ", sentence, hint, **values)
-    if (differs := records.given_label != first.given_label).any():
+    known = (records.given_label >= 0) & (labels >= 0)
+    if (differs := known & (records.given_label != labels)).any():
         sentence = "The given label of example {example} in {folder} is not that of epoch 1."
         values = {"example": int(np.flatnonzero(differs)[0]), "folder": str(folder)}
         raise UserError("labels-differ", sentence, "Score runs with other labels separately.", **values)

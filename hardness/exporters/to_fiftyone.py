@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from hardness import files
+from hardness.dynamics.scores import NOT_SCORES
 from hardness.errors import UserError
 from hardness.exporters.known import known, origin
 from hardness.runs.reading import image_folder
@@ -48,7 +49,7 @@ def write(out: Path, run: Path, info: dict[str, Any]) -> None:
             "Restore it, or change to the folder where track was run.",
         )
         raise UserError("missing-image", sentence, hint, path=str(first))
-    scores = [name for name in files.column_names(run / "scores.parquet") if name != "example_id"]
+    scores = [name for name in files.column_names(run / "scores.parquet") if name not in NOT_SCORES]
     kinds = _FIELDS | dict.fromkeys(scores, "FloatField")
     about = {
         "info": origin(run, info),

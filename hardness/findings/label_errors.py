@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from hardness.dynamics.pool import ranks
+from hardness.dynamics.pool import common_scores, ranks
 from hardness.errors import UserError
 from hardness.findings.words import Words, includes_0
 from hardness.statistics import Estimate
@@ -38,7 +38,7 @@ def detection(table: pd.DataFrame, is_corrupt: np.ndarray) -> pd.DataFrame:
     labels. Raises ``UserError`` unless some labels are corrupt and some are not.
     """
     rows = []
-    for name in table.columns.drop("example_id"):
+    for name in common_scores([table]):
         suspicion, truth = _suspicion(table, name, is_corrupt)
         found = roc_auc_score(truth, suspicion), average_precision_score(truth, suspicion)
         rows.append((name, *found, truth.sum(), len(truth)))

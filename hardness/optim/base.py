@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+
+from hardness.console import warn
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,12 @@ class ThreeGradients(Optimizer):
 
     def _buckets(self, group: dict[str, Any]) -> list[ParameterBucket]:
         """The parameters of the group that have a gradient; creates missing state."""
+        # OneCycleLR and CyclicLR add this key, and set a momentum by default.
+        if "max_momentum" in group and group["momentum"] and not self.defaults["momentum"]:
+            _warn_once(
+                f"a learning rate schedule has switched on momentum in {self._name}, which was created "
+                "without: pass cycle_momentum=False to the schedule to keep it off"
+            )
         buckets: dict[Any, ParameterBucket] = {}
         for parameter in group["params"]:
             gradient = parameter.grad
@@ -144,6 +153,9 @@ class ThreeGradients(Optimizer):
             kind = "complex" if gradient.is_complex() else "sparse"
             raise TypeError(f"{self._name} does not support {kind} gradients")
         state.update({name: torch.zeros_like(gradient) for name in self._buffers}, num_seen=0)
+
+
+_warn_once = cache(warn)
 
 
 def rates(group: dict[str, Any]) -> dict[str, Any]:

@@ -266,19 +266,21 @@ def _records(paths: Sequence[Path], fingerprint: str, ids: np.ndarray) -> tuple[
     losses, predictions = [], []
     for path in filter(store.recorded_epochs, paths):
         losses.append([])
+        predictions.append(np.zeros(len(ids), int))
         for _, records in store.read_epochs(path, fingerprint):
             losses[-1].append(records.loss[ids])
-        predictions.append(records.prediction[ids])
+            np.copyto(predictions[-1], records.prediction[ids], where=records.is_readable[ids])
     if not losses:
         return np.empty((0, 0)), np.empty(0, int)
     # Ties: argmax returns the smallest class index.
     most = [np.bincount(of_example).argmax() for of_example in np.transpose(predictions)]
-    return np.mean(losses, axis=0), np.array(most)
+    return np.ma.masked_invalid(losses).mean(0).filled(np.nan), np.array(most)
 
 
 def _curve(losses: np.ndarray, num_classes: int) -> Curve:
     """Losses (epochs,) -> the curve, on a scale that is the same for all cards and keeps outliers inside."""
-    shown = np.linspace(0, len(losses) - 1, min(len(losses), _MOST_POINTS)).round().astype(int)
+    known = np.flatnonzero(~np.isnan(losses))
+    shown = known[np.linspace(0, len(known) - 1, min(len(known), _MOST_POINTS)).round().astype(int)]
     heights = losses[shown] / (losses[shown] + math.log(num_classes) * (1 / _GUESSING - 1))
     x = np.round(shown * (_WIDTH / max(1, len(losses) - 1))).astype(int)
     y = np.round(1 + (_HEIGHT - 2) * (1 - heights)).astype(int)
@@ -286,7 +288,7 @@ def _curve(losses: np.ndarray, num_classes: int) -> Curve:
     x = [-9, -9, *x, _WIDTH + 9, _WIDTH + 9]
     y = [_HEIGHT + 9, y[0], *y, y[-1], _HEIGHT + 9]
     points = " ".join(f"{a},{b}" for a, b in zip(x, y, strict=True))
-    return Curve(float(losses[0]), float(losses[-1]), points)
+    return Curve(float(losses[known[0]]), float(losses[known[-1]]), points)
 
 
 def _thumbnails(

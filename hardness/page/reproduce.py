@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from hardness import files
-from hardness.dynamics.scores import FREE
+from hardness.dynamics.scores import FREE, NOT_SCORES
 from hardness.errors import UserError
 from hardness.registry import STAGES
 from hardness.runs.reading import OWN, read_info
@@ -54,7 +54,7 @@ def _scores(path: Path, info: dict) -> list[str]:
     last, epochs = known.get("last_epoch"), known.get("asked", {})
     by_epoch: dict[int | None, list[str]] = {}
     for name in names:
-        if name not in ("example_id", *FREE):
+        if name not in (*NOT_SCORES, *FREE):
             epoch = epochs.get(name)
             by_epoch.setdefault(None if epoch == last else epoch, []).append(name)
     made = [command("score", {"run": path, "with": of, "epoch": epoch}) for epoch, of in by_epoch.items()]

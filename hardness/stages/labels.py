@@ -12,7 +12,7 @@ from hardness.dynamics.own_runs import completed_info
 from hardness.dynamics.pool import ranks
 from hardness.findings.label_errors import can_be_judged, detection
 from hardness.runs.discovery import newest_run
-from hardness.runs.reading import check_scored
+from hardness.runs.reading import check_scored, read_info
 from hardness.settings.labels import Labels
 
 _SHOWN = 10
@@ -26,16 +26,11 @@ def labels(config: Labels) -> Path:
     clean labels are known (label noise, --given-labels), prints how well each score finds the corrupt ones.
     """
     run = config.run or newest_run("track")
-    info = completed_info(run, "track")
+    found = suspicious(run, config.by)
+    info = read_info(run)
     fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
-    check_scored(run, config.by, fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
     examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
-    found = examples[["example_id", "key", "given_label"]]
-    found = found.assign(suggested_label=_suggested(run, fingerprint), score=scores[config.by])
-    # Ties are broken by example id.
-    found["rank"] = (-pd.Series(ranks(scores, config.by))).rank(method="first")
-    found = found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
     path = run / "labels.parquet"
     files.write_table(path, found, fingerprint, {"by": config.by})
     rows = []
@@ -49,6 +44,24 @@ def labels(config: Labels) -> Path:
         _judge(found, scores, examples)
     say(f"wrote {path}")
     return path
+
+
+def suspicious(run: str | Path, by: str = "aum") -> pd.DataFrame:
+    """The labels of a run, the most suspicious first, as in labels.parquet: the public ``hardness.labels``.
+
+    run: a run of track, or a Recorder's folder. by: the score; the hardest examples are the most suspicious.
+    Raises ``UserError`` if the run is not finished or has no such score.
+    """
+    run = Path(run)
+    fingerprint = completed_info(run, "track")["fingerprint"]
+    check_scored(run, by, fingerprint)
+    scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
+    examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
+    found = examples[["example_id", "key", "given_label"]]
+    found = found.assign(suggested_label=_suggested(run, fingerprint), score=scores[by])
+    # Ties are broken by example id.
+    found["rank"] = (-pd.Series(ranks(scores, by))).rank(method="first")
+    return found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
 
 
 def _suggested(run: Path, fingerprint: str) -> pd.Series:

@@ -11,7 +11,7 @@ from hardness.console import remark, say, table
 from hardness.dynamics import store
 from hardness.dynamics.own_runs import check_has_network, complete, is_own
 from hardness.dynamics.pool import common_scores, pool
-from hardness.dynamics.scores import FREE, SCORES, scores
+from hardness.dynamics.scores import FREE, NOT_SCORES, SCORES, scores
 from hardness.errors import UserError
 from hardness.findings.agreement import agreement, kinds_of_difference, over_pairs
 from hardness.runs.discovery import newest_run, newest_split
@@ -82,7 +82,7 @@ def _kept(run: Path, last_epoch: int | None) -> tuple[dict[str, pd.Series], dict
     if settings.get("last_epoch") != last_epoch:
         return {}, {}
     table = files.read_table(path).to_pandas()
-    columns = {name: table[name] for name in table.columns if name not in ("example_id", *FREE)}
+    columns = {name: table[name] for name in table.columns if name not in (*NOT_SCORES, *FREE)}
     return columns, settings.get("asked", {})
 
 
@@ -137,10 +137,12 @@ def _given_labels(runs: tuple[Path, ...]) -> np.ndarray:
     """(N,): runs are pooled per example, so they must have the same examples and given labels."""
     found = [store.read_epoch(run, 1).given_label for run in runs]
     check_same("number of examples", runs, list(map(len, found)))
-    for labels in found:
-        for example in np.flatnonzero(labels != found[0])[:1]:
+    # -1: not recorded in epoch 1.
+    labels = np.maximum.reduce(found)
+    for each in found:
+        for example in np.flatnonzero((each != labels) & (each >= 0))[:1]:
             check_same(f"given label of example {example}", runs, [int(each[example]) for each in found])
-    return found[0]
+    return labels
 
 
 def _describe(found: pd.DataFrame, title: str) -> None:

@@ -13,6 +13,7 @@ from rich import filesize
 from hardness import files
 from hardness.console import facts, say, sparkline, table
 from hardness.dynamics.own_runs import complete, is_own
+from hardness.dynamics.scores import NOT_SCORES
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
 from hardness.registry import STAGES
@@ -256,7 +257,7 @@ def _scores(run: Path) -> Iterator[tuple[str, str]]:
     path = run / "scores.parquet"
     if not path.exists():
         return
-    names = [name for name in files.column_names(path) if name != "example_id"]
+    names = [name for name in files.column_names(path) if name not in NOT_SCORES]
     scores = files.read_table(path, columns=["first_learned_epoch", "mean_loss"]).to_pandas()
     first = scores["first_learned_epoch"][scores["mean_loss"].notna()]
     at_once, never = (first == 1).sum(), first.isna().sum()

@@ -95,5 +95,9 @@ def main(folder: Path) -> None:
         recorder.end_epoch()
     with Recorder(folder / "unreadable", NUM_EXAMPLES, resume=True, unreadable=np.array([1])) as recorder:
         assert recorder.epoch == 2
+    with Recorder(folder / "tolerant", NUM_EXAMPLES, repeats="last", missing="null") as recorder:
+        # Every rank sees example 0 twice, and no rank the last example.
+        feed(recorder, [0, *(example for example in mine if example not in (0, NUM_EXAMPLES - 1)), 0])
+        assert recorder.end_epoch().num_examples == NUM_EXAMPLES - 1
     dist.barrier()
     dist.destroy_process_group()

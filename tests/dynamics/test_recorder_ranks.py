@@ -43,3 +43,10 @@ def test_an_unreadable_example_is_in_one_part(written):
     _, folder = written
     records = store.read_epoch(folder / "unreadable", 1, "")
     assert (~records.is_readable).nonzero()[0].tolist() == [1]
+
+
+def test_repeats_are_the_lowest_ranks_and_the_missing_one_is_null(written):
+    _, folder = written
+    records = store.read_epoch(folder / "tolerant", 1, "")
+    assert (~records.is_readable).nonzero()[0].tolist() == [NUM_EXAMPLES - 1]
+    assert abs(records.margin[0]) == 1

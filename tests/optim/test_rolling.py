@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hardness.optim import A3, M3, RA3, RM3, ScaledRA3, robust
+from hardness.optim import base as optim_base
 
 GRADIENTS = [1.0, 10.0, 4.0, -2.0, 7.0]
 # Medians of (1, 10, 4), (10, 4, -2), (4, -2, 7); averages of the same.
@@ -251,3 +252,22 @@ def test_other_dtypes_and_layouts_against_torchs_median(dtype, seed):
         parameter.grad = gradient.clone()
         optimizer.step()
     assert torch.equal(parameter, -gradients.median(0).values)
+
+
+@pytest.mark.parametrize("schedule", ["OneCycleLR", "CyclicLR"])
+@pytest.mark.parametrize(
+    ("momentum", "cycle", "warns"), [(0.0, True, True), (0.0, False, False), (0.9, True, False)]
+)
+def test_a_schedule_does_not_switch_on_momentum_silently(capsys, schedule, momentum, cycle, warns):
+    optim_base._warn_once.cache_clear()
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = RM3([parameter], lr=0.1, momentum=momentum)
+    limits = {"base_lr": 0.01} if schedule == "CyclicLR" else {"total_steps": 9}
+    scheduler = getattr(torch.optim.lr_scheduler, schedule)(
+        optimizer, max_lr=0.1, cycle_momentum=cycle, **limits
+    )
+    for _ in range(5):
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+        scheduler.step()
+    assert capsys.readouterr().err.count("cycle_momentum=False") == warns

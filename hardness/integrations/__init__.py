@@ -1,0 +1,1 @@
+"""A Recorder in other libraries' training loops."""
