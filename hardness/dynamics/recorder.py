@@ -115,9 +115,7 @@ class Recorder:
         device = torch.device(device)
         self.ranks = of_process_group() if ranks is None else ranks
         opening.check_device(device, self.ranks)
-        self.path = Path(path)
-        self.num_examples = num_examples
-        self.fingerprint = fingerprint
+        self.path, self.num_examples, self.fingerprint = Path(path), num_examples, fingerprint
         self.precision, self.repeats, self.missing = precision, repeats, missing
         # An earlier Recorder of another rank may still be writing.
         self.ranks.barrier()
