@@ -1,14 +1,19 @@
 """The code that the READMEs show works as it is."""
 
 import re
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from sklearn.datasets import load_iris
+from sklearn.ensemble import GradientBoostingClassifier
+from torch.utils.data import DataLoader, TensorDataset
 
-from hardness import datasets, models
+from hardness import Recorder, datasets, models
 from hardness.config import Data
+from hardness.dynamics import store
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
 
@@ -16,11 +21,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def blocks(readme: str, language: str = "python") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    """Also those in lists, which are indented."""
+    found = re.findall(rf"^ *```{language}\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
 
 
 (RECORDER,) = blocks("README.md")
-RM3, M3, STAGES, LOADER = blocks("hardness/README.md")
+RM3, M3, IDS, PASS, STAGED, STAGES, LOADER = blocks("hardness/README.md")
 
 
 @pytest.fixture
@@ -58,6 +65,23 @@ def test_a_recorder_in_your_own_loop(names):
     assert len(names["table"]) == 1437
     assert names["table"]["aum"].notna().all()
     assert set(names["subsets"]["subset"]) >= {"easy", "hard"}
+
+
+def test_ids_and_an_evaluation_pass_in_your_own_loop(names, here):
+    labels = torch.arange(90) % 10
+    names |= {"DataLoader": DataLoader, "dataset": TensorDataset(torch.rand(90, 64), labels)}
+    exec(IDS, names)
+    names["model"] = torch.nn.Linear(64, 10)
+    with Recorder("runs/mine", num_examples=90) as names["recorder"]:
+        exec(PASS, names)
+    assert np.array_equal(store.read_epoch(Path("runs/mine"), 1).given_label, labels)
+
+
+def test_boosting_in_scikit_learn(here):
+    X, y = load_iris(return_X_y=True)
+    names = {"GradientBoostingClassifier": GradientBoostingClassifier, "Recorder": Recorder, "X": X, "y": y}
+    exec(STAGED, names)
+    assert len(store.recorded_epochs(Path("runs/boosting"))) == 100
 
 
 def test_stages_from_python(names, tracked, here):
