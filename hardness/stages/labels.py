@@ -1,6 +1,7 @@
 """``hardness labels``: the labels of a tracked run that are likely wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,11 @@ from hardness.dynamics import store
 from hardness.dynamics.own_runs import completed_info
 from hardness.dynamics.pool import ranks
 from hardness.findings.label_errors import can_be_judged, detection
+from hardness.registry import source_of
 from hardness.runs.discovery import newest_run
+from hardness.runs.folder import occupied
 from hardness.runs.reading import check_scored, read_info
 from hardness.settings.labels import Labels
-
-_SHOWN = 10
 
 
 def labels(config: Labels) -> Path:
@@ -33,17 +34,47 @@ def labels(config: Labels) -> Path:
     examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
     path = run / "labels.parquet"
     files.write_table(path, found, fingerprint, {"by": config.by})
-    rows = []
-    for row in found.head(_SHOWN).itertuples():
-        suggested = "" if pd.isna(row.suggested_label) else class_names[int(row.suggested_label)]
-        value = "never learned" if pd.isna(row.score) else f"{row.score:.4g}"
-        rows.append([row.key, class_names[row.given_label], suggested, value])
-    title = f"The {_SHOWN} most suspicious of {len(found):,} labels, by {config.by}"
+    top = found.head(config.top)
+    # "": no suggestion.
+    names = {-1: "", **dict(enumerate(class_names))}
+    given, suggested = (
+        top[name].fillna(-1).astype(int).map(names) for name in ("given_label", "suggested_label")
+    )
+    shown = ["never learned" if pd.isna(score) else f"{score:.4g}" for score in top["score"]]
+    title = f"The {len(top)} most suspicious of {len(found):,} labels, by {config.by}"
+    rows = zip(top["key"], given, suggested, shown, strict=True)
     table(title, ["key", "given", "suggested", config.by], rows)
+    if config.csv is not None:
+        named = top.assign(given_label=given, suggested_label=suggested)
+        _write_csv(config.csv, named, _image_paths(info, examples))
     if "is_corrupt" in examples and can_be_judged(scores, examples["is_corrupt"].to_numpy()):
         _judge(found, scores, examples)
     say(f"wrote {path}")
     return path
+
+
+_HEADER = ["rank", "path", "key", "example_id", "given_label", "suggested_label", "score"]
+
+
+def _write_csv(path: Path, named: pd.DataFrame, image_paths: pd.Series | None) -> None:
+    begins = ",".join(_HEADER[:1])
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(begins.encode())):
+        raise occupied("--csv", path)
+    if image_paths is not None:
+        named = named.assign(path=image_paths[named["example_id"]].to_numpy())
+    with files.replacing(path) as temporary:
+        named[[name for name in _HEADER if name in named]].to_csv(temporary, index=False)
+    say(f"wrote {path}")
+
+
+def _image_paths(info: dict[str, Any], examples: pd.DataFrame) -> pd.Series | None:
+    """Of every example; None if they are not image files of their own."""
+    if "image_path" in examples:
+        return examples["image_path"]
+    data = info["config"]["data"]
+    if not data or not source_of(data).is_image_folder:
+        return None
+    return f"{Path(source_of(data).place).absolute()}/" + examples["key"]
 
 
 def suspicious(run: str | Path, by: str = "aum") -> pd.DataFrame:

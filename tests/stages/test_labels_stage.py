@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -110,3 +111,21 @@ def test_in_80_columns_file_names_and_numbers_are_complete(here, hardness, monke
     header = next(line for line in answer.out.splitlines() if "difference" in line).split()
     assert header[0].endswith("0")
     assert header[1].endswith("1")
+
+
+def test_the_csv_has_class_names_and_other_files_stay(here, hardness, image_folder):
+    run = tracked_run(here / "run", data=f"imagefolder:{image_folder}")
+    hardness("labels", "--run", run, "--top", 5, "--csv", "suspects.csv")
+    hardness("labels", "--run", run, "--top", 3, "--csv", "suspects.csv")
+    found = pd.read_csv("suspects.csv")
+    assert list(found) == ["rank", "path", "key", "example_id", "given_label", "suggested_label", "score"]
+    assert found["rank"].tolist() == [1, 2, 3]
+    assert all(Path(path).is_file() and Path(path).is_absolute() for path in found["path"])
+    assert set(found["given_label"]) <= set(read_info(run)["data"]["class_names"])
+    (here / "mine.csv").write_text("a,b\n")
+    answer = hardness("labels", "--run", run, "--csv", "mine.csv")
+    assert_refused(answer, "path-occupied", "mine.csv")
+    assert_refused(hardness("labels", "--run", run, "--top", 0), "out-of-range", "--top")
+    digits = tracked_run(here / "digits")
+    hardness("labels", "--run", digits, "--csv", "digits.csv")
+    assert "path" not in pd.read_csv("digits.csv")
