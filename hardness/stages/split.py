@@ -156,7 +156,7 @@ def _form(
 def _describe(subsets: pd.DataFrame, cut: Cut, class_names: list[str], num_runs: int) -> None:
     """Print sizes, class histograms, ties and overlaps; warn if a comparison may mislead."""
     counts = subsets.groupby(["subset", "fold"]).size().unstack()
-    members = dict(subsets.groupby("subset")["example_id"].agg(lambda ids: ids.to_numpy()))
+    members = {name: ids.to_numpy() for name, ids in subsets.groupby("subset")["example_id"]}
     rows = []
     for name in SUBSETS:
         matched = next((subset for subset, control in CONTROLS.items() if control == name), None)
