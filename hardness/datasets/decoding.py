@@ -17,6 +17,7 @@ from hardness.datasets.deep import OWN, Range
 from hardness.datasets.jpeg import decode_jpeg
 from hardness.datasets.jpeg import orientation as orientation_of_jpeg
 from hardness.datasets.png import SIGNATURE, check_png
+from hardness.datasets.source import File as File  # Scripts import it from here.
 from hardness.errors import UserError
 
 Image.init()

@@ -21,7 +21,7 @@ from PIL import Image
 from hardness import datasets
 from hardness.config import Data
 from hardness.datasets.decoding import read_picture
-from hardness.datasets.folder import File
+from hardness.datasets.source import File
 from hardness.errors import UserError
 from tests.datasets.archives import encoded, write_tar
 

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from hardness.datasets import decoding
 from hardness.datasets.decoding import read_image
-from hardness.datasets.folder import File
+from hardness.datasets.source import File
 from tests.conftest import refused
 
 

@@ -13,7 +13,7 @@ from hardness import datasets
 from hardness.config import Data
 from hardness.datasets import decoding
 from hardness.datasets.decoding import read_picture, value_range
-from hardness.datasets.folder import File
+from hardness.datasets.source import File
 from hardness.stages.pack import Pack, pack
 from tests.conftest import refused
 

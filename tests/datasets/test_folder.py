@@ -12,8 +12,8 @@ from torchvision.datasets import ImageFolder
 from hardness import datasets
 from hardness.config import Data
 from hardness.datasets.decoding import ImageFiles, read_image
-from hardness.datasets.folder import File
 from hardness.datasets.pixels import HostPixels
+from hardness.datasets.source import File
 from tests.conftest import refused, write_image
 from tests.datasets.archives import encoded
 

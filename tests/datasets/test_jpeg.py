@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from hardness.datasets.decoding import read_picture
-from hardness.datasets.folder import File
 from hardness.datasets.jpeg import Damaged, decode_jpeg, orientation
+from hardness.datasets.source import File
 from tests.conftest import refused
 
 _GARBAGE = b"garbage"

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hardness.datasets.decoding import read_picture
-from hardness.datasets.folder import File
+from hardness.datasets.source import File
 from tests.conftest import refused
 
 

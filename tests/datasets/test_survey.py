@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hardness.datasets.folder import File
+from hardness.datasets.source import File
 from hardness.datasets.survey import common_size, range_of
 from tests.conftest import refused
 
