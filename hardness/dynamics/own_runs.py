@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ from PIL import Image
 from hardness import files
 from hardness.console import remark
 from hardness.dynamics import store
-from hardness.dynamics.scores import scores
+from hardness.dynamics.scores import score_table
+from hardness.dynamics.store import Records
 from hardness.errors import UserError
 from hardness.runs.provenance import now, versions
 from hardness.runs.reading import OWN, finished_info, read_info
 
-PREVIEWS = ("text", "image", "image_path", "row")
-"""Columns of examples.parquet, of which a run has at most one: what a person can look at. image: a PNG file;
-row: one "name: value" per line."""
+_UNKNOWN = -1
+"""The given label of an example that was never recorded."""
 
 
 def describe(
     run: Path,
     num_examples: int,
+    fingerprint: str,
     keys: Sequence[str] | None,
     class_names: Sequence[str] | None,
     texts: Sequence[str] | None,
@@ -46,19 +47,29 @@ def describe(
             raise ValueError(f"describe() needs {num_examples} values of {name}, not {len(values)}")
     if repeated := num_examples - len(set(columns["key"])):
         raise ValueError(f"keys must be distinct, but {repeated} of them are repeated")
-    names = None if class_names is None else [str(name) for name in class_names]
-    fingerprint = _fingerprint(run)
     files.write_table(run / "examples.parquet", pd.DataFrame(columns), fingerprint)
-    times = {"started": now(), "ended": None}
-    _write_info(run, seed=seed, status="running", class_names=names, times=times, records="", epochs=0)
+    _write_info(
+        run,
+        seed=seed,
+        fingerprint=fingerprint,
+        status="running",
+        class_names=None if class_names is None else [str(name) for name in class_names],
+        times={"started": now(), "ended": None},
+        records="",
+        epochs=0,
+    )
 
 
-def _previews(texts: Sequence[str] | None, images: Any, rows: Any) -> dict[str, Any]:
+def _previews(texts: Sequence[str] | None, images: Any, rows: Any) -> dict[str, list[str] | list[bytes]]:
+    """The column of examples.parquet with what a person can look at, if any.
+
+    text; image_path; image: a PNG file; or row: one "name: value" per line.
+    """
     given = {"texts": texts, "images": images, "rows": rows}
     if len(names := [name for name, values in given.items() if values is not None]) > 1:
         raise ValueError(f"describe() takes one of texts, images and rows, not {' and '.join(names)}")
     if texts is not None:
-        return {"text": list(texts)}
+        return {"text": [str(text) for text in texts]}
     if rows is not None:
         rows = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
         pairs = [row.items() if isinstance(row, Mapping) else enumerate(row) for row in rows]
@@ -92,17 +103,17 @@ def completed_info(run: Path, stage: str | None = None) -> dict[str, Any]:
 
 
 def check_has_network(run: Path, info: dict[str, Any], what: str) -> None:
-    """Raise ``UserError`` unless the run is one of ``hardness track``, whose network can be built again."""
+    """Raise ``UserError`` unless it is a run of ``hardness track``, whose network can be built again."""
     if info["stage"] != "track" or info.get("record_mode") == OWN:
-        sentence = "{what} needs the network of a run of `hardness track`, which {run} is not."
-        hint = "Use what is computed from records, or track the data set with hardness."
+        sentence = "{run} is not a run of `hardness track`: there is no network for {what}."
+        hint = "Use what records are enough for, or track the data set with hardness."
         raise UserError("no-network", sentence, hint, what=what, run=str(run))
 
 
 def complete(run: Path) -> dict[str, Any]:
     """Bring run.json, examples.parquet, scores.parquet and log.jsonl up to date with the records -> run.json.
 
-    Without ``describe``, keys are the ids, and classes have numbers for names.
+    Without ``describe``, keys are the ids and class names are numbers.
     Raises ``UserError`` if there are no records.
     """
     epochs = store.recorded_epochs(run)
@@ -117,29 +128,31 @@ def complete(run: Path) -> dict[str, Any]:
     known = read_info(run) if (run / "run.json").exists() else {}
     if known.get("records") == stamp and (run / "scores.parquet").exists():
         return known
-    fingerprint = _fingerprint(run)
-    labels, log, num_classes = _pass_over(run, epochs[-1])
+    fingerprint = files.fingerprint_of(parts[0]) or ""
+    summary = _Summary()
+    found = score_table(summary.of(store.read_epochs(run, fingerprint, epochs[-1])))
+    labels, num_classes = summary.labels, summary.num_classes
     class_names = known.get("class_names") or [str(number) for number in range(num_classes)]
     if len(class_names) < num_classes:
         sentence = "{run} has {num_names} class names, but labels or predictions of {num_classes} classes."
         values = {"run": str(run), "num_names": len(class_names), "num_classes": num_classes}
         raise UserError("too-few-class-names", sentence, "Call describe() with all names.", **values)
-    found = scores(run, fingerprint, epochs[-1])
-    examples = _examples(run, labels, found["mean_loss"].notna().to_numpy())
+    examples = _examples(run, labels)
     settings = {"last_epoch": epochs[-1], "asked": {}}
     files.write_table(run / "examples.parquet", examples, fingerprint)
     files.write_table(run / "scores.parquet", found, fingerprint, settings)
-    files.write_text(run / "log.jsonl", pd.DataFrame(log).to_json(orient="records", lines=True))
+    files.write_text(run / "log.jsonl", pd.DataFrame(summary.log).to_json(orient="records", lines=True))
     started, ended = (
         datetime.fromtimestamp(pick(each.st_mtime for each in status), UTC).isoformat(timespec="seconds")
         for pick in (min, max)
     )
     noise = {}
     if "is_corrupt" in examples:
-        noise["noise_rate"] = float(examples["is_corrupt"].mean())
+        noise["noise_rate"] = float(examples.loc[examples["is_readable"], "is_corrupt"].mean())
     _write_info(
         run,
         seed=known.get("seed", 0),
+        fingerprint=fingerprint,
         status="finished",
         class_names=known.get("class_names"),
         times={"started": known.get("times", {}).get("started", started), "ended": ended},
@@ -152,33 +165,36 @@ def complete(run: Path) -> dict[str, Any]:
     return read_info(run)
 
 
-def _fingerprint(run: Path) -> str:
-    """Of the data set, if the Recorder was given one."""
-    epochs = store.recorded_epochs(run)
-    return (files.fingerprint_of(store.parts(run, epochs[0])[0]) or "") if epochs else ""
+class _Summary:
+    """What else one pass over the records tells: given labels, the log, the number of classes."""
+
+    def __init__(self) -> None:
+        self.labels = np.empty(0, np.int32)
+        """(N,): -1 if never recorded."""
+        self.log: list[dict[str, Any]] = []
+        """The lines of log.jsonl."""
+        self.num_classes = 0
+
+    def of(self, epochs: Iterable[tuple[int, Records]]) -> Iterator[tuple[int, Records]]:
+        """Yield the epochs, and summarize them on the way."""
+        for epoch, records in epochs:
+            if epoch == 1:
+                self.labels = np.full(len(records.loss), _UNKNOWN, np.int32)
+                is_learned = np.zeros(len(records.loss), bool)
+            there = records.is_readable
+            np.copyto(self.labels, records.given_label, where=there)
+            is_learned |= records.is_correct
+            means = {
+                "record_loss": float(records.loss[there].mean(dtype=np.float64)),
+                "record_top1": float(records.is_correct[there].mean()),
+                "learned": float(is_learned[there].mean()),
+            }
+            self.log.append({"epoch": epoch, **means})
+            self.num_classes = int(max(self.num_classes, records.prediction.max() + 1, self.labels.max() + 1))
+            yield epoch, records
 
 
-def _pass_over(run: Path, last_epoch: int) -> tuple[np.ndarray, list[dict[str, Any]], int]:
-    """(given labels int32 (N,), 0 if never recorded; lines of log.jsonl; number of classes)."""
-    labels, log, num_classes = np.empty(0, np.int32), [], 0
-    for epoch, records in store.read_epochs(run, None, last_epoch):
-        if epoch == 1:
-            labels = np.zeros(len(records.loss), np.int32)
-            is_learned = np.zeros(len(labels), bool)
-        there = records.is_readable
-        labels[there] = records.given_label[there]
-        is_learned |= records.is_correct
-        means = {
-            "record_loss": float(records.loss[there].mean(dtype=np.float64)),
-            "record_top1": float(records.is_correct[there].mean()),
-            "learned": float(is_learned[there].mean()),
-        }
-        log.append({"epoch": epoch, **means})
-        num_classes = max(num_classes, records.prediction[there].max() + 1, labels.max() + 1)
-    return labels, log, int(num_classes)
-
-
-def _examples(run: Path, labels: np.ndarray, is_readable: np.ndarray) -> pd.DataFrame:
+def _examples(run: Path, labels: np.ndarray) -> pd.DataFrame:
     """The described table, with the given labels of the records."""
     path = run / "examples.parquet"
     if path.exists():
@@ -190,14 +206,14 @@ def _examples(run: Path, labels: np.ndarray, is_readable: np.ndarray) -> pd.Data
         sentence = "{path} has {found} examples, but the records have {expected}."
         values = {"path": str(path), "found": len(table), "expected": len(labels)}
         raise UserError("other-examples", sentence, "Remove it, or call describe() again.", **values)
-    table = table.assign(given_label=labels, is_readable=is_readable)
+    table = table.assign(given_label=labels, is_readable=labels != _UNKNOWN)
     if "clean_label" in table:
-        table["is_corrupt"] = table["clean_label"] != table["given_label"]
+        table["is_corrupt"] = table["is_readable"] & (table["clean_label"] != labels)
     return table
 
 
 def _write_info(run: Path, *, epochs: int, **entries: Any) -> None:
     config = {"data": "", "model": "", "optimizer": "", "noise": 0.0, "noise_seed": 0, "epochs": epochs}
     fixed = {"format_version": files.FORMAT_VERSION, "stage": "track", "record_mode": OWN, "config": config}
-    fixed |= {"fingerprint": _fingerprint(run), "device": "", "versions": versions(), "git_commit": None}
+    fixed |= {"device": "", "versions": versions(), "git_commit": None}
     files.write_json(run / "run.json", fixed | entries)

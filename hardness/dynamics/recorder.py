@@ -119,13 +119,9 @@ class Recorder:
         self.precision, self.repeats, self.missing = precision, repeats, missing
         # An earlier Recorder of another rank may still be writing.
         self.ranks.barrier()
-        self.epoch = (
-            self.ranks.on_first(
-                lambda: opening.open_folder(
-                    self.path, num_examples, fingerprint, resume, overwrite, last_epoch
-                )
-            )
-            + 1
+        place = self.path, num_examples, fingerprint
+        self.epoch = 1 + self.ranks.on_first(
+            lambda: opening.open_folder(*place, resume, overwrite, last_epoch)
         )
         self._writer = Writer(self.path / "dynamics")
         # A Recorder created in inference mode must also accept updates outside of it.
@@ -353,7 +349,8 @@ class Recorder:
         Raises ``ValueError`` for another number of entries and for repeated keys.
         """
         given = keys, class_names, texts, images, rows, clean_labels, seed
-        self.ranks.on_first(lambda: own_runs.describe(self.path, self.num_examples, *given))
+        place = self.path, self.num_examples, self.fingerprint
+        self.ranks.on_first(lambda: own_runs.describe(*place, *given))
 
     def flush(self) -> None:
         """Wait until every ended epoch is on disk."""

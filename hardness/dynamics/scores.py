@@ -95,8 +95,13 @@ def scores(
         sentence = "{score} cannot be computed from records: it needs the network."
         hint = "Run `hardness score --with {score}`, and read scores.parquet."
         raise UserError("score-needs-network", sentence, hint, score=needs_network[0])
+    return score_table(read_epochs(Path(run), fingerprint, last_epoch), names)
+
+
+def score_table(epochs: Iterable[tuple[int, Records]], names: Iterable[str] = FREE) -> pd.DataFrame:
+    """The scores of a run, as ``scores``, from its records: (epoch, records) in order, from epoch 1."""
     computed: dict[str, Accumulator] = {}
-    for epoch, records in read_epochs(Path(run), fingerprint, last_epoch):
+    for epoch, records in epochs:
         if epoch == 1:
             computed = {name: SCORES[name].accumulator(len(records.loss)) for name in names}
             counts = np.zeros(len(records.loss), np.int32)

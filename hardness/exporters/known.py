@@ -29,8 +29,8 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     example_id, key, given_label and clean_label (class names), given_label_index, clean_label_index,
     is_corrupt, is_readable; from the last epoch's records prediction, prediction_index and
     prediction_confidence (the probability of the prediction); every score of scores.parquet; for each split
-    ``split/NAME``, the example's subsets (``hard;random``), and ``fold/NAME``. Your own training loop: clean
-    labels and is_corrupt only if described, as text, image_path and row.
+    ``split/NAME``, the example's subsets (``hard;random``), and ``fold/NAME``. In a run of your own training
+    loop, clean labels, is_corrupt, text, image_path and row are there if they were described.
     """
     fingerprint, class_names = info["fingerprint"], pa.array(info["data"]["class_names"], pa.string())
     examples = files.read_table(run / "examples.parquet", fingerprint)
@@ -38,8 +38,8 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
 
     given_label = examples["given_label"]
     if info.get("record_mode") == OWN:
-        # The label of an example that was never recorded is unknown.
-        given_label = pc.if_else(pc.is_valid(scores["mean_loss"]), given_label, None)
+        # -1: never recorded.
+        given_label = pc.if_else(pc.greater_equal(given_label, 0), given_label, None)
 
     def named(name: str, index: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array | pa.ChunkedArray]:
         return {name: pc.take(class_names, index), f"{name}_index": index}

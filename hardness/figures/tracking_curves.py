@@ -31,11 +31,8 @@ _NAMES = {
 def prepare(logs: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """Group -> seed -> log.jsonl, one row per epoch -> group, epoch, value, mean, low, high, num_seeds."""
     tables = [log.assign(group=group) for group, by_seed in logs.items() for log in by_seed.values()]
-    return summarize(
-        pd.concat(tables),
-        ["group", "epoch"],
-        [name for name in _NAMES if any(name in table for table in tables)],
-    )
+    table = pd.concat(tables)
+    return summarize(table, ["group", "epoch"], [name for name in _NAMES if name in table])
 
 
 def draw(table: pd.DataFrame, title: str) -> Figure:

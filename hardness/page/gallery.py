@@ -156,7 +156,7 @@ def gallery(runs: dict[Path, dict[str, Any]], images: bool = True) -> Gallery:
         CardGroup(label, class_names[label], tuple(card(i, label) for i in members.index))
         for label, members in chosen.groupby("label", sort=False)
     )
-    num_classes = len(np.unique(given))
+    num_classes = len(np.unique(given[given >= 0]))
     numbers = {"cards": len(ids), "classes shown": len(groups), "classes": num_classes}
     numbers |= {"of each list": _sizes(num_classes, _NUM_CARDS)[1], "runs ranked": len(paths)}
     numbers |= {"runs": len(runs), "epochs": len(losses), "loss of guessing": math.log(len(class_names))}

@@ -15,7 +15,7 @@ from hardness.findings.label_errors import can_be_judged, detection
 from hardness.registry import source_of
 from hardness.runs.discovery import newest_run
 from hardness.runs.folder import occupied
-from hardness.runs.reading import check_scored, read_info
+from hardness.runs.reading import check_scored
 from hardness.settings.labels import Labels
 
 
@@ -27,13 +27,11 @@ def labels(config: Labels) -> Path:
     clean labels are known (label noise, --given-labels), prints how well each score finds the corrupt ones.
     """
     run = config.run or newest_run("track")
-    found = suspicious(run, config.by)
-    info = read_info(run)
-    fingerprint, class_names = info["fingerprint"], info["data"]["class_names"]
-    scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
-    examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
+    info = completed_info(run, "track")
+    class_names = info["data"]["class_names"]
+    found, scores, examples = _ranked(run, info["fingerprint"], config.by)
     path = run / "labels.parquet"
-    files.write_table(path, found, fingerprint, {"by": config.by})
+    files.write_table(path, found, info["fingerprint"], {"by": config.by})
     top = found.head(config.top)
     # "": no suggestion.
     names = {-1: "", **dict(enumerate(class_names))}
@@ -57,8 +55,10 @@ _HEADER = ["rank", "path", "key", "example_id", "given_label", "suggested_label"
 
 
 def _write_csv(path: Path, named: pd.DataFrame, image_paths: pd.Series | None) -> None:
-    begins = ",".join(_HEADER[:1])
-    if path.exists() and not (path.is_file() and path.read_bytes().startswith(begins.encode())):
+    # Only an older list is overwritten; it may lack paths.
+    if path.exists() and not (
+        path.is_file() and path.read_bytes().startswith((b"rank,path,key,", b"rank,key,"))
+    ):
         raise occupied("--csv", path)
     if image_paths is not None:
         named = named.assign(path=image_paths[named["example_id"]].to_numpy())
@@ -83,8 +83,12 @@ def suspicious(run: str | Path, by: str = "aum") -> pd.DataFrame:
     run: a run of track, or a Recorder's folder. by: the score; the hardest examples are the most suspicious.
     Raises ``UserError`` if the run is not finished or has no such score.
     """
-    run = Path(run)
-    fingerprint = completed_info(run, "track")["fingerprint"]
+    found, _, _ = _ranked(Path(run), completed_info(Path(run), "track")["fingerprint"], by)
+    return found
+
+
+def _ranked(run: Path, fingerprint: str, by: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(the table of labels.parquet, scores.parquet, examples.parquet)."""
     check_scored(run, by, fingerprint)
     scores = files.read_table(run / "scores.parquet", fingerprint).to_pandas()
     examples = files.read_table(run / "examples.parquet", fingerprint).to_pandas()
@@ -92,7 +96,8 @@ def suspicious(run: str | Path, by: str = "aum") -> pd.DataFrame:
     found = found.assign(suggested_label=_suggested(run, fingerprint), score=scores[by])
     # Ties are broken by example id.
     found["rank"] = (-pd.Series(ranks(scores, by))).rank(method="first")
-    return found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
+    found = found[found["rank"].notna()].sort_values("rank").astype({"rank": "int64"})
+    return found, scores, examples
 
 
 def _suggested(run: Path, fingerprint: str) -> pd.Series:

@@ -11,6 +11,8 @@ import hardness
 from hardness import Recorder
 from hardness.dynamics import own_runs, store
 from hardness.page.gallery import gallery
+from hardness.settings.export import Export
+from hardness.stages.export import export
 
 NUM = 5
 
@@ -100,6 +102,20 @@ def test_labels_and_gallery_of_a_partly_recorded_run(tmp_path):
     cards = [card for group in gallery({run: own_runs.complete(run)}).groups for card in group.cards]
     assert {card.example_id for card in cards} <= {0, 1, 2, 4}
     assert all(card.curve for card in cards)
+
+
+def test_an_example_without_any_record_has_no_label_and_is_not_corrupt(tmp_path):
+    run = record_partly(tmp_path)
+    with Recorder(run, NUM, resume=True, missing="null", precision="float32") as recorder:
+        recorder.describe(clean_labels=[1, 1, 0, 1, 1])
+    info = own_runs.complete(run)
+    examples = pd.read_parquet(run / "examples.parquet")
+    assert examples["given_label"].tolist() == [1, 1, 1, -1, 1]
+    assert examples["is_readable"].tolist() == [True, True, True, False, True]
+    assert examples["is_corrupt"].tolist() == [False, False, True, False, False]
+    assert info["noise_rate"] == 0.25
+    exported = pd.read_csv(export(Export(run=run)))
+    assert exported["given_label"].isna().tolist() == [False, False, False, True, False]
 
 
 def test_a_label_that_changes_between_later_epochs_is_refused(tmp_path):
