@@ -5,31 +5,41 @@ import torch. ``track``, ``retrain``, ``memorize`` and ``report`` take the setti
 arguments, and return the path of its output: ``hardness.track(data="digits", epochs=5)``.
 """
 
-import functools
 import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardness import optim as optim
-    from hardness.dynamics.record_pass import record_pass as record_pass
-    from hardness.dynamics.recorder import Recorder as Recorder
-    from hardness.dynamics.scores import scores as scores
-    from hardness.stages.labels import suspicious as labels  # noqa: F401
-    from hardness.stages.split import subsets_of as split  # noqa: F401
+    from hardness import optim
+    from hardness.api import memorize, report, retrain, track
+    from hardness.dynamics.record_pass import record_pass
+    from hardness.dynamics.recorder import Recorder
+    from hardness.dynamics.scores import scores
+    from hardness.stages.labels import suspicious as labels
+    from hardness.stages.split import subsets_of as split
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+__all__ = [
+    "Recorder",
+    "labels",
+    "memorize",
+    "optim",
+    "record_pass",
+    "report",
+    "retrain",
+    "scores",
+    "split",
+    "track",
+]
+
+_PLACES = {
     "Recorder": "hardness.dynamics.recorder:Recorder",
-    "scores": "hardness.dynamics.scores:scores",
-    "split": "hardness.stages.split:subsets_of",
     "labels": "hardness.stages.labels:suspicious",
     "record_pass": "hardness.dynamics.record_pass:record_pass",
+    "scores": "hardness.dynamics.scores:scores",
+    "split": "hardness.stages.split:subsets_of",
+    **{stage: f"hardness.api:{stage}" for stage in ("memorize", "report", "retrain", "track")},
 }
-_STAGES = ("track", "retrain", "memorize", "report")
-
-__all__ = [*_PUBLIC, *_STAGES, "optim"]
 
 
 def __dir__() -> list[str]:
@@ -39,22 +49,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "optim":
         return importlib.import_module("hardness.optim")
-    if name in _PUBLIC:
-        module, attribute = _PUBLIC[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
-    if name in _STAGES:
-        return functools.partial(_run, name)
-    raise AttributeError(f"module 'hardness' has no attribute {name!r}")
-
-
-def _run(stage: str, /, **settings: Any) -> Path:
-    """Run a stage. Values are converted to the types of its settings: text to a path, a list to a tuple."""
-    from pydantic import TypeAdapter
-
-    from hardness.registry import STAGES
-
-    entry = STAGES[stage]
-    types = get_type_hints(entry.load())
-    for name in settings.keys() & types.keys():
-        settings[name] = TypeAdapter(types[name]).validate_python(settings[name])
-    return entry.code()(entry.load()(**settings))
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hardness' has no attribute {name!r}")
+    module, attribute = _PLACES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -5,10 +5,10 @@ imports torch, so an invalid configuration is rejected at once.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -29,6 +29,13 @@ def _one_of(names: Iterable[str]) -> str:
     return f"{' | '.join(names)}."
 
 
+# Settings given from Python are converted (hardness.api): type checkers see what may be given.
+if TYPE_CHECKING:
+    AnyPath = str | Path
+    Paths, Names, Numbers = Sequence[str | Path], Sequence[str], Sequence[float]
+else:
+    AnyPath = Path
+    Paths, Names, Numbers = tuple[Path, ...], tuple[str, ...], tuple[float, ...]
 Schedule = Literal["constant", "step", "cosine"]
 OptimizerName = Annotated[str, tyro.conf.arg(help=_one_of([*OPTIMIZERS, "combined, as rm3+adamw"]))]
 
@@ -96,7 +103,7 @@ class GivenLabels:
 
     noise_seed: int = 0
     """Seed of the label noise; the noisy labels depend on nothing else."""
-    given_labels: Path | None = None
+    given_labels: AnyPath | None = None
     """Parquet or CSV with columns example_id, label (class index or name): real noisy labels."""
 
     def __post_init__(self) -> None:
@@ -136,7 +143,7 @@ class Training(Workers):
     """Use torch.compile: a minute or more before the first step, then faster steps."""
     resume: bool = False
     """Resume an interrupted run (pass its settings again). Starts a new run if there is none."""
-    out: Path | None = None
+    out: AnyPath | None = None
     """The run's folder. Default: a new one in runs/."""
 
     def __post_init__(self) -> None:

@@ -111,10 +111,10 @@ class Epochs:
     On a terminal: a progress bar with the time left, below a table of the last epochs; other output scrolls
     above both. Elsewhere: one line per epoch, if ``lines``.
 
-    total: number of epochs; done: those that an interrupted run has finished.
+    total: number of epochs, None if not known; done: those that an interrupted run has finished.
     """
 
-    def __init__(self, total: int, done: int = 0, lines: bool = True):
+    def __init__(self, total: int | None, done: int = 0, lines: bool = True):
         self._says = lines and not _draws()
         self._last: list[dict[str, str]] = []
         # Estimate the time left from all epochs but the first, which warms up.

@@ -97,6 +97,7 @@ class StageEntry(Entry):
 
 
 EntryType = TypeVar("EntryType", bound=Entry)
+Code = TypeVar("Code", bound=Callable[..., Any])
 
 
 class Registry(Mapping[str, EntryType], Generic[EntryType]):
@@ -110,7 +111,7 @@ class Registry(Mapping[str, EntryType], Generic[EntryType]):
     ):
         self.kind, self.packages, self.entry_type, self.first = kind, packages, entry_type, first
 
-    def register(self, name: str, **settings: Any) -> Callable[[Any], Any]:
+    def register(self, name: str, **settings: Any) -> Callable[[Code], Code]:
         """A decorator that changes nothing; ``settings``: fields of the entry."""
         return lambda code: code
 

@@ -38,6 +38,7 @@ ORDER = [
     "exporters",
     "stages",
     "recipes",
+    "api",
     "cli",
 ]
 ROOT = Path(hardness.__file__).parent

@@ -85,7 +85,8 @@ def _assign(found: Found, config: Data) -> tuple[list[Sample], list[Sample], dic
         raise two_validation_sets(config.val_fraction, config.data, names[held])
     sources = {"train": names[TRAIN], "validation": names.get(held, []), "left_out": [*found.left_out]}
     if config.val_fraction is not None:
-        train, validation = hold_out(train, config.val_fraction)
+        ids = hold_out(np.array([sample.label for sample in train]), config.val_fraction)
+        train, validation = ([train[i] for i in part] for part in ids)
         sources["validation"] = [f"{config.val_fraction:g} of train, held out"]
     if not validation:
         sentence = "{data} has no validation images, only training images ({names})."
@@ -226,18 +227,19 @@ def _decode(
     return (HostPixels([pixels], len(pixels)) if keep else files), np.array(unreadable, np.int64)
 
 
-def hold_out(samples: list[Sample], fraction: float) -> tuple[list[Sample], list[Sample]]:
-    """A fixed stratified split into (train, validation), each in the canonical order."""
-    labels = [sample.label for sample in samples]
+def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed stratified split of the positions of ``labels`` (N,) into (train, held out), both sorted.
+
+    Raises ``UserError`` if a class would be in one part only.
+    """
     try:
-        train, held = train_test_split(
-            np.arange(len(samples)), test_size=fraction, random_state=0, stratify=labels
-        )
+        parts = train_test_split(np.arange(len(labels)), test_size=fraction, random_state=0, stratify=labels)
     except ValueError as error:
         sentence = "--val-fraction {val_fraction} does not put every class in both sets ({reason})."
         hint, values = "Choose another fraction.", {"val_fraction": fraction, "reason": str(error)}
         raise UserError("val-fraction-too-extreme", sentence, hint, **values) from error
-    return [samples[i] for i in np.sort(train)], [samples[i] for i in np.sort(held)]
+    train, held = map(np.sort, parts)
+    return train, held
 
 
 def _default_size(samples: list[Sample], model: str, workers: int, imagenet_sizes: bool, notes: Notes) -> int:

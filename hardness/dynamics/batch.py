@@ -21,7 +21,7 @@ def as_batch(
     two columns 0 and z, and labels (B, 1) become (B,). Raises ``ValueError`` for wrong shapes and
     ``TypeError`` for wrong dtypes.
     """
-    ids, logits, labels = map(_tensor, ("example_ids", "logits", "labels"), (example_ids, logits, labels))
+    ids, logits, labels = map(as_tensor, ("example_ids", "logits", "labels"), (example_ids, logits, labels))
     is_binary = logits.ndim == 2 and logits.shape[1] == 1
     if is_binary and labels.shape == logits.shape:
         labels = labels.squeeze(1)
@@ -34,18 +34,24 @@ def as_batch(
     return ids, logits, labels.float() if labels.is_floating_point() else labels.long()
 
 
-def _tensor(name: str, values: Any) -> Tensor:
+def as_tensor(name: str, values: Any) -> Tensor:
+    """A tensor of a tensor, a list of numbers or tensors, or anything with ``__array__`` or ``__dlpack__``.
+
+    Arrays of JAX, TensorFlow and CuPy stay on their device. Raises ``TypeError`` for anything else.
+    """
     if isinstance(values, Tensor):
         return values
     try:
         if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
             return torch.stack(list(values))
+        if hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray):
+            return torch.from_dlpack(values)
         array = np.asarray(values)
         # torch rejects read-only, reversed and byte-swapped memory: np.require copies if necessary.
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         reason = str(error).splitlines()[0]
-        raise TypeError(f"{name} must be a tensor, a NumPy array or a list of numbers: {reason}") from error
+        raise TypeError(f"{name} must be a tensor, an array or a list of numbers: {reason}") from error
 
 
 def _check(ids: Tensor, logits: Tensor, labels: Tensor) -> None:

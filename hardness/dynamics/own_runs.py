@@ -93,7 +93,8 @@ def _png(pixels: np.ndarray) -> bytes:
 def is_own(run: Path) -> bool:
     """Whether a Recorder in a user's own loop wrote the folder."""
     if (run / "run.json").exists():
-        return read_info(run).get("record_mode") == OWN
+        info = read_info(run)
+        return info["stage"] == "track" and info.get("record_mode") == OWN
     return bool(store.recorded_epochs(run))
 
 

@@ -26,7 +26,9 @@ def prepare(curves: pd.DataFrame) -> pd.DataFrame:
 def draw(table: pd.DataFrame, title: str) -> Figure:
     table = table.assign(half=table["high"] - table["mean"])
     cells = table.pivot(index="trained_on", columns="measured_on", values=["mean", "half"]).loc[[*SUBSETS]]
-    means, halves = (cells[name][[*COLUMNS]] for name in ("mean", "half"))
+    # A retraining by the user's own function has no validation set.
+    columns = [name for name in COLUMNS if name in cells["mean"]]
+    means, halves = (cells[name][columns] for name in ("mean", "half"))
     figure, axes = subplots(4.4)
     image = axes.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for (row, column), mean in np.ndenumerate(means):
@@ -34,7 +36,8 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         text = f"{mean:.2f}" if pd.isna(half) else f"{mean:.2f}\n±{half:.2f}"
         color = "white" if mean < 0.6 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    axes.set_xticks(range(len(COLUMNS)), [*SUBSETS, "validation", "own train fold"], rotation=20, ha="right")
+    names = [name.replace("train", "own train fold") for name in columns]
+    axes.set_xticks(range(len(columns)), names, rotation=20, ha="right")
     axes.set_yticks(range(len(SUBSETS)), SUBSETS)
     axes.set(xlabel="tested on (test fold of a subset, validation set, own train fold)", ylabel="trained on")
     axes.grid(False)

@@ -127,6 +127,11 @@ def describe_compared(infos: Sequence[dict]) -> str:
     return f"{data}, {runs} of {models} with {optimizers}"
 
 
+def _records(info: dict) -> str:
+    mode = info["record_mode"]
+    return "" if mode == OWN else f"{_RECORDS[mode]}, "
+
+
 def _describe_retraining(infos: Sequence[dict]) -> str:
     info = infos[0]
     split = split_of(info)
@@ -139,7 +144,7 @@ def _describe_retraining(infos: Sequence[dict]) -> str:
     seeds = info["config"]["seeds"]
     retrainings = "one retraining" if seeds == 1 else f"{seeds} retrainings"
     return (
-        f"{describe_data(info)}, {rule}{within}{duplicates}{controls}, {_RECORDS[info['record_mode']]}, "
+        f"{describe_data(info)}, {rule}{within}{duplicates}{controls}, {_records(info)}"
         f"{describe_training(info)}, {retrainings} per tracking seed"
     )
 
@@ -161,11 +166,15 @@ def describe_data(info: dict) -> str:
 def describe_training(*infos: dict) -> str:
     """The training settings of a group of runs; some only if they are not the usual ones."""
     config = infos[0]["config"]
+    optimizer = f" {config['optimizer']}" if config.get("optimizer") else ""
     if infos[0].get("record_mode") == OWN:
-        return f"your own training loop, {config['epochs']} epochs"
-    optimizer = f" {config['optimizer']}" if "optimizer" in config else ""
-    text = f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
-    text += f"{config['epochs']} epochs"
+        # Not known until the first network is finished.
+        epochs = f"{config['epochs']} epochs" if "epochs" in config else "unfinished"
+        rate = f"{optimizer} {describe_lr(*infos)}," if "lr" in config else ""
+        text = f"your own training loop,{rate} {epochs}"
+    else:
+        text = f"{config['model']},{optimizer} {describe_lr(*infos)}, batch {config['batch_size']}, "
+        text += f"{config['epochs']} epochs"
     for name, value in config.items():
         if name in _USUAL and value not in (None, _USUAL[name]):
             text += f", {name.replace('_', ' ')} {value}"

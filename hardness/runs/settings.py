@@ -81,14 +81,17 @@ def command(stage: str, settings: dict[str, Any], info: dict[str, Any] | None = 
 
 
 def resume_command(run: Path, info: dict[str, Any]) -> str:
+    if info.get("record_mode") == OWN:
+        return f"the same call with out={str(run)!r}, resume=True"
     settings = {name: value for name, value in info["config"].items() if name != "resume"}
     return command(info["stage"], {**settings, "out": run, "resume": True}, info)
 
 
 def describe_lr(*infos: dict[str, Any]) -> str:
-    """The learning rate of a group of runs; for memorize --lr-from, that of each optimizer once known."""
+    """The learning rate of a group of runs, or that of each optimizer once known."""
     config = infos[0]["config"]
-    if not config.get("lr_from"):
+    is_searched = bool(config.get("lr_from"))
+    if not (is_searched or isinstance(config["lr"], dict)):
         return f"lr {config['lr']:g}"
     rates: dict[str, dict[str, None]] = {}
     for info in infos:
@@ -96,4 +99,4 @@ def describe_lr(*infos: dict[str, Any]) -> str:
             rates.setdefault(optimizer, {})[f"{rate:g}"] = None
     # The settings of a description are separated by commas.
     listed = "; ".join(f"{optimizer} {' or '.join(found)}" for optimizer, found in rates.items())
-    return f"lr of each by search{f': {listed}' if listed else ''}"
+    return f"lr of each{' by search' * is_searched}{f': {listed}' if listed else ''}"

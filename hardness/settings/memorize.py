@@ -1,8 +1,7 @@
 from dataclasses import dataclass
-from pathlib import Path
 
 from hardness.checks import check_noise, require, require_distinct, require_positive
-from hardness.config import Data, GivenLabels, Network, Training
+from hardness.config import Data, GivenLabels, Names, Network, Numbers, Paths, Training
 from hardness.registry import STAGES
 
 
@@ -21,13 +20,13 @@ class Memorize(Training, GivenLabels, Network, Data):
 
     lr: float | None = None
     """Learning rate. Default: 0.2, or each optimizer's best one from --lr-from."""
-    lr_from: tuple[Path, ...] = ()
+    lr_from: Paths = ()
     """Finished memorize runs that differ in --lr; each optimizer uses its best learning rate of these."""
     batch_size: int = 32
     epochs: int = 40
-    optimizers: tuple[str, ...] = ("sgd", "ra3", "m3", "rm3")
+    optimizers: Names = ("sgd", "ra3", "m3", "rm3")
     """Optimizers to compare: those of track, e.g. adamw rm3+adamw."""
-    noise: tuple[float, ...] = (0.0, 0.5, 1.0)
+    noise: Numbers = (0.0, 0.5, 1.0)
     """Noise levels: probabilities that a label is redrawn."""
     seeds: int = 1
     """Number of seeds per optimizer and noise level."""

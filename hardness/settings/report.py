@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hardness.config import AnyPath, Paths
 from hardness.registry import STAGES
 
 
@@ -15,9 +16,9 @@ from hardness.registry import STAGES
 class Report:
     """Write a report on finished runs: one HTML page with figures and tables."""
 
-    runs: tuple[Path, ...] = ()
+    runs: Paths = ()
     """Folders of track, retrain and memorize runs. Default: all finished ones in runs/."""
-    out: Path = Path("reports/report")
+    out: AnyPath = Path("reports/report")
     """The report's folder; an older report there is replaced."""
     title: str = "Easy and hard examples"
     formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png",)

@@ -1,9 +1,8 @@
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from hardness.checks import check_data, require_positive
-from hardness.config import Schedule, Training
+from hardness.config import AnyPath, Schedule, Training
 from hardness.registry import STAGES, check_model
 
 
@@ -19,7 +18,7 @@ from hardness.registry import STAGES, check_model
 class Retrain(Training):
     """Train from scratch on each subset, and evaluate on the test folds of all subsets."""
 
-    split: Path | None = None
+    split: AnyPath | None = None
     """The split's file. Default: the newest under runs/."""
     seeds: int = 3
     """Number of runs per subset, each with its own seed."""

@@ -9,7 +9,7 @@ import torch
 
 from hardness import datasets, seeding
 from hardness.console import say, table
-from hardness.datasets import DataSet, Examples
+from hardness.datasets import Examples
 from hardness.datasets.labels import given_labels, labels_fingerprint, noise_rate
 from hardness.findings.curves import last_epoch
 from hardness.findings.memorization import Memorization
@@ -17,7 +17,7 @@ from hardness.resources import Resources
 from hardness.runs.folder import RunFolder
 from hardness.runs.learning_rates import searched_rates
 from hardness.settings.memorize import Memorize
-from hardness.training.grid import Member, train_grid
+from hardness.training.grid import Member, by_hardness, train_grid
 from hardness.training.measure import Group
 
 _LR = 0.2
@@ -52,34 +52,46 @@ def memorize(config: Memorize) -> Path:
             labels_fingerprint=labels_fingerprint(torch.cat([n.given_labels for n in noisy.values()])),
             noise_rates={f"{noise:g}": noise_rate(images) for noise, images in noisy.items()},
         )
-        members = [
-            Member(
-                trained_on="all",
-                optimizer=optimizer,
-                lr=rates[optimizer],
-                noise=noise,
-                seed=seed,
-                stream=seed,
-                examples=images,
-                ids=images.ids,
-                groups=_groups(images, data, config.noise_seed),
-            )
-            for noise, images in noisy.items()
-            for seed in range(config.seeds)
-            for optimizer in config.optimizers
-        ]
+        validation = Group("validation", data.validation, data.validation.ids)
+        members = grid(noisy, validation, config.noise_seed, config.seeds, rates)
         say(
             f"memorize {config.data}: {len(members)} networks, {config.model}, {len(data.train):,} images, "
             f"{config.epochs} epochs, on {resources.describe()}"
         )
         for noise, rate in run.info["noise_rates"].items():
             say(f"noise {noise}: corrupt labels {rate:.4f} of the examples")
-        curves = train_grid(run, members, data, config, resources)
-        _describe(curves)
+        curves = train_grid(run, members, by_hardness(data, config, resources), config.epochs)
+        describe(curves)
     return run.path
 
 
-def _groups(images: Examples, data: DataSet, noise_seed: int) -> list[Group]:
+def grid(
+    noisy: dict[float, Examples],
+    validation: Group,
+    noise_seed: int,
+    seeds: int,
+    rates: dict[str, float],
+) -> list[Member]:
+    """Networks: noise level -> its examples, times seeds, times optimizer -> its learning rate."""
+    return [
+        Member(
+            trained_on="all",
+            optimizer=optimizer,
+            lr=rate,
+            noise=noise,
+            seed=seed,
+            stream=seed,
+            examples=images,
+            ids=images.ids,
+            groups=_groups(images, validation, noise_seed),
+        )
+        for noise, images in noisy.items()
+        for seed in range(seeds)
+        for optimizer, rate in rates.items()
+    ]
+
+
+def _groups(images: Examples, validation: Group, noise_seed: int) -> list[Group]:
     """Fixed samples of pristine, corrupt and all training examples, and the clean validation set."""
     is_corrupt = (images.given_labels != images.clean_labels).numpy()[images.ids]
     generator = seeding.generator(noise_seed, "measured examples")
@@ -93,12 +105,12 @@ def _groups(images: Examples, data: DataSet, noise_seed: int) -> list[Group]:
         Group("corrupt", images, corrupt),
         Group("corrupt-clean", images, corrupt, against_clean=True),
         Group("train", images, sample(images.ids)),
-        Group("validation", data.validation, data.validation.ids),
+        validation,
     ]
     return [group for group in groups if len(group.ids)]
 
 
-def _describe(curves: pd.DataFrame) -> None:
+def describe(curves: pd.DataFrame) -> None:
     for noise, level in curves.groupby("noise", sort=False):
         last = last_epoch(level).pivot_table("top1", "optimizer", "measured_on", sort=False)
         rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in last.iterrows()]

@@ -16,6 +16,7 @@ from hardness.dynamics.own_runs import complete, is_own
 from hardness.dynamics.scores import NOT_SCORES
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
+from hardness.page.describe import describe_training
 from hardness.registry import STAGES
 from hardness.runs.discovery import all_runs, no_runs, started_last
 from hardness.runs.reading import OWN, check_stage, read_info, read_log, split_settings
@@ -88,7 +89,7 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
         data, num_unreadable = info["data"], info.get("num_unreadable", 0)
         if info.get("record_mode") == OWN:
             yield "data", f"{data['num_train']:,} examples, {len(data['class_names'])} classes"
-            yield "training", f"your own training loop, {config['epochs']} epochs recorded"
+            yield "training", describe_training(info)
             return
         size = " x ".join(map(str, data["image_shape"][1:]))
         yield (
@@ -203,7 +204,11 @@ def _label(kind: dict[str, Any], info: Info) -> str:
 
 def _show_networks(run: Path, info: Info, log: Log) -> None:
     """One row per kind of network: how many of its seeds are finished, and their mean accuracies."""
-    fingerprint, seeds, epochs = info["fingerprint"], info["config"]["seeds"], info["config"]["epochs"]
+    fingerprint, seeds, epochs = (
+        info["fingerprint"],
+        info["config"]["seeds"],
+        info["config"].get("epochs", "?"),
+    )
     whole = run / "curves.parquet"
     paths = [whole] if whole.exists() else sorted((run / "members").glob("*.parquet"))
     curves = [last_epoch(files.read_table(path, fingerprint).to_pandas()) for path in paths]

@@ -1,7 +1,8 @@
 """Forward passes in evaluation mode: predictions for every example, and metrics of groups of examples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -55,13 +56,21 @@ class Group:
     """Measure against the clean labels instead of the given labels."""
 
 
+Predict = Callable[[Examples, np.ndarray], Iterator[tuple[Tensor, Tensor, Tensor]]]
+"""(examples, ids) -> batches of example ids (B,), logits (B, C), given labels (B,)."""
+
+
 def measure(
     model: nn.Module, groups: Sequence[Group], resources: Resources
 ) -> list[dict[str, str | float | int]]:
-    """Loss (mean cross-entropy, nats), top-1 and top-5 accuracy of every group, in evaluation mode.
+    """Loss (mean cross-entropy, nats), top-1 and top-5 accuracy of every group, in evaluation mode."""
+    return measured(partial(predict, model, resources=resources), groups, resources)
 
-    Groups of the same examples share one pass over the union of their examples.
-    """
+
+def measured(
+    predictions: Predict, groups: Sequence[Group], resources: Resources
+) -> list[dict[str, str | float | int]]:
+    """``measure`` of any predictions. Groups of the same examples share a pass over their union."""
     rows, device = {}, resources.device
     for examples in dict.fromkeys(group.examples for group in groups):
         together = [group for group in groups if group.examples is examples]
@@ -71,7 +80,7 @@ def measure(
             member[torch.tensor(group.ids, device=device)] = True
         clean_labels = examples.clean_labels.to(device)
         union = np.unique(np.concatenate([group.ids for group in together]))
-        for ids, logits, given_labels in predict(model, examples, union, resources):
+        for ids, logits, given_labels in predictions(examples, union):
             for index, group in enumerate(together):
                 labels = clean_labels[ids] if group.against_clean else given_labels
                 weight = members[index][ids].double()

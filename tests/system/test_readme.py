@@ -11,11 +11,14 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import GradientBoostingClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
-from hardness import Recorder, datasets, models
+from hardness import Recorder, datasets, memorize, models, retrain
 from hardness.config import Data
 from hardness.dynamics import store
 from hardness.recipes.plan import expand
 from hardness.recipes.recipe import read
+from hardness.settings.split import Split
+from hardness.stages.split import split as split_in_folder
+from hardness.training.step import train_step
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +30,7 @@ def blocks(readme: str, language: str = "python") -> list[str]:
 
 
 (RECORDER,) = blocks("README.md")
-RM3, M3, IDS, PASS, STAGED, STAGES, LOADER = blocks("hardness/README.md")
+RM3, M3, OWN, IDS, PASS, STAGED, STAGES, LOADER = blocks("hardness/README.md")
 
 
 @pytest.fixture
@@ -82,6 +85,18 @@ def test_boosting_in_scikit_learn(here):
     names = {"GradientBoostingClassifier": GradientBoostingClassifier, "Recorder": Recorder, "X": X, "y": y}
     exec(STAGED, names)
     assert len(store.recorded_epochs(Path("runs/boosting"))) == 100
+
+
+def test_retraining_and_memorization_of_your_own_model(here):
+    names = {"torch": torch, "train_step": train_step, "retrain": retrain, "memorize": memorize}
+    X, y = (torch.as_tensor(each) for each in load_iris(return_X_y=True))
+    names |= {"X": X.float(), "build_model": lambda: torch.nn.Linear(4, 3)}
+    with Recorder("runs/mine", num_examples=150) as recorder:
+        recorder.update(torch.arange(150), X[:, :3], y)
+        recorder.end_epoch()
+    split_in_folder(Split(run=(Path("runs/mine"),), by="mean_loss", balance="class"))
+    exec(OWN, names)
+    assert {path.name for path in Path("runs").iterdir()} == {"mine", "retrain-1", "memorize-1"}
 
 
 def test_stages_from_python(names, tracked, here):
