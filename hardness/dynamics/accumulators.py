@@ -20,6 +20,7 @@ _INFINITY = 0x7C00
     formula="min {t : argmax z_t = y}",
     source="Zielinski et al. 2020, arXiv:2003.07422",
     range="1..T",
+    needs="prediction",
     sign=+1,
     use="The paper's own. Coarse: most ties are in epoch 1, so track with a small learning rate.",
     null_is_hardest=True,
@@ -42,6 +43,7 @@ class FirstLearnedEpoch:
     formula="min {t : argmax z_s = y for all s >= t}",
     source="Baldock et al. 2021, arXiv:2106.09647",
     range="1..T",
+    needs="prediction",
     sign=+1,
     use="Does not count a single lucky correct prediction. Depends much on the last epoch.",
     null_is_hardest=True,
@@ -60,6 +62,7 @@ class LearnedEpoch(FirstLearnedEpoch):
     formula="#{t : argmax z_t = y, argmax z_(t+1) != y}",
     source="Toneva et al. 2019, arXiv:1812.05159",
     range="0..T/2",
+    needs="prediction",
     sign=+1,
     use="Examples that a network forgets repeatedly. Needs many epochs; most examples have none.",
     null_is_hardest=True,
@@ -176,6 +179,7 @@ def _integers(values: np.ndarray, is_null: np.ndarray) -> pd.Series:
     formula="mean over t of [argmax z_t = y]",
     source="Swayamdipta et al. 2020, arXiv:2009.10795",
     range="0..1",
+    needs="prediction",
     sign=-1,
     use="Combines first-learned, learned and forgetting, with fewer ties than each.",
 )
@@ -254,6 +258,7 @@ def aleatoric(num_examples: int) -> Accumulator:
     formula="mean over t of L_t",
     source="Arpit et al. 2017, arXiv:1706.05394",
     range="0..",
+    needs="loss",
     sign=+1,
     use="A good default where ties are a problem; sensitive to one very bad epoch.",
 )
@@ -267,6 +272,7 @@ def mean_loss(num_examples: int) -> Accumulator:
     formula="L_T",
     source="Han et al. 2018, arXiv:1804.06872",
     range="0..",
+    needs="loss",
     sign=+1,
     use="What a single checkpoint shows; useless once everything is fitted.",
 )
@@ -280,6 +286,7 @@ def last_loss(num_examples: int) -> Accumulator:
     formula="mean over t of (#{j : L_t(j) < L_t} + #{j : L_t(j) = L_t} / 2) / N",
     source="Huang et al. 2019 (O2U-Net, ICCV), who subtract each epoch's mean loss",
     range="0..1",
+    needs="loss",
     sign=+1,
     use="Gives every epoch the same weight, however small its losses.",
 )

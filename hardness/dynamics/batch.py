@@ -1,4 +1,4 @@
-"""The arguments of ``Recorder.update``: tensors, arrays or lists -> three tensors of one batch."""
+"""What a Recorder is given: tensors, arrays or lists -> tensors of one batch."""
 
 from typing import Any
 
@@ -34,6 +34,29 @@ def as_batch(
     return ids, logits, labels.float() if labels.is_floating_point() else labels.long()
 
 
+def as_losses(
+    example_ids: Any, losses: Any, correct: Any, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Ids (B,) int64, losses (B,) float32, correct (B,) bool or None; all on ``device``.
+
+    Raises ``ValueError`` for wrong shapes and ``TypeError`` for wrong dtypes.
+    """
+    given = {"example_ids": example_ids, "losses": losses}
+    given |= {} if correct is None else {"correct": correct}
+    tensors = {name: as_tensor(name, values) for name, values in given.items()}
+    _check_ids(tensors["example_ids"])
+    shapes = {tuple(values.shape) for values in tensors.values()}
+    if len(shapes) > 1 or tensors["losses"].ndim != 1:
+        expected = ", ".join(f"{name} (B,)" for name in tensors)
+        found = ", ".join(str(tuple(values.shape)) for values in tensors.values())
+        raise ValueError(f"expected shapes {expected}, got {found}")
+    if not tensors["losses"].is_floating_point():
+        raise TypeError(f"losses must be floats, not {tensors['losses'].dtype}")
+    move = {"device": device, "non_blocking": device.type == "cuda"}
+    ids, losses, *others = (values.detach().to(**move) for values in tensors.values())
+    return ids.long(), losses.float(), others[0].bool() if others else None
+
+
 def as_tensor(name: str, values: Any) -> Tensor:
     """A tensor of a tensor, a list of numbers or tensors, or anything with ``__array__`` or ``__dlpack__``.
 
@@ -62,11 +85,15 @@ def _check(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
         raise ValueError(f"expected shapes {expected}, got {shapes}{hint}")
     if not 1 <= logits.shape[1] <= _MOST_CLASSES:
         raise ValueError(f"logits must have 1 to {_MOST_CLASSES:,} columns, not {logits.shape[1]:,}")
+    _check_ids(ids)
+    if logits.is_complex() or labels.is_complex():
+        raise TypeError(f"logits and labels must be real numbers, not {logits.dtype} and {labels.dtype}")
+
+
+def _check_ids(ids: Tensor) -> None:
     # NumPy makes an empty list float64.
     if ids.shape[0] and ids.dtype not in _INTEGERS:
         raise TypeError(f"example_ids must be integers, not {ids.dtype}")
-    if logits.is_complex() or labels.is_complex():
-        raise TypeError(f"logits and labels must be real numbers, not {logits.dtype} and {labels.dtype}")
 
 
 def check_labels(labels: Tensor, ids: Tensor, num_classes: int) -> None:

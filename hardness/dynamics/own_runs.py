@@ -134,11 +134,13 @@ def complete(run: Path) -> dict[str, Any]:
     found = score_table(summary.of(store.read_epochs(run, fingerprint, epochs[-1])))
     labels, num_classes = summary.labels, summary.num_classes
     class_names = known.get("class_names") or [str(number) for number in range(num_classes)]
+    if "logits" not in summary.known:
+        class_names = ["unknown"] * num_classes
     if len(class_names) < num_classes:
         sentence = "{run} has {num_names} class names, but labels or predictions of {num_classes} classes."
         values = {"run": str(run), "num_names": len(class_names), "num_classes": num_classes}
         raise UserError("too-few-class-names", sentence, "Call describe() with all names.", **values)
-    examples = _examples(run, labels)
+    examples = _examples(run, labels, summary.known)
     settings = {"last_epoch": epochs[-1], "asked": {}}
     files.write_table(run / "examples.parquet", examples, fingerprint)
     files.write_table(run / "scores.parquet", found, fingerprint, settings)
@@ -158,6 +160,7 @@ def complete(run: Path) -> dict[str, Any]:
         class_names=known.get("class_names"),
         times={"started": known.get("times", {}).get("started", started), "ended": ended},
         records=stamp,
+        recorded=sorted(summary.known),
         epochs=epochs[-1],
         data={"num_train": len(labels), "num_validation": 0, "class_names": class_names},
         labels_fingerprint=hashlib.sha256(labels.astype(np.int64).tobytes()).hexdigest()[:16],
@@ -175,6 +178,8 @@ class _Summary:
         self.log: list[dict[str, Any]] = []
         """The lines of log.jsonl."""
         self.num_classes = 0
+        self.known: set[str] = set()
+        """What was recorded, as ``Records.known``."""
 
     def of(self, epochs: Iterable[tuple[int, Records]]) -> Iterator[tuple[int, Records]]:
         """Yield the epochs, and summarize them on the way."""
@@ -182,20 +187,20 @@ class _Summary:
             if epoch == 1:
                 self.labels = np.full(len(records.loss), _UNKNOWN, np.int32)
                 is_learned = np.zeros(len(records.loss), bool)
+            self.known |= records.known
             there = records.is_readable
             np.copyto(self.labels, records.given_label, where=there)
             is_learned |= records.is_correct
-            means = {
-                "record_loss": float(records.loss[there].mean(dtype=np.float64)),
-                "record_top1": float(records.is_correct[there].mean()),
-                "learned": float(is_learned[there].mean()),
-            }
+            means = {"record_loss": float(records.loss[there].mean(dtype=np.float64))}
+            if "prediction" in records.known:
+                means["record_top1"] = float(records.is_correct[there].mean())
+                means["learned"] = float(is_learned[there].mean())
             self.log.append({"epoch": epoch, **means})
             self.num_classes = int(max(self.num_classes, records.prediction.max() + 1, self.labels.max() + 1))
             yield epoch, records
 
 
-def _examples(run: Path, labels: np.ndarray) -> pd.DataFrame:
+def _examples(run: Path, labels: np.ndarray, known: set[str]) -> pd.DataFrame:
     """The described table, with the given labels of the records."""
     path = run / "examples.parquet"
     if path.exists():
@@ -209,6 +214,9 @@ def _examples(run: Path, labels: np.ndarray) -> pd.DataFrame:
         raise UserError("other-examples", sentence, "Remove it, or call describe() again.", **values)
     table = table.assign(given_label=labels, is_readable=labels != _UNKNOWN)
     if "clean_label" in table:
+        if "logits" not in known:
+            sentence = "{run} has losses alone, which no clean labels can be compared with."
+            raise UserError("losses-have-no-labels", sentence, "Omit clean_labels.", run=str(run))
         table["is_corrupt"] = table["is_readable"] & (table["clean_label"] != labels)
     return table
 

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from hardness.console import warn
 from hardness.dynamics import opening, own_runs, store
-from hardness.dynamics.batch import as_batch, check_labels, wrong_label
+from hardness.dynamics.batch import as_batch, as_losses, check_labels
 from hardness.dynamics.record import finish, reduce
+from hardness.dynamics.rows import describe_problems, rows_to_table
 from hardness.dynamics.writer import Writer
 from hardness.errors import UserError
 from hardness.ranks import Ranks, of_process_group
-
-_LARGEST_HALF = 65504.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,8 @@ class Recorder:
         self._chosen: Tensor | None = None
         self._is_begun = False
         """Has anything been recorded in this epoch?"""
+        self._takes: str | None = None
+        """The method that records in this run."""
 
     def _learned_before(self) -> np.ndarray:
         """(N,) bool: the examples predicted correctly in an epoch that is already on disk."""
@@ -168,7 +168,7 @@ class Recorder:
         also raises ``ValueError``: here on a CPU, where nothing of the batch is recorded, and in
         ``end_epoch()`` on other devices.
         """
-        self._writer.check()
+        self._check("update")
         ids, logits, labels = as_batch(example_ids, logits, labels, self._rows.device)
         batch_size, num_classes = logits.shape
         if batch_size == 0:
@@ -178,13 +178,43 @@ class Recorder:
             check_labels(labels, ids, num_classes)
         else:
             classes = classes.clamp(0, num_classes - 1)
-        self._is_begun = True
         prediction, lead, rival, *sums = reduce(logits, classes, self._workspace_for(logits))
         if not self._checks_labels_at_once:
             # A rival is never above 0, so the number of classes there marks a label that is not a class.
             rival = torch.where(classes != labels, num_classes, rival)
-        columns = [labels.float(), prediction.float(), lead, rival, *sums, torch.ones_like(lead)]
-        rows, places = torch.stack(columns).T, (ids + 1).clamp_(0, self.num_examples + 1)
+        self._add(ids, [labels.float(), prediction.float(), lead, rival, *sums])
+
+    @torch.inference_mode()
+    def update_losses(self, example_ids: Any, losses: Any, correct: Any = None) -> None:
+        """Record losses alone, for sequences, regression and the like, instead of ``update``.
+
+        example_ids, losses, correct: (B,), as in ``update``. losses: at least 0, e.g. the mean over a
+        sequence. correct: bool, whether the prediction counts as correct, if that is known. Scores that need
+        what is unknown are left out. A loss that is negative, nan or infinite raises ``ValueError`` in
+        ``end_epoch()``.
+        """
+        self._check("update_losses")
+        ids, losses, correct = as_losses(example_ids, losses, correct, self._rows.device)
+        if len(ids) == 0:
+            return
+        losses = torch.where(losses < 0, torch.nan, losses)
+        prediction = torch.full_like(losses, -1) if correct is None else (~correct).float()
+        # finish() turns these into the loss, and a margin and EL2N that are unknown.
+        unknown = torch.full_like(losses, torch.nan)
+        self._add(ids, [torch.zeros_like(losses), prediction, -losses, unknown, -(-losses).expm1(), unknown])
+
+    def _check(self, method: str) -> None:
+        """Raise the error of an epoch that could not be written, and for another method than before."""
+        self._writer.check()
+        if self._takes not in (None, method):
+            raise ValueError(f"this run records with {self._takes}(): {method}() cannot be mixed with it")
+        self._takes = method
+
+    def _add(self, ids: Tensor, columns: list[Tensor]) -> None:
+        """Store the columns of ``self._rows`` but for the last."""
+        self._is_begun = True
+        rows = torch.stack([*columns, torch.ones_like(columns[0])]).T
+        places = (ids + 1).clamp_(0, self.num_examples + 1)
         if self.repeats:
             rows = torch.where(self._is_chosen(places)[:, None], rows, 0)
         # Adding to zeros writes the values and counts repetitions in one operation.
@@ -246,7 +276,7 @@ class Recorder:
             "unreadable but recorded": is_seen & ~self._is_readable,
             "repeated": times_seen > 1,
             "with a label that is not a class": rival > 0,
-            "with a loss that is not finite": is_seen & ~losses.isfinite(),
+            "with a loss that is negative or not finite": is_seen & ~losses.isfinite(),
         }
         num_outside = self._rows[0, -1] + self._rows[-1, -1]
         num_problems = torch.stack([problem.sum() for problem in problems.values()]).sum() + num_outside
@@ -261,29 +291,16 @@ class Recorder:
         # An epoch without any record is a mistake in any case.
         problems["missing"] = is_missing & ((owner == ranks).all() if self.missing else True)
         if torch.cat([any_problem, problems["missing"]]).any().item():
-            raise ValueError(self._describe(int(num_outside), problems))
+            raise ValueError(
+                f"epoch {self.epoch} does not record every example id exactly once: "
+                + describe_problems(problems, self._outside(int(num_outside)), self._rows)
+            )
         self._is_learned |= is_wrong == 0
         return (owner == rank) | ((~self._is_readable | is_missing) & (rank == 0))
 
-    def _describe(self, num_outside: int, problems: dict[str, Tensor]) -> str:
-        found = []
-        if num_outside:
-            ids = f"{self._least_id.item()}..{self._greatest_id.item()}"
-            found.append(f"{num_outside} ids outside 0..{self.num_examples - 1} (ids are {ids})")
-        for problem, where in problems.items():
-            if len(ids := where.nonzero()[:, 0].tolist()):
-                found.append(f"{len(ids)} {problem} (first: {', '.join(map(str, ids[:5]))})")
-        if len(ids := problems["with a label that is not a class"].nonzero()):
-            label, _, _, num_classes, *_ = self._rows[1 + ids[0].item()].tolist()
-            found.append(wrong_label(ids[0].item(), label, int(num_classes)))
-        if problems["repeated"].sum() > self.num_examples / 2:
-            found.append("was end_epoch() not called?")
-        if problems["repeated"].any():
-            found.append('repeats="first" or "last" keeps one record of each')
-        if problems["missing"].any() and not self.missing:
-            found.append('missing="null" records them as null')
-        reasons = "; ".join(found) or "see the errors of the other ranks"
-        return f"epoch {self.epoch} does not record every example id exactly once: {reasons}"
+    def _outside(self, count: int) -> str:
+        ids = f"ids are {self._least_id.item()}..{self._greatest_id.item()}"
+        return f"{count} ids outside 0..{self.num_examples - 1} ({ids})" if count else ""
 
     def _summary(self, mine: Tensor, losses: Tensor) -> Recorded:
         label, prediction, *_, times_seen = self._rows[1:-1].unbind(1)
@@ -292,8 +309,9 @@ class Recorder:
             [
                 is_counted.sum().double(),
                 torch.where(is_counted, losses, 0).double().sum(),
-                (is_counted & (prediction == label)).sum().double(),
-                (is_counted & self._is_learned).sum().double(),
+                # Predictions may be unknown.
+                torch.where(prediction < 0, torch.nan, (is_counted & (prediction == label)).double()).sum(),
+                torch.where(prediction < 0, torch.nan, (is_counted & self._is_learned).double()).sum(),
             ]
         )
         count, *totals = self.ranks.reduce(sums).tolist()
@@ -314,18 +332,7 @@ class Recorder:
             if arrived is not None:
                 arrived.synchronize()
             part = {"part": self.ranks.rank, "num_parts": self.ranks.size, "precision": self.precision}
-            store.write_part(self.path, epoch, self._table(rows), self.fingerprint, **part)
-
-    def _table(self, rows: Tensor) -> pa.Table:
-        ids = rows[1:-1, -1].nonzero()[:, 0]
-        label, prediction, *sums, kind = rows[1:-1][ids].unbind(1)
-        numbers = torch.stack(finish(*sums))
-        if self.precision == "float16":
-            numbers = numbers.clamp_(-_LARGEST_HALF, _LARGEST_HALF).half().float()
-        is_null = (kind == 2).numpy()
-        columns = [label.int(), prediction.int(), *numbers]
-        arrays = [pa.array(column.numpy(), mask=is_null) for column in columns]
-        return pa.table([pa.array(ids.numpy()), *arrays], schema=store.SCHEMA)
+            store.write_part(self.path, epoch, rows_to_table(rows, self.precision), self.fingerprint, **part)
 
     def describe(
         self,

@@ -6,7 +6,7 @@ write it and register it: the command line, rankings, splits and plots read this
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,8 @@ class ScoreEntry(Entry):
     """+1: a larger value is harder; -1: a smaller one is."""
     use: str
     """When to choose it, and its caveats."""
+    needs: str = "logits"
+    """What must have been recorded: the "loss", the "prediction" or the "logits"."""
     null_is_hardest: bool = False
     """A readable example whose value is null was never learned: harder than every other example."""
     window: range | None = None
@@ -80,30 +82,45 @@ def scores(
     run: str | Path,
     fingerprint: str | None = None,
     last_epoch: int | None = None,
-    names: Iterable[str] = FREE,
+    names: Iterable[str] | None = None,
+    also: Iterable[str] = (),
 ) -> pd.DataFrame:
     """The free scores of a run, from its records alone: one row per example, ordered by example id.
 
     fingerprint: the data set that the records must belong to; last_epoch: ignore later epochs; names: which
-    scores (those that need the network are computed by ``hardness score --with``).
+    scores, by default all that the records are enough for, and those in ``also``, as el2n_1_10. (Those that
+    need the network are computed by ``hardness score --with``.)
     Scores are over the epochs that have a record of the example; one without any is null in every column
     except ``example_id``. If some examples lack records of some epochs (``Recorder(..., missing="null")``),
     the column ``num_records`` has the number of epochs that have one.
+    Raises ``UserError`` for a score that needs more than was recorded (``Recorder.update_losses``).
     """
-    names = list(dict.fromkeys(names))
-    if needs_network := [name for name in names if SCORES[name].needs_network]:
+    asked = [*(names or ()), *also]
+    if needs_network := [name for name in asked if SCORES[name].needs_network]:
         sentence = "{score} cannot be computed from records: it needs the network."
         hint = "Run `hardness score --with {score}`, and read scores.parquet."
         raise UserError("score-needs-network", sentence, hint, score=needs_network[0])
-    return score_table(read_epochs(Path(run), fingerprint, last_epoch), names)
+    return score_table(read_epochs(Path(run), fingerprint, last_epoch), asked, others=names is None)
 
 
-def score_table(epochs: Iterable[tuple[int, Records]], names: Iterable[str] = FREE) -> pd.DataFrame:
-    """The scores of a run, as ``scores``, from its records: (epoch, records) in order, from epoch 1."""
+def score_table(
+    epochs: Iterable[tuple[int, Records]], asked: Sequence[str] = (), others: bool = True
+) -> pd.DataFrame:
+    """The scores ``asked`` for, and all ``others`` that the records are enough for, as of ``scores``.
+
+    epochs: (epoch, records) in order, from epoch 1.
+    """
     computed: dict[str, Accumulator] = {}
     for epoch, records in epochs:
         if epoch == 1:
-            computed = {name: SCORES[name].accumulator(len(records.loss)) for name in names}
+            for name in dict.fromkeys([*(FREE if others else ()), *asked]):
+                if SCORES[name].needs in records.known:
+                    computed[name] = SCORES[name].accumulator(len(records.loss))
+                elif name in asked:
+                    more = " and predictions" if "prediction" in records.known else ""
+                    sentence = "{score} cannot be computed: only losses{more} were recorded."
+                    hint = "Choose another score."
+                    raise UserError("score-not-recorded", sentence, hint, score=name, more=more)
             counts = np.zeros(len(records.loss), np.int32)
         counts += records.is_readable
         for accumulator in computed.values():

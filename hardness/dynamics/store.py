@@ -1,8 +1,9 @@
 """Records on disk: ``dynamics/epoch=3/part-0.parquet`` in a run folder, readable by any Parquet reader.
 
 A record is one example in one epoch. An example whose image could not be read is null in every column except
-its id. Every rank writes its own part, which stores the number of parts. Files with the same columns written
-by another program can be read as well.
+its id. Where only losses were recorded, margin, EL2N and perhaps predictions are null for all examples. Every
+rank writes its own part, which stores the number of parts. Files with the same columns written by another
+program can be read as well.
 """
 
 import math
@@ -54,6 +55,7 @@ class Records:
     """The records of one epoch as arrays over all examples, ordered by id.
 
     If the image was unreadable, ``loss``, ``margin`` and ``el2n`` are nan and ``is_correct`` is False.
+    Unknown labels and predictions are -1.
     """
 
     given_label: np.ndarray
@@ -67,6 +69,12 @@ class Records:
     def is_correct(self) -> np.ndarray:
         """(N,) bool: the prediction equals the given label."""
         return self.is_readable & (self.prediction == self.given_label)
+
+    @cached_property
+    def known(self) -> set[str]:
+        """What was recorded of "loss", "prediction" and "logits"."""
+        is_known = {"loss": True, "prediction": self.prediction >= 0, "logits": ~np.isnan(self.margin)}
+        return {name for name, where in is_known.items() if np.any(where)}
 
     @cached_property
     def is_complete(self) -> bool:
@@ -169,7 +177,9 @@ def read_epoch(run: Path, epoch: int, fingerprint: str | None = None) -> Records
 
     labels = {name: column(name, -1) for name in _LABELS}
     numbers = {name: column(name, np.nan) for name in _NUMBERS}
-    is_readable = (labels["prediction"] >= 0) & ~np.isnan(numbers["loss"])
+    is_readable, is_predicted = ~np.isnan(numbers["loss"]), labels["prediction"] >= 0
+    if is_predicted.any():
+        is_readable &= is_predicted
     return Records(**labels, **numbers, is_readable=is_readable)
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from hardness import files
 from hardness.dynamics import store
-from hardness.runs.reading import OWN
+from hardness.runs.reading import OWN, has_logits
 
 _TEXTS = ("text", "image_path", "row")
 
@@ -39,7 +39,8 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     given_label = examples["given_label"]
     if info.get("record_mode") == OWN:
         # -1: never recorded.
-        given_label = pc.if_else(pc.greater_equal(given_label, 0), given_label, None)
+        is_known = pc.and_(pc.greater_equal(given_label, 0), has_logits(info))
+        given_label = pc.if_else(is_known, given_label, None)
 
     def named(name: str, index: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array | pa.ChunkedArray]:
         return {name: pc.take(class_names, index), f"{name}_index": index}
@@ -55,10 +56,11 @@ def known(run: Path, info: dict[str, Any]) -> pa.Table:
     columns |= {name: examples[name] for name in _TEXTS if name in examples.column_names}
     if epochs := store.recorded_epochs(run):
         last = store.read_epoch(run, epochs[-1], fingerprint)
-        columns |= named("prediction", pa.array(last.prediction, mask=~last.is_readable))
+        is_known = last.is_readable & has_logits(info)
+        columns |= named("prediction", pa.array(last.prediction, mask=~is_known))
         # The margin of a wrong prediction is the label's logit minus its own: p = p_label exp(-margin).
         confidence = np.exp(-last.loss - np.minimum(last.margin, 0)).clip(max=1)
-        columns["prediction_confidence"] = pa.array(confidence, mask=~last.is_readable)
+        columns["prediction_confidence"] = pa.array(confidence, mask=~is_known)
     columns |= {name: scores[name] for name in scores.column_names if name != "example_id"}
     for path in sorted((run / "splits").glob("*.parquet")):
         subsets, folds = _membership(

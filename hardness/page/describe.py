@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hardness.runs.reading import OWN
+from hardness.runs.reading import OWN, has_logits
 from hardness.runs.settings import OBSERVING, OPERATIONAL, defaults, describe_lr, split_of
 
 Runs = dict[Path, dict[str, Any]]
@@ -156,7 +156,8 @@ def _describe_memorization(infos: Sequence[dict]) -> str:
 def describe_data(info: dict) -> str:
     data = info["data"]
     if info.get("record_mode") == OWN:
-        return f"{data['num_train']:,} examples, {len(data['class_names'])} classes"
+        what = f"{len(data['class_names'])} classes" if has_logits(info) else "losses only"
+        return f"{data['num_train']:,} examples, {what}"
     kind, _, location = (info["config"]["data"] or info["tracked"]["data"]).partition(":")
     size = " x ".join(map(str, data["image_shape"][1:]))
     name = Path(location).name or kind

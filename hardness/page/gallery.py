@@ -19,7 +19,7 @@ from hardness.dynamics.pool import common_scores, is_whole
 from hardness.dynamics.scores import SCORES, ScoreEntry
 from hardness.errors import UserError
 from hardness.page.describe import Runs, described
-from hardness.runs.reading import OWN
+from hardness.runs.reading import OWN, has_logits
 from hardness.subsets import rank
 
 LISTS = ("easiest", "hardest", "most forgotten", "likely mislabeled")
@@ -106,8 +106,8 @@ class Gallery:
 
 
 def all_galleries(runs: Runs, with_images: bool) -> list[tuple[str, Gallery]]:
-    """One gallery per group of tracked runs, with their settings."""
-    groups = described(runs, "track")
+    """One gallery per group of tracked runs, with their settings; none of runs that recorded losses alone."""
+    groups = described({path: info for path, info in runs.items() if has_logits(info)}, "track")
     return [(settings, gallery(group, with_images)) for group, settings in groups]
 
 

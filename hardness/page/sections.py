@@ -19,7 +19,7 @@ from hardness.findings.label_errors import LabelErrors, can_be_judged, detection
 from hardness.findings.memorization import EqualPristine, Memorization
 from hardness.page.describe import Runs, describe_compared, described, distinct, first, seed_of
 from hardness.page.section import Section
-from hardness.runs.reading import read_log
+from hardness.runs.reading import has_logits, read_log
 from hardness.runs.settings import split_of, training_settings
 
 
@@ -75,6 +75,7 @@ def _comparison(runs: Runs) -> Iterator[Section]:
 
 def _first_learned(runs: Runs) -> Iterator[Section]:
     title = "When are examples first learned?"
+    runs = {path: info for path, info in runs.items() if has_logits(info)}
     for group, settings in described(runs, "track"):
         tables, by_seed, labels = {}, {}, {}
         for path, info in group.items():

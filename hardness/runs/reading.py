@@ -108,9 +108,10 @@ def epoch_of(score: str) -> str:
 def check_scored(run: Path, name: str, fingerprint: str | None) -> int | None:
     """scores.parquet must have the column -> the epoch of the weights behind it; None: from records."""
     path = run / "scores.parquet"
-    if name not in files.column_names(path, fingerprint):
-        hint = "Run `hardness score --run {run} --with {score}` first."
-        values = {"path": str(path), "score": name, "run": str(run)}
+    if name not in (columns := files.column_names(path, fingerprint)):
+        known = [each for each in columns if each not in ("example_id", "num_records")]
+        hint = "Choose one of {known}, or run `hardness score --run {run} --with {score}` first."
+        values = {"path": str(path), "score": name, "run": str(run), "known": ", ".join(known)}
         raise UserError("not-scored", "{path} has no column {score}.", hint, **values)
     return files.table_settings(path, fingerprint).get("asked", {}).get(name)
 
@@ -122,6 +123,11 @@ def split_settings(path: Path) -> dict[str, Any]:
         hint = "Pass a file that `hardness split` wrote: RUN/splits/NAME.parquet."
         raise UserError("not-a-split", "{path} is not a split.", hint, path=str(path))
     return settings
+
+
+def has_logits(info: dict[str, Any]) -> bool:
+    """Whether predictions and margins were recorded, not losses alone (``Recorder.update_losses``)."""
+    return "logits" in info.get("recorded", ["logits"])
 
 
 def data_of(info: dict[str, Any]) -> str:

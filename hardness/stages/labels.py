@@ -105,7 +105,7 @@ def _suggested(run: Path, fingerprint: str) -> pd.Series:
     found = None
     for _, records in store.read_epochs(run, fingerprint):
         found = np.full(len(records.loss), -1) if found is None else found
-        differs = records.is_readable & ~records.is_correct
+        differs = records.is_readable & ~records.is_correct & ("logits" in records.known)
         found[differs] = records.prediction[differs]
     return pd.Series(pd.arrays.IntegerArray(found, found < 0))
 

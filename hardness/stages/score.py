@@ -39,9 +39,8 @@ def score(config: Score) -> Path | None:
     for run, info in zip(runs, infos, strict=True):
         last_epoch = _last_epoch(run, info)
         kept, weights_of = _kept(run, last_epoch)
-        names = dict.fromkeys([*FREE, *kept, *config.names])
-        free = [name for name in names if not SCORES[name].needs_network]
-        found = scores(run, info.get("fingerprint"), last_epoch, free)
+        more = [name for name in dict.fromkeys([*kept, *config.names]) if not SCORES[name].needs_network]
+        found = scores(run, info.get("fingerprint"), last_epoch, also=more)
         probes = [name for name in config.names if SCORES[name].needs_network]
         columns = {name: column for name, column in kept.items() if SCORES[name].needs_network}
         if probes or config.coherence:

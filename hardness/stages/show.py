@@ -16,7 +16,7 @@ from hardness.dynamics.own_runs import complete, is_own
 from hardness.dynamics.scores import NOT_SCORES
 from hardness.errors import UserError
 from hardness.findings.curves import last_epoch
-from hardness.page.describe import describe_training
+from hardness.page.describe import describe_data, describe_training
 from hardness.registry import STAGES
 from hardness.runs.discovery import all_runs, no_runs, started_last
 from hardness.runs.reading import OWN, check_stage, read_info, read_log, split_settings
@@ -88,7 +88,7 @@ def _facts(info: Info, log: Log) -> Iterator[tuple[str, str]]:
     if "data" in info:
         data, num_unreadable = info["data"], info.get("num_unreadable", 0)
         if info.get("record_mode") == OWN:
-            yield "data", f"{data['num_train']:,} examples, {len(data['class_names'])} classes"
+            yield "data", describe_data(info)
             yield "training", describe_training(info)
             return
         size = " x ".join(map(str, data["image_shape"][1:]))

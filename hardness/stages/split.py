@@ -14,7 +14,7 @@ from hardness import files, seeding
 from hardness.console import say, table, warn
 from hardness.dynamics import store
 from hardness.dynamics.own_runs import complete, completed_info, is_own
-from hardness.dynamics.scores import FREE, scores
+from hardness.dynamics.scores import scores
 from hardness.errors import UserError
 from hardness.runs.discovery import newest_run
 from hardness.runs.folder import occupied
@@ -23,6 +23,7 @@ from hardness.runs.reading import (
     check_same,
     check_scored,
     epoch_of,
+    has_logits,
     image_folder,
     read_info,
 )
@@ -78,7 +79,8 @@ def split(config: Split) -> Path:
     files.write_table(path, subsets, fingerprint, settings)
     class_names = infos[0]["data"]["class_names"]
     _describe(subsets, cut, class_names, len(runs))
-    _warn_of_classes(config, subsets, cut, class_names)
+    if has_logits(infos[0]):
+        _warn_of_classes(config, subsets, cut, class_names)
     say(f"wrote {path}")
     return path
 
@@ -91,13 +93,14 @@ def subsets_of(
     Returns example_id, key, label, score, subset, fold; (example_id, subset) is unique.
     """
     run = Path(run)
-    table = scores(run, names=[*FREE, by])
+    table = scores(run, names=[by, "mean_loss"])
     info = complete(run) if is_own(run) else read_info(run)
     examples = files.read_table(run / "examples.parquet").to_pandas()
     config = Split(run=(run,), quantile=quantile, by=by, balance=balance)
     seed = seeding.derive(config.seed, "split", info["seed"])
     subsets, cut = _form(config, examples, [table], run, seed)
-    _warn_of_classes(config, subsets, cut, info["data"]["class_names"])
+    if has_logits(info):
+        _warn_of_classes(config, subsets, cut, info["data"]["class_names"])
     return subsets
 
 

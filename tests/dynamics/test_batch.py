@@ -107,7 +107,7 @@ IDS = torch.arange(4)
     [
         (IDS.float(), LOGITS, LABELS, "example_ids must be integers, not torch.float32"),
         (IDS > 1, LOGITS, LABELS, "example_ids must be integers, not torch.bool"),
-        (["a", "b", "c", "d"], LOGITS, LABELS, "example_ids must be a tensor, a NumPy array or a list"),
+        (["a", "b", "c", "d"], LOGITS, LABELS, "example_ids must be a tensor, an array or a list"),
         ([0, 1, 2, None], LOGITS, LABELS, "example_ids must be a tensor"),
         (IDS, LOGITS.to(torch.complex64), LABELS, "must be real numbers, not torch.complex64"),
         (IDS, LOGITS, torch.tensor(LABELS).to(torch.complex64), "torch.int64|torch.complex64"),

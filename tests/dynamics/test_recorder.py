@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_is_not_recorded(tmp_path):
     logits[2] = torch.nan
     logits[3, 0] = torch.inf
     recorder.update(torch.arange(4), logits, torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"2 with a loss that is not finite \(first: 2, 3\)"):
+    with pytest.raises(ValueError, match=r"2 with a loss that is negative or not finite \(first: 2, 3\)"):
         recorder.end_epoch()
 
 
